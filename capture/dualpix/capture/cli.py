@@ -1,0 +1,69 @@
+"""The ``dualpix`` command: a lazy group, so ``dualpix --help`` and ``dualpix decode`` import no torch.
+
+A new subcommand is one line in ``COMMANDS``. The table names modules as text: the areas above this one are imported
+only when their command is asked for, so the arrows between areas keep pointing one way.
+"""
+
+from __future__ import annotations
+
+import sys
+from importlib import import_module
+from importlib.metadata import version
+
+import click
+
+from dualpix.capture.errors import DualpixError
+
+# name -> (module:attribute, one-line help shown without importing the module)
+COMMANDS: dict[str, tuple[str, str]] = {
+    "demo": ("dualpix.export.demo:command", "The whole way on a simulated camera: raw, depth, phone model, report."),
+    "decode": ("dualpix.capture.raw.cli:command", "Dual-pixel raws to left / right / combined views."),
+    "depth": ("dualpix.models.predict_cli:command", "Signed disparity, and metric depth where the lens data allow it."),
+    "evaluate": ("dualpix.models.evaluate_cli:command", "Score networks and SGBM on data with ground truth."),
+    "train": ("dualpix.models.train_cli:command", "Train a network on rendered scenes; resumes after a kill."),
+    "export": ("dualpix.export.cli:command", "Quantise, export and gate a network for phones."),
+    "report": ("dualpix.export.report_cli:command", "One self-contained HTML page from exported artefacts."),
+}
+
+
+class LazyGroup(click.Group):
+    """Loads a subcommand's module when the subcommand is used."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order a newcomer meets them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
+        """Import and return the subcommand, or None when there is none of that name."""
+        if name not in COMMANDS:
+            return None
+        module, attribute = COMMANDS[name][0].split(":")
+        command = getattr(import_module(module), attribute)
+        assert isinstance(command, click.Command)  # noqa: S101 - our own table
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the subcommands from the table alone: help must not import torch."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.version_option(version("dualpix"), prog_name="dualpix")
+@click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+@click.pass_context
+def root(ctx: click.Context, debug: bool) -> None:
+    """Depth from dual-pixel sensors and focus stacks, from the raw file to the phone."""
+    ctx.obj = {"debug": debug}
+
+
+def main(args: list[str] | None = None) -> None:
+    """Entry point: every user error becomes one line on stderr and exit code 2."""
+    argv = sys.argv[1:] if args is None else args
+    try:
+        root.main(args=argv, prog_name="dualpix")
+    except DualpixError as error:
+        if "--debug" in argv:
+            raise
+        click.echo(f"dualpix: error: {error}", err=True)
+        sys.exit(2)

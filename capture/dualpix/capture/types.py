@@ -1,0 +1,83 @@
+"""The types that travel between areas.
+
+Convention: images are float32 arrays (H, W) or (H, W, 3), linear in light, black-subtracted, 1.0 = white level. Disparity
+is ``x_right - x_left`` in pixels of the decoded view, > 0 behind the focus plane (see :mod:`dualpix.capture.optics`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+FloatImage = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+Baseline = Literal["x", "y"]
+
+
+@dataclass(frozen=True)
+class CaptureMeta:
+    """What is known about the shot; ``None`` means the file does not say."""
+
+    camera: str | None = None
+    iso: float | None = None
+    exposure_s: float | None = None
+    f_number: float | None = None
+    focal_length_mm: float | None = None
+    focus_distance_m: float | None = None
+    """From the lens plane (EXIF SubjectDistance is taken as such)."""
+    pixel_pitch_um: float | None = None
+    """Of the decoded view, along the baseline: a half-size view has twice the sensor's pitch."""
+    disparity_gain: float | None = None
+    """kappa: disparity = kappa * circle of confusion / pitch; ``None`` where the camera was not measured."""
+    orientation: int = 1
+    """EXIF orientation 1..8 of the file. The decoded views are already upright."""
+    provenance: dict[str, str] = field(default_factory=dict)
+    """Where each half came from, e.g. ``{"left": "frame 1", "right": "derived: frame 0 - frame 1"}``."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A plain dictionary for a JSON sidecar."""
+        return asdict(self)
+
+
+@dataclass(frozen=True)
+class DualPixelImage:
+    """A decoded dual-pixel capture: two half-aperture views and the full-aperture one.
+
+    ``left`` and ``right`` carry the light of one half aperture each, in the unit of ``combined``: where a sensor reads the
+    sum (Canon), ``combined = left + right`` and a half seldom exceeds about 0.5; where it reads the halves (Pixel),
+    each half has its own range up to 1.0 and ``combined = (left + right) / 2``.
+    """
+
+    left: FloatImage
+    right: FloatImage
+    combined: FloatImage
+    saturated: Mask
+    """(H, W): True where any contributing sensor value clipped; a derived half is a lower bound there."""
+    baseline: Baseline = "x"
+    """Axis of the disparity in the upright view: "y" for a portrait shot."""
+    meta: CaptureMeta = field(default_factory=CaptureMeta)
+
+    def __post_init__(self) -> None:
+        shapes = {a.shape for a in (self.left, self.right, self.combined)}
+        if len(shapes) != 1 or self.saturated.shape != self.left.shape[:2]:
+            raise ValueError(f"views differ in shape: {sorted(map(str, shapes))}, mask {self.saturated.shape}")
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """(height, width) of the decoded view in pixels."""
+        return self.left.shape[0], self.left.shape[1]
+
+
+@dataclass(frozen=True)
+class LensModel:
+    """A thin lens focused at a distance, in front of a sensor with dual pixels."""
+
+    focal_length_mm: float
+    f_number: float
+    focus_distance_m: float
+    pixel_pitch_um: float
+    disparity_gain: float = 0.424
+    """Ideal half disc 4/(3 pi) = 0.424; Pixel 4 measured 0.21 (Xin et al. 2021 kernels)."""

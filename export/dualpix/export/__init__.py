@@ -1,0 +1,1 @@
+"""Phone artefacts: ExecuTorch and Core ML, verified, measured and reported."""

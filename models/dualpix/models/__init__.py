@@ -1,0 +1,1 @@
+"""Depth networks, their data, training, evaluation and prediction."""

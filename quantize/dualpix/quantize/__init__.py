@@ -1,0 +1,1 @@
+"""Quantisation of exported networks and the gate that limits its loss."""
