@@ -1,0 +1,156 @@
+"""The part of TIFF that raw files are made of: reading within bounds, and writing a few IFDs.
+
+The reader serves CR2 and DNG headers and the TIFF blobs inside a CR3. It never trusts a count or an offset: everything is
+checked against the buffer, every list has a limit, so a hostile header costs a :class:`DecodeError` and no more.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from dualpix.capture.errors import DecodeError
+
+Buffer = bytes | memoryview
+Number = int | float | Fraction
+Value = str | bytes | tuple[Number, ...]
+
+BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SLONG, SRATIONAL = 1, 2, 3, 4, 5, 7, 9, 10
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4}
+_FORMATS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I"}
+_MAX_ENTRIES = 4096
+_MAX_IFDS = 32
+_MAX_VALUE_BYTES = 16 << 20
+
+
+@dataclass(frozen=True)
+class Ifd:
+    """One image file directory: tag -> value, and where the next directory lies (0 = none)."""
+
+    tags: Mapping[int, Value]
+    next_offset: int
+
+    def numbers(self, tag: int) -> tuple[Number, ...]:
+        """The numeric values of ``tag``, or an empty tuple."""
+        value = self.tags.get(tag, ())
+        return value if isinstance(value, tuple) else ()
+
+    def integers(self, tag: int) -> tuple[int, ...]:
+        """The values of ``tag`` as integers, or an empty tuple."""
+        return tuple(int(v) for v in self.numbers(tag))
+
+    def integer(self, tag: int, default: int = 0) -> int:
+        """The first value of ``tag`` as an integer."""
+        values = self.integers(tag)
+        return values[0] if values else default
+
+    def text(self, tag: int) -> str | None:
+        """The text of ``tag``, or None."""
+        value = self.tags.get(tag)
+        return value if isinstance(value, str) and value else None
+
+
+class TiffReader:
+    """Reads IFDs of a TIFF held in ``data``.
+
+    Raises:
+        DecodeError: not a TIFF header.
+    """
+
+    def __init__(self, data: Buffer) -> None:
+        self.data = data
+        order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
+        if order is None or len(data) < 8 or struct.unpack_from(order + "H", data, 2)[0] != 42:
+            raise DecodeError("no TIFF header", expected="'II*' or 'MM*' at the start")
+        self.order = order
+        self.first_offset = int(struct.unpack_from(order + "I", data, 4)[0])
+
+    def ifd(self, offset: int) -> Ifd:
+        """The directory at ``offset``; entries that point outside the file are left out.
+
+        Raises:
+            DecodeError: the directory itself lies outside the file or is absurdly long.
+        """
+        size = len(self.data)
+        if not 0 < offset <= size - 2:
+            raise DecodeError(f"image directory at byte {offset} lies outside the file of {size} bytes")
+        count = struct.unpack_from(self.order + "H", self.data, offset)[0]
+        end = offset + 2 + 12 * count
+        if count > _MAX_ENTRIES or end > size:
+            raise DecodeError(f"image directory of {count} entries at byte {offset} does not fit the file")
+        tags: dict[int, Value] = {}
+        for index in range(count):
+            tag, value = self._entry(offset + 2 + 12 * index)
+            if value is not None:
+                tags[tag] = value
+        next_offset = struct.unpack_from(self.order + "I", self.data, end)[0] if end + 4 <= size else 0
+        return Ifd(tags, int(next_offset))
+
+    def chain(self, offset: int | None = None) -> Iterator[Ifd]:
+        """The directories linked from ``offset`` (the file's first by default); stops at a loop."""
+        seen: set[int] = set()
+        at = self.first_offset if offset is None else offset
+        while at and at not in seen and len(seen) < _MAX_IFDS:
+            seen.add(at)
+            ifd = self.ifd(at)
+            yield ifd
+            at = ifd.next_offset
+
+    def _entry(self, at: int) -> tuple[int, Value | None]:
+        tag, kind, count = struct.unpack_from(self.order + "HHI", self.data, at)
+        size = _SIZES.get(kind, 0) * count
+        if not 0 < size <= _MAX_VALUE_BYTES:
+            return tag, None
+        start = at + 8 if size <= 4 else struct.unpack_from(self.order + "I", self.data, at + 8)[0]
+        if start + size > len(self.data):
+            return tag, None
+        raw = bytes(self.data[start : start + size])
+        return tag, self._value(kind, count, raw)
+
+    def _value(self, kind: int, count: int, raw: bytes) -> Value:
+        if kind == ASCII:
+            return raw.split(b"\0", 1)[0].decode("utf-8", "replace").strip()
+        if kind == UNDEFINED:
+            return raw
+        if kind in (RATIONAL, SRATIONAL):
+            parts = struct.unpack(f"{self.order}{2 * count}{'I' if kind == RATIONAL else 'i'}", raw)
+            pairs = zip(parts[::2], parts[1::2], strict=True)
+            return tuple(Fraction(n, d) if d else float("nan") for n, d in pairs)
+        return struct.unpack(f"{self.order}{count}{_FORMATS[kind]}", raw)
+
+
+@dataclass(frozen=True)
+class Tag:
+    """A tag to write: its number, its TIFF type and its values (``bytes`` are taken as they are)."""
+
+    number: int
+    kind: int
+    values: bytes | Sequence[int] | Sequence[Fraction]
+
+    def payload(self) -> bytes:
+        """The little-endian bytes of the value."""
+        if isinstance(self.values, bytes):
+            return self.values + (b"\0" if self.kind == ASCII else b"")
+        if self.kind in (RATIONAL, SRATIONAL):
+            code = "<II" if self.kind == RATIONAL else "<ii"
+            return b"".join(struct.pack(code, v.numerator, v.denominator) for v in map(Fraction, self.values))
+        return struct.pack(f"<{len(self.values)}{_FORMATS[self.kind]}", *(int(v) for v in self.values))
+
+
+def ifd_bytes(tags: Sequence[Tag], offset: int, next_offset: int = 0) -> bytes:
+    """A little-endian directory with its values, as it stands at ``offset`` (which must be even)."""
+    ordered = sorted(tags, key=lambda t: t.number)
+    table = struct.pack("<H", len(ordered))
+    values_at = offset + 2 + 12 * len(ordered) + 4
+    values = b""
+    for tag in ordered:
+        payload = tag.payload()
+        table += struct.pack("<HHI", tag.number, tag.kind, len(payload) // _SIZES[tag.kind])
+        if len(payload) <= 4:
+            table += payload.ljust(4, b"\0")
+        else:
+            table += struct.pack("<I", values_at + len(values))
+            values += payload + b"\0" * (len(payload) % 2)
+    return table + struct.pack("<I", next_offset) + values

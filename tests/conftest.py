@@ -1,0 +1,24 @@
+"""Shared fixtures. Real camera data lie outside the repository; tests that need them skip, naming what is missing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+DATA_ROOT = Path(os.environ.get("DUALPIX_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Callable[[str], Path]:
+    """``shared_data("pixel4_xin2021")``: that folder of the real test data, or a skip with the reason."""
+
+    def find(relative: str) -> Path:
+        path = DATA_ROOT / relative
+        if not path.exists():
+            pytest.skip(f"real data '{relative}' not found under {DATA_ROOT} (set DUALPIX_TEST_DATA)")
+        return path
+
+    return find
