@@ -81,8 +81,8 @@ def write_dual_pixel_dng(
         black: raw black level of (composite, half).
         model: camera model, also written as UniqueCameraModel.
         make: camera maker.
-        meta: the shot. As everywhere, ``pixel_pitch_um`` is that of the decoded half-size view: the sensor pitch written
-            is half of it. ``orientation`` is stored, the mosaics are not rotated. Unknown (None) fields are left out.
+        meta: the shot. As everywhere, ``pixel_pitch_um`` is that of the decoded half-size view: the sensor pitch
+            written is half of it. ``orientation`` is stored, the mosaics are not rotated. Unknown fields are left out.
         half_side: which half aperture ``half`` is, in sensor orientation; "left" is the one whose picture moves to the
             left for things behind the focus plane.
         crop: the picture area, even offsets and sizes; the whole mosaic by default. Columns left of it are masked ones.

@@ -1,7 +1,7 @@
 """The part of TIFF that raw files are made of: reading within bounds, and writing a few IFDs.
 
-The reader serves CR2 and DNG headers and the TIFF blobs inside a CR3. It never trusts a count or an offset: everything is
-checked against the buffer, every list has a limit, so a hostile header costs a :class:`DecodeError` and no more.
+The reader serves CR2 and DNG headers and the TIFF blobs inside a CR3. It never trusts a count or an offset: everything
+is checked against the buffer, every list has a limit, so a hostile header costs a :class:`DecodeError` and no more.
 """
 
 from __future__ import annotations

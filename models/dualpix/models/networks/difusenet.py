@@ -65,8 +65,8 @@ class ImageEncoder(nn.Module):
         c2, c4, c8, c16, c32 = config.image_channels
         d2, d4 = config.decoder_channels[:2]
         self.to_half = nn.Sequential(ConvBNReLU(3, c2, 3, stride=2), InvertedResidual(c2, c2, expand=2))
-        self.to_quarter = nn.Sequential(InvertedResidual(d2, c4, stride=2), InvertedResidual(c4, c4))
-        self.to_eighth = nn.Sequential(InvertedResidual(d4, c8, kernel=5, stride=2), InvertedResidual(c8, c8, kernel=5))
+        self.to_quarter = nn.Sequential(FusedInvertedResidual(d2, c4, stride=2), InvertedResidual(c4, c4))
+        self.to_eighth = nn.Sequential(FusedInvertedResidual(d4, c8, stride=2), InvertedResidual(c8, c8, kernel=5))
         self.to_sixteenth = nn.Sequential(
             InvertedResidual(c8, c16, stride=2), InvertedResidual(c16, c16), InvertedResidual(c16, c16, kernel=5)
         )

@@ -1,0 +1,205 @@
+"""Maps of disparity and depth as pictures for people, with a scale bar that has ticks and a unit.
+
+Convention: disparity is diverging about 0, pale where in focus, **red in front of the focus plane and blue behind it**;
+depth is sequential, bright near and dark far, its colours spaced evenly in diopters, as blur and its errors are. Both
+scales are perceptually even (ColorBrewer RdBu, viridis). Pixels without a value (masked, NaN) are grey; infinite depth
+is the far end of its scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+from matplotlib import colormaps
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from dualpix.capture.errors import OutputError
+from dualpix.capture.files import write_bytes
+from dualpix.capture.types import FloatImage, Mask
+
+Rgb = npt.NDArray[np.uint8]
+Limits = tuple[float, float]
+Scale = Literal["diverging", "sequential", "depth"]
+
+INVALID_GREY = (0.5, 0.5, 0.5)
+_MAPS: dict[Scale, str] = {"diverging": "RdBu", "sequential": "viridis_r", "depth": "viridis"}
+_DEPTH_TICKS_M = tuple(m * 10.0**e for e in (-2, -1, 0, 1, 2) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7))
+_OUTLIER_PERCENT = 0.5
+_DPI = 100
+_LONGEST_PANEL_PX = 960
+_TITLE_PX, _BAR_PX, _GAP_PX = 34, 84, 14
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One picture of a figure: either a finished RGB picture or values to be coloured."""
+
+    title: str
+    image: Rgb | FloatImage
+    """uint8 (H, W, 3), or float (H, W) values."""
+    scale: Scale | None = None
+    """How values are coloured; None for an RGB picture."""
+    unit: str = ""
+    valid: Mask | None = None
+    limits: Limits | None = None
+    """Values at the ends of the scale, in diopters for depth; by default the middle 99 % of the valid ones."""
+
+
+def disparity_picture(
+    disparity_px: FloatImage,
+    valid: Mask | None = None,
+    *,
+    title: str = "disparity (blue: behind the focus plane)",
+    unit: str = "px",
+    limits: Limits | None = None,
+) -> Rgb:
+    """Signed disparity (H, W) as an RGB picture with a scale bar; 0 is its middle unless ``limits`` say otherwise.
+
+    Returns:
+        uint8 (H', W', 3) in R, G, B; the map is reduced to at most 960 px and surrounded by title and scale.
+    """
+    return figure([Panel(title, disparity_px, "diverging", unit, valid, limits)])
+
+
+def depth_picture(
+    depth_m: FloatImage,
+    valid: Mask | None = None,
+    *,
+    title: str = "depth from the lens",
+    limits: Limits | None = None,
+) -> Rgb:
+    """Depth (H, W) in m, > 0, infinity allowed, as an RGB picture with a scale bar; ``limits`` are in diopters."""
+    return figure([Panel(title, depth_m, "depth", "m", valid, limits)])
+
+
+def default_limits(values: npt.NDArray[Any], valid: Mask | None, scale: Scale) -> Limits:
+    """Ends of the scale: the middle 99 % of the finite valid values; symmetric about 0 where diverging."""
+    placed = _on_scale(values, scale)
+    known = placed[_known(placed, valid) & np.isfinite(placed)]
+    if not known.size:
+        return (-1.0, 1.0) if scale == "diverging" else (0.0, 1.0)
+    low, high = (float(v) for v in np.percentile(known, (_OUTLIER_PERCENT, 100 - _OUTLIER_PERCENT)))
+    if scale == "diverging":
+        reach = max(abs(low), abs(high), 1e-6)
+        return -reach, reach
+    middle, half = 0.5 * (low + high), max(0.5 * (high - low), 1e-6 * max(1.0, abs(high)))
+    return middle - half, middle + half
+
+
+def coloured(panel: Panel) -> Rgb:
+    """The panel's pixels alone, uint8 (H, W, 3), without title or scale."""
+    if panel.scale is None:
+        return np.asarray(panel.image, np.uint8)
+    values = _on_scale(panel.image, panel.scale)
+    low, high = panel.limits or default_limits(panel.image, panel.valid, panel.scale)
+    known = _known(values, panel.valid)
+    position = np.clip((np.where(known, values, low) - low) / (high - low), 0.0, 1.0)
+    colours = np.asarray(colormaps[_MAPS[panel.scale]](position))[..., :3]
+    colours[~known] = INVALID_GREY
+    return np.asarray(np.rint(colours * 255), np.uint8)
+
+
+def figure(panels: Sequence[Panel], *, columns: int | None = None, panel_px: int = _LONGEST_PANEL_PX) -> Rgb:
+    """Panels side by side, each with its title and, where it has one, its scale bar.
+
+    Args:
+        panels: pictures of about the same shape; one decides the grid: the first.
+        columns: panels in a row; all by default.
+        panel_px: longest side of a panel's map; larger maps are reduced, smaller ones kept.
+
+    Returns:
+        uint8 (H, W, 3) in R, G, B.
+    """
+    columns = columns or len(panels)
+    rows = -(-len(panels) // columns)
+    height, width = _shown_size(panels[0].image.shape[:2], panel_px)
+    cell_h, cell_w = height + _TITLE_PX + _GAP_PX, width + _GAP_PX + _BAR_PX
+    total_h, total_w = rows * cell_h, columns * cell_w + _GAP_PX
+    canvas = Figure(figsize=(total_w / _DPI, total_h / _DPI), dpi=_DPI, facecolor="white")
+    agg = FigureCanvasAgg(canvas)
+    for index, panel in enumerate(panels):
+        row, column = divmod(index, columns)
+        left, top = _GAP_PX + column * cell_w, row * cell_h + _TITLE_PX
+        box = (left / total_w, 1 - (top + height) / total_h, width / total_w, height / total_h)
+        bar = ((left + width + 8) / total_w, box[1], 14 / total_w, box[3])
+        _draw(canvas, panel, box, bar, panel_px)
+    agg.draw()
+    return np.asarray(agg.buffer_rgba(), np.uint8)[..., :3].copy()
+
+
+def save_picture(path: Path, picture: Rgb) -> None:
+    """Write an RGB picture as PNG, atomically.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    done, data = cv2.imencode(".png", np.ascontiguousarray(picture[..., ::-1]))
+    if not done:
+        raise OutputError(f"cannot encode '{path.name}' of {picture.shape}")
+    write_bytes(path, data.tobytes())
+
+
+def _known(values: npt.NDArray[Any], valid: Mask | None) -> Mask:
+    known: Mask = ~np.isnan(values)
+    return known if valid is None else known & valid
+
+
+def _shown_size(size_hw: tuple[int, ...], panel_px: int) -> tuple[int, int]:
+    shrink = min(1.0, panel_px / max(size_hw))
+    return max(1, round(size_hw[0] * shrink)), max(1, round(size_hw[1] * shrink))
+
+
+def _draw(
+    canvas: Figure,
+    panel: Panel,
+    box: tuple[float, float, float, float],
+    bar: tuple[float, float, float, float],
+    panel_px: int,
+) -> None:
+    height, width = _shown_size(panel.image.shape[:2], panel_px)
+    axes = canvas.add_axes(box)
+    axes.set_axis_off()
+    axes.set_title(panel.title, fontsize=11, loc="left")
+    # Reduced after colouring: averaging values would spread masked and infinite ones.
+    shown = cv2.resize(coloured(panel), (width, height), interpolation=cv2.INTER_AREA)
+    axes.imshow(shown, aspect="auto", interpolation="nearest")
+    if panel.scale is None:
+        return
+    low, high = panel.limits or default_limits(panel.image, panel.valid, panel.scale)
+    ramp = colormaps[_MAPS[panel.scale]](np.linspace(0.0, 1.0, 256))[:, None]
+    scale = canvas.add_axes(bar)
+    scale.imshow(ramp, aspect="auto", origin="lower", extent=(0, 1, low, high))
+    scale.set_xticks([])
+    scale.yaxis.tick_right()
+    scale.tick_params(labelsize=9)
+    scale.set_title(panel.unit, fontsize=10)
+    if panel.scale == "depth":
+        ticks = _depth_ticks(low, high)
+        scale.set_yticks([1.0 / m for m in ticks], ["∞" if m == np.inf else f"{m:.3g}" for m in ticks])
+
+
+def _on_scale(values: npt.NDArray[Any], scale: Scale) -> npt.NDArray[np.float64]:
+    """Values as their scale spaces them: depth becomes diopters; a depth that is not positive is none."""
+    values = np.asarray(values, np.float64)
+    return 1.0 / np.where(values > 0, values, np.nan) if scale == "depth" else values
+
+
+def _depth_ticks(low: float, high: float) -> list[float]:
+    """Depths in m between two limits in diopters, none closer than a fifteenth of the scale to the next.
+
+    Round ones, or evenly spaced ones where the scale is so short that it holds fewer than three.
+    """
+    chosen: list[float] = []
+    for depth in (*_DEPTH_TICKS_M, np.inf):
+        place = 1.0 / depth
+        apart = not chosen or (1.0 / chosen[-1] - place) >= (high - low) / 15
+        if low <= place <= high and apart:
+            chosen.append(depth)
+    return chosen if len(chosen) > 2 else [1.0 / d for d in np.linspace(high, low, 5) if d > 0]

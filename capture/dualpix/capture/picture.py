@@ -1,0 +1,50 @@
+"""Pictures for people: linear sensor light to an 8-bit display image."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from dualpix.capture.types import FloatImage
+
+_LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
+_BRIGHT_PERCENTILE = 99.0
+_BRIGHT_VALUE = 0.85
+
+
+def to_display(
+    image: FloatImage, *, white_balance: tuple[float, float, float] | None = None, exposure: float | None = None
+) -> npt.NDArray[np.uint8]:
+    """A display-ready picture of a linear image.
+
+    Args:
+        image: (H, W) or (H, W, 3) in R, G, B, linear; values outside 0..1 are allowed.
+        white_balance: R, G, B multipliers; by default grey-world over the pixels that are neither dark nor clipped.
+        exposure: factor before the tone curve; by default the 99th percentile of luminance becomes 0.85.
+
+    Returns:
+        uint8 (H, W, 3) in R, G, B order, sRGB curve (IEC 61966-2-1).
+    """
+    colour = np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+    if image.ndim == 3:
+        balance = np.asarray(white_balance or grey_world(image), np.float32)
+        # Clipped sensor values are equal in all channels: without a common ceiling they turn magenta.
+        colour = np.minimum(colour * balance, np.float32(balance.min()) * np.maximum(1.0, colour.max()))
+    if exposure is None:
+        bright = float(np.percentile(colour @ _LUMINANCE, _BRIGHT_PERCENTILE))
+        exposure = _BRIGHT_VALUE / max(bright, 1e-6)
+    linear = np.clip(colour * np.float32(exposure), 0.0, 1.0)
+    curved = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** np.float32(1 / 2.4) - 0.055)
+    return np.asarray(np.round(curved * 255), np.uint8)
+
+
+def grey_world(image: FloatImage) -> tuple[float, float, float]:
+    """R, G, B multipliers that make the mean of the mid-tones grey, green = 1; neutral where a channel has no light."""
+    luminance = image @ _LUMINANCE
+    low, high = np.percentile(luminance, (5, 95))
+    middle = image[(luminance >= low) & (luminance <= high)]
+    means = middle.mean(axis=0) if middle.size else np.ones(3)
+    if not np.all(means > 1e-6):
+        return 1.0, 1.0, 1.0
+    red, green, blue = (float(m) for m in means)
+    return green / red, 1.0, green / blue

@@ -1,0 +1,183 @@
+"""Picture files of a pair: PNG, TIFF, JPEG and PGM, read within bounds.
+
+The size is taken from the header and checked before anything is decoded, and a file that ends too early is refused
+rather than read as a half-grey picture.
+"""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dualpix.capture.errors import DecodeError
+from dualpix.capture.raw.native import captured_stderr
+from dualpix.capture.raw.plugin import MAX_PIXELS
+from dualpix.capture.raw.tiff import TiffReader
+
+Samples = npt.NDArray[Any]
+
+_MAX_FILE_BYTES = 4 << 30
+_MAX_PNG_CHUNKS = 1 << 20
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def picture_kind(head: bytes) -> str | None:
+    """ "png", "jpeg", "tiff" or "pgm" by the first bytes, else None."""
+    if head.startswith(_PNG):
+        return "png"
+    if head.startswith(b"\xff\xd8\xff"):
+        return "jpeg"
+    if head[:4] in (b"II*\0", b"MM\0*"):
+        return "tiff"
+    return "pgm" if head[:2] == b"P5" and head[2:3].isspace() else None
+
+
+def read_picture(path: Path) -> Samples:
+    """The samples of a picture: (H, W) or (H, W, 3) in R, G, B; uint8, uint16 or float32. Alpha is dropped.
+
+    Raises:
+        DecodeError: unreadable, cut, absurdly large, not finite, or of a sample type without meaning here.
+    """
+    data = read_bounded(path)
+    kind = picture_kind(data[:16])
+    if kind is None:
+        raise DecodeError(f"'{path.name}' is not a picture", expected="PNG, TIFF, JPEG or binary PGM")
+    if kind == "pgm":
+        return read_pgm(path)[0]
+    {"png": _check_png, "tiff": _check_tiff, "jpeg": _check_jpeg}[kind](path, data)
+    with captured_stderr() as complaints:
+        try:
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            image = None
+    if image is None or any("error" in line.lower() for line in complaints):
+        raise DecodeError(f"'{path.name}' is a damaged {kind.upper()}", expected="a complete picture")
+    return _checked(path, np.asarray(image))
+
+
+def read_pgm(path: Path) -> tuple[npt.NDArray[np.uint16], int]:
+    """The samples (H, W) of a binary PGM and its maximum value; 16-bit samples are big-endian, as Netpbm says.
+
+    Raises:
+        DecodeError: no such header, absurd size, or the file length does not fit it.
+    """
+    data = read_bounded(path)
+    expected = "'P5 width height maximum' with a maximum of 1..65535"
+    fields, at = _pgm_header(data)
+    if len(fields) != 4 or fields[0] != b"P5" or not all(f.isdigit() and len(f) < 10 for f in fields[1:]):
+        raise DecodeError(f"'{path.name}' has a broken PGM header", expected=expected)
+    width, height, maximum = (int(f) for f in fields[1:])
+    if not 1 <= maximum <= 65535:
+        raise DecodeError(f"'{path.name}' has a PGM maximum of {maximum}", expected=expected)
+    check_size(path, width, height)
+    dtype = np.dtype(">u2" if maximum > 255 else "u1")
+    needed = width * height * dtype.itemsize
+    if len(data) - at != needed:
+        raise DecodeError(
+            f"'{path.name}' has {len(data) - at} bytes of pixels",
+            expected=f"{needed} for {width}x{height}",
+            hint="the file is cut or damaged, copy it again",
+        )
+    samples = np.frombuffer(data, dtype, offset=at).reshape(height, width).astype(np.uint16)
+    return samples, maximum
+
+
+def read_bounded(path: Path) -> bytes:
+    """The whole file, if it is of a sane size.
+
+    Raises:
+        DecodeError: missing, unreadable, empty or larger than 4 GiB.
+    """
+    try:
+        size = path.stat().st_size
+        if size > _MAX_FILE_BYTES:
+            raise DecodeError(f"'{path.name}' has {size} bytes", expected="at most 4 GiB")
+        return path.read_bytes()
+    except OSError as error:
+        raise DecodeError(f"cannot read '{path}': {error.strerror or error}") from error
+
+
+def check_size(path: Path, width: int, height: int) -> None:
+    """Refuse an empty or absurd picture size before memory is taken.
+
+    Raises:
+        DecodeError: no pixels, or more than any dual-pixel sensor has.
+    """
+    if width < 1 or height < 1 or width * height > MAX_PIXELS:
+        raise DecodeError(
+            f"'{path.name}' claims {width}x{height} pixels",
+            expected=f"1 to {MAX_PIXELS} pixels",
+            hint="the header is damaged",
+        )
+
+
+def _pgm_header(data: bytes) -> tuple[list[bytes], int]:
+    """The four fields and the offset of the first sample: exactly one white space ends the header."""
+    fields: list[bytes] = []
+    at, limit = 0, min(len(data), 1024)
+    while len(fields) < 4 and at < limit:
+        if data[at : at + 1].isspace():
+            at += 1
+        elif data[at : at + 1] == b"#":
+            while at < limit and data[at : at + 1] not in (b"\n", b"\r"):
+                at += 1
+        else:
+            start = at
+            while at < limit and not data[at : at + 1].isspace():
+                at += 1
+            fields.append(data[start:at])
+    return fields, at + 1
+
+
+def _checked(path: Path, image: Samples) -> Samples:
+    if image.dtype not in (np.uint8, np.uint16, np.float32):
+        raise DecodeError(f"'{path.name}' has {image.dtype} samples", expected="8 or 16 bits or 32-bit float")
+    if image.ndim == 3 and image.shape[2] in (3, 4):
+        image = image[..., 2::-1]  # OpenCV's B, G, R(, A)
+    elif image.ndim == 3:
+        image = image[..., 0]
+    if image.dtype == np.float32 and not np.isfinite(image).all():
+        bad = int((~np.isfinite(image)).sum())
+        raise DecodeError(
+            f"'{path.name}' has {bad} values that are NaN or infinite", expected="finite values", hint="export it again"
+        )
+    return np.ascontiguousarray(image)
+
+
+def _check_png(path: Path, data: bytes) -> None:
+    if len(data) >= 24:
+        check_size(path, *struct.unpack_from(">II", data, 16))
+    at = len(_PNG)
+    for _ in range(_MAX_PNG_CHUNKS):
+        if at + 12 > len(data):
+            break
+        length, kind = struct.unpack_from(">I4s", data, at)
+        at += length + 12
+        if kind == b"IEND" and at <= len(data):
+            return
+    raise _cut(path, "PNG")
+
+
+def _check_tiff(path: Path, data: bytes) -> None:
+    reader = TiffReader(data)
+    ifd = reader.ifd(reader.first_offset)
+    check_size(path, ifd.integer(0x0100), ifd.integer(0x0101))
+    offsets = ifd.integers(0x0111) or ifd.integers(0x0144)
+    sizes = ifd.integers(0x0117) or ifd.integers(0x0145)
+    ends = [offset + size for offset, size in zip(offsets, sizes, strict=False)]
+    if not ends or max(ends) > len(data):
+        raise _cut(path, "TIFF")
+
+
+def _check_jpeg(path: Path, data: bytes) -> None:
+    if b"\xff\xd9" not in data[-4096:]:
+        raise _cut(path, "JPEG")
+
+
+def _cut(path: Path, kind: str) -> DecodeError:
+    return DecodeError(f"'{path.name}' is a cut {kind}", expected="a complete picture", hint="copy it again")

@@ -1,0 +1,217 @@
+"""Rendered dual-pixel pairs with exact truth: the embedded training data.
+
+Convention: sample ``i`` of a seed is a pure function of both, clean (noise-free) and cacheable; what a sensor and a user add
+to it (noise, exposure, residual shading, gamma, 8 bits, mirroring) is drawn at training time from ``(seed, epoch, i)``.
+So a run that was killed goes on with exactly the samples it would have seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from dualpix.capture.files import write_bytes
+from dualpix.capture.render import PsfModel, render_scene, scene_margin_px
+from dualpix.capture.scenes import make_scene
+from dualpix.models.prepare import network_inputs
+
+EVALUATION_SEED = 20_260_001
+"""Seeds from here on are for evaluation and calibration; training refuses them."""
+
+
+@dataclass(frozen=True)
+class RenderSettings:
+    """The distribution of the rendered scenes; its digest is part of a cache's name and of a checkpoint."""
+
+    size_hw: tuple[int, int] = (192, 256)
+    coc_span_px: tuple[float, float] = (3.0, 34.0)
+    """Log-uniform range of CoC between the nearest and the farthest point."""
+    max_coc_px: float = 36.0
+    disparity_gain: tuple[float, float] = (0.06, 0.42)
+    """Log-uniform: Canon R6 II with a 50 mm lens measures 0.06, Pixel 4 0.21, the ideal half disc gives 0.424."""
+    edge_px: tuple[float, float] = (0.25, 0.9)
+    edge_relative: tuple[float, float] = (0.02, 0.2)
+    rim: tuple[float, float] = (-0.5, 2.0)
+    split_offset_sigma: float = 0.2
+
+    def digest(self) -> str:
+        """Twelve hex digits that change when any setting does."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+
+
+@dataclass(frozen=True)
+class CleanSample:
+    """Noise-free linear views (float32): left, right (1, H, W) green; combined (3, H, W); disparity_px (1, H, W)."""
+
+    left: Tensor
+    right: Tensor
+    combined: Tensor
+    disparity_px: Tensor
+
+
+@dataclass(frozen=True)
+class EvalSample:
+    """Network inputs with batch 1 and the true disparity (1, 1, H, W) in px."""
+
+    inputs: tuple[Tensor, Tensor, Tensor]
+    disparity_px: Tensor
+
+
+def render_sample(settings: RenderSettings, seed: int, index: int) -> CleanSample:
+    """Render sample ``index`` of ``seed``."""
+    rng = np.random.default_rng([seed, index])
+    span = float(np.exp(rng.uniform(*np.log(settings.coc_span_px))))
+    # a third each: focus inside the scene, on its near side (phones, close-ups), on its far side
+    focus = rng.choice([rng.uniform(0.0, 1.0), rng.uniform(0.9, 1.15), rng.uniform(-0.15, 0.1)])
+    far, near = span * focus, span * (focus - 1.0)
+    shrink = min(1.0, settings.max_coc_px / max(abs(far), abs(near)))
+    psf = PsfModel(
+        disparity_gain=float(np.exp(rng.uniform(*np.log(settings.disparity_gain)))),
+        edge_px=float(rng.uniform(*settings.edge_px)),
+        edge_relative=float(rng.uniform(*settings.edge_relative)),
+        rim=float(rng.uniform(*settings.rim)),
+        split_offset=float(np.clip(rng.normal(0.0, settings.split_offset_sigma), -0.6, 0.6)),
+    )
+    margin = scene_margin_px(shrink * max(abs(far), abs(near)), psf)
+    height, width = settings.size_hw
+    # even canvas sides keep the FFT fast and the scene independent of the exact margin
+    margin += -margin % 8
+    scene = make_scene(int(rng.integers(1 << 62)), (height + 2 * margin, width + 2 * margin))
+    pair = render_scene(scene, shrink * far, shrink * near, psf, margin)
+    green = slice(1, 2)
+    return CleanSample(pair.left[green], pair.right[green], pair.combined, psf.disparity_gain * pair.coc_px)
+
+
+class RenderedDataset(Dataset[CleanSample]):
+    """``count`` clean samples, rendered on demand or read from ``cache_dir`` (half precision, one file per sample)."""
+
+    def __init__(self, count: int, *, settings: RenderSettings | None = None, seed: int = 0, cache_dir: Path | None = None):
+        self.count, self.seed = count, seed
+        self.settings = settings or RenderSettings()
+        self.folder = cache_dir / f"{self.settings.digest()}-{seed}" if cache_dir else None
+        if self.folder:
+            self.folder.mkdir(parents=True, exist_ok=True)
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> CleanSample:
+        """Sample ``index``; raises IndexError outside [0, count)."""
+        if not 0 <= index < self.count:
+            raise IndexError(index)
+        path = self.folder / f"{index:06d}.safetensors" if self.folder else None
+        if path is None or not path.is_file():
+            sample = render_sample(self.settings, self.seed, index)
+            if path is None:
+                return sample
+            write_bytes(path, save({k: v.half().contiguous() for k, v in vars(sample).items()}))
+        return CleanSample(**{k: v.float() for k, v in load_file(path).items()})
+
+
+def augment(sample: CleanSample, rng: np.random.Generator) -> CleanSample:
+    """What lies between the lens and the network: exposure, noise, shading left over, clipping, 8 bits, mirroring."""
+    left, right, combined, disparity = sample.left, sample.right, sample.combined, sample.disparity_px
+    if rng.random() < 0.5:  # a mirrored world: the halves change places, the disparity keeps its sign
+        left, right = right.flip(-1), left.flip(-1)
+        combined, disparity = combined.flip(-1), disparity.flip(-1)
+    if rng.random() < 0.5:
+        left, right, combined, disparity = (v.flip(-2) for v in (left, right, combined, disparity))
+    exposure = float(np.exp(rng.uniform(np.log(0.06), np.log(0.5)))) / float(combined.mean().clamp_min(1e-4))
+    shot, read = float(np.exp(rng.uniform(-12.0, -6.0))), float(np.exp(rng.uniform(-9.0, -5.3)))
+    clip = 1.0 if rng.random() < 0.7 else float(rng.uniform(0.5, 1.0))
+    gamma_8bit = rng.random() < 0.3
+    seeds = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
+
+    def expose(view: Tensor, share: float) -> Tensor:
+        """``share``: white level of the view relative to the full aperture's."""
+        linear = (view * exposure).clamp_max(clip * share)
+        noise = torch.randn(linear.shape, generator=seeds) * torch.sqrt(shot * linear.clamp_min(0) + read**2)
+        noisy = linear + noise
+        return share * _through_srgb_8bit(noisy / share) if gamma_8bit else noisy
+
+    left, right = expose(left, 0.5), expose(right, 0.5)
+    right = right * _shading(rng, right.shape[-1])
+    # Green-only sensors feed the full-aperture view of the same samples to the image branch.
+    combined = (left + right) if rng.random() < 0.5 else expose(combined, 1.0)
+    return CleanSample(left, right, combined.expand(3, -1, -1), disparity)
+
+
+def _shading(rng: np.random.Generator, width: int) -> Tensor:
+    """(1, W) gain of the right view that equalisation left over: a few per cent, smooth in x."""
+    x = torch.linspace(-1.0, 1.0, width)
+    a, b, c = rng.normal(0.0, (0.015, 0.03, 0.015))
+    return torch.exp(a + b * x + c * x * x)[None]
+
+
+def _through_srgb_8bit(linear: Tensor) -> Tensor:
+    """sRGB encoding, 8 bits, and back: what a JPEG or an 8-bit export leaves of a linear view."""
+    x = linear.clamp(0.0, 1.0)
+    coded = torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp_min(1e-6) ** (1 / 2.4) - 0.055)
+    coded = torch.round(coded * 255) / 255
+    return torch.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+
+
+class AugmentedDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
+    """Batches' source: key (epoch, index) -> network inputs image, left, right and disparity, without the batch axis."""
+
+    def __init__(self, clean: RenderedDataset) -> None:
+        self.clean = clean
+
+    def __len__(self) -> int:
+        return len(self.clean)
+
+    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The augmented sample of ``key``."""
+        epoch, index = key
+        rng = np.random.default_rng([self.clean.seed, 1 + epoch, index])
+        s = augment(self.clean[index], rng)
+        image, left, right = network_inputs(s.left[None], s.right[None], s.combined[None])
+        return image[0], left[0], right[0], s.disparity_px
+
+
+class ResumableSampler(Sampler[list[tuple[int, int]]]):
+    """Batches of (epoch, index) keys from step ``first_step`` to ``last_step``: step k is the same whenever it starts."""
+
+    def __init__(self, count: int, batch_size: int, first_step: int, last_step: int, seed: int) -> None:
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.first_step, self.last_step = first_step, last_step
+
+    def __len__(self) -> int:
+        return self.last_step - self.first_step
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield one batch of keys per step."""
+        per_epoch = max(1, self.count // self.batch_size)
+        order, shuffled_epoch = np.arange(self.count), -1
+        for step in range(self.first_step, self.last_step):
+            epoch, at = divmod(step, per_epoch)
+            if epoch != shuffled_epoch:
+                order, shuffled_epoch = np.random.default_rng([self.seed, epoch]).permutation(self.count), epoch
+            chosen = order[at * self.batch_size : (at + 1) * self.batch_size]
+            yield [(epoch, int(i)) for i in chosen]
+
+
+def evaluation_set(count: int, size_hw: tuple[int, int] = (192, 256), seed: int = EVALUATION_SEED) -> list[EvalSample]:
+    """A fixed set of rendered and augmented scenes that training never sees.
+
+    Args:
+        count: number of scenes.
+        size_hw: (height, width) in px, multiples of 32.
+        seed: at least ``EVALUATION_SEED``; another seed gives another set (calibration, say).
+    """
+    clean = RenderedDataset(count, settings=RenderSettings(size_hw=size_hw), seed=seed)
+    augmented = AugmentedDataset(clean)
+    samples = []
+    for index in range(count):
+        image, left, right, disparity = augmented[0, index]
+        samples.append(EvalSample((image[None], left[None], right[None]), disparity[None]))
+    return samples

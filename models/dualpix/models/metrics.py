@@ -1,0 +1,176 @@
+"""Scores of a depth or disparity prediction against ground truth.
+
+Convention: arrays of any one shape; pixels that are valid, finite in both and of positive confidence count. Where a
+prediction is right up to an unknown affine map only (dual pixels without lens data), it is fitted to the target first:
+``target ~ scale * prediction + offset``.
+
+The affine-invariant form is that of Garg et al., "Learning Single Camera Depth Estimation using Dual-Pixels", ICCV
+2019, as their released evaluation code computes it: rows of the least squares are multiplied by the square root of the
+confidence, residuals averaged with the confidence. Some later dual-pixel papers multiply rows by the confidence itself;
+both agree where it is 1. The one departure: no ridge term of 1e-5, so that the scores are exactly invariant.
+
+Rank correlations depend on how ties are ranked, several-fold where an 8-bit ground truth has few levels; compare only
+within one ``ties`` setting.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from dualpix.capture.errors import DualpixError
+
+Array = npt.NDArray[np.float64]
+Ties = Literal["average", "dense", "ordinal"]
+
+IRLS_ITERATIONS = 5
+IRLS_FLOOR = 1e-3
+"""Residuals below this, in units of the target, weigh alike: keeps the reweighting finite."""
+_CONSTANT = 1e-12
+"""A spread this small beside the values themselves is rounding, not signal."""
+
+
+@dataclass(frozen=True)
+class AffineInvariantScore:
+    """Errors after the best affine fit, in units of the target; lower is better."""
+
+    ai1: float
+    """Mean absolute residual of the robust (IRLS) fit."""
+    ai2: float
+    """Root mean square residual of the least-squares fit."""
+    one_minus_abs_rho: float
+    """1 - |Spearman's rank correlation|."""
+    scale: float
+    """Of the robust fit: its sign tells whether prediction and target run the same way."""
+    offset: float
+    pixels: int
+    ties: Ties
+    """How tied values were ranked."""
+
+
+@dataclass(frozen=True)
+class _Samples:
+    prediction: Array
+    target: Array
+    weight: Array
+
+
+def affine_invariant_error(
+    prediction: npt.ArrayLike,
+    target: npt.ArrayLike,
+    valid: npt.ArrayLike | None = None,
+    confidence: npt.ArrayLike | None = None,
+    *,
+    ties: Ties = "average",
+) -> AffineInvariantScore:
+    """AI(1), AI(2) and rank correlation of ``prediction`` against ``target`` (ICCV 2019 form, see the module text).
+
+    Args:
+        prediction: any shape, any unit.
+        target: same shape; its unit is that of the errors (an 8-bit ground truth is customarily divided by 255).
+        valid: same shape, bool; pixels to score.
+        confidence: same shape, >= 0; weight of each pixel.
+        ties: rank of tied values: their "average" (Spearman's own), "dense" (1 2 2 3) or "ordinal" (by position).
+
+    Raises:
+        DualpixError: fewer than two pixels can be scored.
+        ValueError: shapes differ.
+    """
+    s = _samples(prediction, target, valid, confidence)
+    scale2, offset2 = _weighted_fit(s.prediction, s.target, s.weight)
+    residual2 = s.target - scale2 * s.prediction - offset2
+    scale, offset = _robust_fit(s)
+    residual1 = np.abs(s.target - scale * s.prediction - offset)
+    return AffineInvariantScore(
+        ai1=_mean(residual1, s.weight),
+        ai2=float(np.sqrt(_mean(residual2**2, s.weight))),
+        one_minus_abs_rho=1.0 - abs(_pearson(_ranks(s.prediction, ties), _ranks(s.target, ties), s.weight)),
+        scale=scale,
+        offset=offset,
+        pixels=s.target.size,
+        ties=ties,
+    )
+
+
+def rank_correlation(
+    prediction: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None = None, *, ties: Ties = "average"
+) -> float:
+    """Spearman's rho in [-1, 1]; 0 where either side is constant. Arguments as in :func:`affine_invariant_error`."""
+    s = _samples(prediction, target, valid, None)
+    return _pearson(_ranks(s.prediction, ties), _ranks(s.target, ties), s.weight)
+
+
+def mean_absolute_error(prediction: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None = None) -> float:
+    """Mean of |prediction - target| in their common unit, without any fit."""
+    s = _samples(prediction, target, valid, None)
+    return float(np.abs(s.prediction - s.target).mean())
+
+
+def bad_pixel_share(
+    prediction: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None = None, *, threshold: float = 1.0
+) -> float:
+    """Share in [0, 1] of pixels that are off by more than ``threshold``, in the unit of the arrays."""
+    s = _samples(prediction, target, valid, None)
+    return float((np.abs(s.prediction - s.target) > threshold).mean())
+
+
+def _samples(
+    prediction: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None, confidence: npt.ArrayLike | None
+) -> _Samples:
+    p, t = np.asarray(prediction, np.float64), np.asarray(target, np.float64)
+    weight = np.ones(t.shape) if confidence is None else np.asarray(confidence, np.float64)
+    use = np.ones(t.shape, np.bool_) if valid is None else np.asarray(valid, np.bool_)
+    if not p.shape == t.shape == weight.shape == use.shape:
+        raise ValueError(f"shapes differ: prediction {p.shape}, target {t.shape}, {weight.shape}, {use.shape}")
+    use = use & np.isfinite(p) & np.isfinite(t) & (weight > 0)
+    if np.count_nonzero(use) < 2:
+        raise DualpixError("fewer than two pixels can be scored", expected="valid, finite pixels in both maps")
+    return _Samples(p[use], t[use], weight[use])
+
+
+def _mean(x: Array, weight: Array) -> float:
+    return float((weight * x).sum() / weight.sum())
+
+
+def _spread(x: Array, weight: Array) -> tuple[Array, float]:
+    """``x`` about its weighted mean, and the variance, exactly 0 where only rounding varies."""
+    centred = x - _mean(x, weight)
+    variance = _mean(centred**2, weight)
+    return centred, variance if variance > (_CONSTANT * float(np.abs(x).max())) ** 2 else 0.0
+
+
+def _weighted_fit(x: Array, y: Array, weight: Array) -> tuple[float, float]:
+    """Least squares y ~ scale * x + offset; a constant ``x`` gets scale 0."""
+    centred, variance = _spread(x, weight)
+    scale = _mean(centred * y, weight) / variance if variance else 0.0
+    return scale, _mean(y, weight) - scale * _mean(x, weight)
+
+
+def _robust_fit(s: _Samples) -> tuple[float, float]:
+    """L1 fit by iteratively reweighted least squares; the first of the iterations is plain least squares."""
+    weight = s.weight
+    for _ in range(IRLS_ITERATIONS):
+        scale, offset = _weighted_fit(s.prediction, s.target, weight)
+        residual = np.abs(s.target - scale * s.prediction - offset)
+        weight = s.weight / np.maximum(IRLS_FLOOR, residual)
+    return scale, offset
+
+
+def _ranks(x: Array, ties: Ties) -> Array:
+    if ties == "ordinal":
+        ranks = np.empty(x.size)
+        ranks[np.argsort(x, kind="stable")] = np.arange(x.size)
+        return ranks
+    _, group, count = np.unique(x, return_inverse=True, return_counts=True)
+    per_group: npt.NDArray[Any] = np.arange(count.size) if ties == "dense" else np.cumsum(count) - 0.5 * (count + 1)
+    return per_group[group].astype(np.float64)
+
+
+def _pearson(x: Array, y: Array, weight: Array) -> float:
+    (cx, vx), (cy, vy) = _spread(x, weight), _spread(y, weight)
+    if not vx or not vy:
+        return 0.0
+    return float(np.clip(_mean(cx * cy, weight) / np.sqrt(vx * vy), -1.0, 1.0))

@@ -1,0 +1,235 @@
+"""From a decoded capture to a map of signed disparity, by a network or by semi-global matching, through one code path.
+
+Convention: the result is ``x_right - x_left`` along the capture's baseline, in pixels of the decoded view and at its
+size, > 0 behind the focus plane. Methods work on smaller pictures, the *working* views: one channel, square pixels,
+baseline along x (a portrait capture is transposed there and back), long side about ``working_long_side_px``. Scaling a
+picture down scales its disparities with it, so they are scaled back up by the factor along the baseline.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import cv2
+import numpy as np
+import torch
+
+from dualpix.capture import optics
+from dualpix.capture.errors import DualpixError
+from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensModel, Mask
+from dualpix.models.prepare import network_inputs
+from dualpix.models.stereo import SgbmSettings, match_sgbm
+from dualpix.models.zoo import LoadedModel
+
+WORKING_LONG_SIDE_PX = 1008
+SMALLEST_SIDE_PX = 16
+"""Below this a view holds nothing to match."""
+Blend = Literal["mean", "median"]
+
+
+@dataclass(frozen=True)
+class WorkingViews:
+    """What a method sees: (H, W) halves and a (H, W) or (H, W, 3) full-aperture view, linear, baseline along x."""
+
+    left: FloatImage
+    right: FloatImage
+    combined: FloatImage
+
+
+@dataclass(frozen=True)
+class DisparityMap:
+    """Disparity of a decoded view and how it was made."""
+
+    disparity_px: FloatImage
+    """(H, W) in pixels of the decoded view, along its baseline."""
+    valid: Mask | None
+    """(H, W), True where measured rather than filled; None where the method does not tell (networks)."""
+    method: str
+    working_size_hw: tuple[tuple[int, int], ...]
+    """Size of each working view, baseline along x."""
+    scale: tuple[float, ...]
+    """View pixels per working pixel along the baseline, for each working view."""
+
+
+Estimator = Callable[[WorkingViews], tuple[FloatImage, Mask | None]]
+"""A method: working views to disparity in working pixels, and where it was measured."""
+
+
+def predict_disparity(
+    image: DualPixelImage,
+    model: LoadedModel,
+    *,
+    working_long_side_px: int | Sequence[int] = WORKING_LONG_SIDE_PX,
+    blend: Blend = "median",
+    pixel_aspect: float = 1.0,
+) -> DisparityMap:
+    """Disparity by a network.
+
+    Args:
+        image: a decoded capture.
+        model: from :func:`dualpix.models.zoo.load_model`; its output must be ``disparity_px``.
+        working_long_side_px: long side of the network's input, never more than the view's own. Several sizes give the
+            blend of their results: a coarse one brings blur that is larger than any in training back into reach.
+        blend: how several sizes are merged, pixel by pixel.
+        pixel_aspect: extent of a view pixel across the baseline over that along it; PDCapture files have 2.
+
+    Raises:
+        DualpixError: the capture holds NaN or infinity or is too small, or the network gives no disparity.
+    """
+    if model.spec.output != "disparity_px":
+        raise DualpixError(
+            f"model '{model.name}' gives {model.spec.output}", expected="a model that gives disparity_px"
+        )
+    sizes = working_long_side_px
+    method = network_estimator(model)
+    return estimate(image, method, model.name, working_long_side_px=sizes, blend=blend, pixel_aspect=pixel_aspect)
+
+
+def match_disparity(
+    image: DualPixelImage,
+    settings: SgbmSettings | None = None,
+    *,
+    working_long_side_px: int | Sequence[int] = WORKING_LONG_SIDE_PX,
+    blend: Blend = "median",
+    pixel_aspect: float = 1.0,
+) -> DisparityMap:
+    """Disparity by :func:`dualpix.models.stereo.match_sgbm`; otherwise as :func:`predict_disparity`."""
+
+    def matcher(views: WorkingViews) -> tuple[FloatImage, Mask | None]:
+        return match_sgbm(views.left, views.right, settings)
+
+    sizes = working_long_side_px
+    return estimate(image, matcher, "sgbm", working_long_side_px=sizes, blend=blend, pixel_aspect=pixel_aspect)
+
+
+def estimate(
+    image: DualPixelImage,
+    estimator: Estimator,
+    method: str,
+    *,
+    working_long_side_px: int | Sequence[int] = WORKING_LONG_SIDE_PX,
+    blend: Blend = "median",
+    pixel_aspect: float = 1.0,
+) -> DisparityMap:
+    """Run any method at one or several working sizes and bring the result to the view's size and pixels.
+
+    Raises:
+        DualpixError: the capture holds NaN or infinity, or is too small.
+    """
+    _check(image)
+    sizes = [working_long_side_px] if isinstance(working_long_side_px, int) else list(working_long_side_px)
+    if not sizes or min(sizes) < SMALLEST_SIDE_PX:
+        raise DualpixError(f"working size {sizes}", expected=f"one or more of at least {SMALLEST_SIDE_PX} px")
+    maps, masks, shapes, scales = [], [], [], []
+    for size in dict.fromkeys(sizes):
+        views = working_views(image, size, pixel_aspect)
+        disparity, measured = estimator(views)
+        maps.append(_to_view(disparity, image))
+        masks.append(None if measured is None else _to_view(measured.astype(np.float32), image, factor=1.0) > 0.5)
+        shapes.append((disparity.shape[0], disparity.shape[1]))
+        scales.append(_baseline_size(image) / disparity.shape[1])
+    known = [m for m in masks if m is not None]
+    merged = maps[0] if len(maps) == 1 else (np.median if blend == "median" else np.mean)(np.stack(maps), axis=0)
+    return DisparityMap(
+        np.ascontiguousarray(merged, dtype=np.float32),
+        np.logical_or.reduce(known) if known else None,
+        method,
+        tuple(shapes),
+        tuple(scales),
+    )
+
+
+def network_estimator(model: LoadedModel) -> Estimator:
+    """The network as a method: pads the views by reflection to its size multiple and crops the result."""
+
+    def run(views: WorkingViews) -> tuple[FloatImage, Mask | None]:
+        height, width = views.left.shape
+        multiple = model.spec.size_multiple
+        pad = ((0, -height % multiple), (0, -width % multiple))
+        with torch.inference_mode():
+            tensors = (
+                _to_tensor(np.pad(v, (*pad, (0, 0))[: v.ndim], mode="reflect"))
+                for v in (views.left, views.right, views.combined)
+            )
+            out = model.module(*network_inputs(*tensors))
+        result: FloatImage = out[0, 0, :height, :width].float().numpy()
+        return result, None
+
+    return run
+
+
+def working_views(
+    image: DualPixelImage, long_side_px: int = WORKING_LONG_SIDE_PX, pixel_aspect: float = 1.0
+) -> WorkingViews:
+    """Area-average a capture's views to square pixels and a long side of at most ``long_side_px``, baseline along x."""
+    height, width = _working_size(image, long_side_px, pixel_aspect)
+
+    def shrink(view: FloatImage) -> FloatImage:
+        upright = view if image.baseline == "x" else view.swapaxes(0, 1)
+        # a copy: OpenCV takes transposed arrays only by way of one
+        return cv2.resize(np.ascontiguousarray(upright), (width, height), interpolation=cv2.INTER_AREA).astype(
+            np.float32
+        )
+
+    return WorkingViews(shrink(_one_channel(image.left)), shrink(_one_channel(image.right)), shrink(image.combined))
+
+
+def lens_of(meta: CaptureMeta) -> LensModel | list[str]:
+    """The lens a capture was taken with, or the names of the data that are missing for metric depth.
+
+    Raises:
+        DualpixError: all are known, but no such lens can be.
+    """
+    needed = ("focal_length_mm", "f_number", "focus_distance_m", "pixel_pitch_um", "disparity_gain")
+    values = {name: getattr(meta, name) for name in needed}
+    missing = [name for name, value in values.items() if value is None]
+    return missing or optics.check_lens(LensModel(**values))
+
+
+def metric_depth(disparity_px: FloatImage, lens: LensModel) -> FloatImage:
+    """Depth (H, W) in m from the lens; infinity where the disparity reaches that of infinitely far points."""
+    return np.asarray(optics.depth_m(disparity_px.astype(np.float64), lens), np.float32)
+
+
+def _check(image: DualPixelImage) -> None:
+    for name in ("left", "right", "combined"):
+        bad = int(np.count_nonzero(~np.isfinite(getattr(image, name))))
+        if bad:
+            raise DualpixError(f"{bad} pixels of the {name} view are NaN or infinite", expected="finite linear values")
+    if min(image.size_hw) < SMALLEST_SIDE_PX:
+        size = f"{image.size_hw[1]} x {image.size_hw[0]} px"
+        raise DualpixError(f"the views are only {size}", expected=f"at least {SMALLEST_SIDE_PX} px either way")
+
+
+def _one_channel(view: FloatImage) -> FloatImage:
+    """Green of a colour view: on a Bayer sensor the channel with the most samples and the least noise."""
+    return view if view.ndim == 2 else view[..., 1]
+
+
+def _baseline_size(image: DualPixelImage) -> int:
+    return image.size_hw[1] if image.baseline == "x" else image.size_hw[0]
+
+
+def _working_size(image: DualPixelImage, long_side_px: int, pixel_aspect: float) -> tuple[int, int]:
+    """(height, width) with the baseline along x; pixels become square by shrinking the finer axis."""
+    height, width = image.size_hw if image.baseline == "x" else image.size_hw[::-1]
+    square_h, square_w = height * min(pixel_aspect, 1.0), width / max(pixel_aspect, 1.0)
+    shrink = min(1.0, long_side_px / max(square_h, square_w))
+    return max(1, round(square_h * shrink)), max(1, round(square_w * shrink))
+
+
+def _to_view(working: FloatImage, image: DualPixelImage, factor: float | None = None) -> FloatImage:
+    """Resize a working map to the view; values are scaled from working to view pixels unless ``factor`` is given."""
+    height, width = image.size_hw
+    size = (width, height) if image.baseline == "x" else (height, width)
+    scaled = working * (_baseline_size(image) / working.shape[1] if factor is None else factor)
+    full: FloatImage = cv2.resize(scaled.astype(np.float32), size, interpolation=cv2.INTER_LINEAR).astype(np.float32)
+    return full if image.baseline == "x" else full.T
+
+
+def _to_tensor(view: FloatImage) -> torch.Tensor:
+    """(H, W) or (H, W, 3) -> (1, C, H, W)."""
+    channels = view[None] if view.ndim == 2 else view.transpose(2, 0, 1)
+    return torch.from_numpy(np.ascontiguousarray(channels))[None]

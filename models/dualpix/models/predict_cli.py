@@ -1,0 +1,251 @@
+"""``dualpix depth``: signed disparity of dual-pixel captures, and metric depth where the lens data allow it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+import numpy.typing as npt
+import tifffile
+from rich.console import Console
+from rich.table import Table
+
+from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
+from dualpix.capture.errors import DualpixError, OutputError
+from dualpix.capture.files import atomic_dir, make_output_dir, write_json
+from dualpix.capture.progress import ProgressLine
+from dualpix.capture.raw import RawCapture
+from dualpix.capture.raw.jobs import DecodeOptions, Job, decode_options, jobs_of
+from dualpix.capture.types import LensModel
+from dualpix.models.predict import (
+    WORKING_LONG_SIDE_PX,
+    DisparityMap,
+    lens_of,
+    match_disparity,
+    metric_depth,
+    predict_disparity,
+)
+from dualpix.models.zoo import DEFAULT_MODEL, load_model
+
+SIDECAR = "depth.json"
+_FILE = click.Path(path_type=Path)
+_LENS_FIELDS = ("focal_length_mm", "f_number", "focus_distance_m", "pixel_pitch_um", "disparity_gain")
+_SHOWN_PERCENTILES = (1, 50, 99)
+
+Method = Callable[[RawCapture], DisparityMap]
+
+
+@dataclass(frozen=True)
+class _Outcome:
+    job: Job
+    record: dict[str, Any] | None
+    error: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of ``--json``."""
+        output = str(self.job.folder) if self.record else None
+        return {"file": str(self.job.path), "output": output, "error": self.error, "result": self.record}
+
+
+@click.command("depth")
+@click.argument("files", nargs=-1, type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="Folder; each capture becomes a folder in it.")
+@click.option("--model", default=DEFAULT_MODEL, help="A shipped network's name, or a folder with card and weights.")
+@click.option("--method", type=click.Choice(["network", "sgbm"]), default="network", help="sgbm: classical matching.")
+@click.option(
+    "--working-size", type=click.IntRange(min=32), multiple=True, default=[WORKING_LONG_SIDE_PX],
+    help="Long side in px at which the method works; several give the median of their results.",
+)  # fmt: skip
+@click.option("--left", type=_FILE, help="Left file of a pair whose names do not tell.")
+@click.option("--right", type=_FILE, help="Right file of a pair: with --left, or with one left FILE.")
+@decode_options
+@click.option("--focal-length-mm", type=float, help="Lens data that the file lacks or has wrong; all five give depth.")
+@click.option("--f-number", type=float, help="Aperture number N.")
+@click.option("--focus-distance-m", type=float, help="From the lens to the plane in focus; 'inf' is allowed.")
+@click.option("--pixel-pitch-um", type=float, help="Of the decoded view, along the baseline.")
+@click.option("--disparity-gain", type=float, help="Disparity per circle of confusion; ideal 0.424, Pixel 4 0.21.")
+@click.option("--json", "as_json", is_flag=True, help="Results as JSON on stdout.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    /,
+    files: tuple[Path, ...],
+    output: Path,
+    model: str,
+    method: str,
+    working_size: tuple[int, ...],
+    left: Path | None,
+    right: Path | None,
+    as_json: bool,
+    **settings: Any,
+) -> None:
+    """Signed disparity of dual-pixel captures, and metric depth where the lens data are known.
+
+    FILES are what `dualpix decode` takes. Each becomes OUTPUT/NAME/ with disparity_px.tiff (float32, x_right - x_left
+    in pixels of the decoded view, > 0 behind the focus plane), disparity.png, depth.json, and depth_m.tiff with
+    depth.png where the lens data are known.
+    """
+    debug = bool((ctx.obj or {}).get("debug"))
+    lens: dict[str, Any] = {name: value for name in _LENS_FIELDS if (value := settings.pop(name)) is not None}
+    jobs = jobs_of(files, left, right, output)
+    run = _method(method, model, working_size)
+    make_output_dir(output)
+
+    def process(job: Job) -> dict[str, Any]:
+        return depth_of(job, DecodeOptions(**settings), run, lens)
+
+    outcomes = _run(jobs, process, raises=debug or (len(jobs) == 1 and not as_json))
+    if as_json:
+        click.echo(json.dumps([o.to_json() for o in outcomes], indent=2, ensure_ascii=False))
+    else:
+        Console().print(_table(outcomes))
+    if any(o.error for o in outcomes):
+        ctx.exit(2)
+
+
+def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, Any]) -> dict[str, Any]:
+    """Decode one capture, estimate its disparity, and write the result folder.
+
+    Args:
+        job: the capture and the folder to write.
+        options: how to decode it.
+        method: decoded capture to disparity.
+        lens: fields of :class:`~dualpix.capture.types.CaptureMeta` that replace what the file says.
+
+    Returns:
+        The content of ``depth.json``.
+
+    Raises:
+        DualpixError: the capture cannot be decoded or matched, the lens is impossible, or the folder cannot be written.
+    """
+    capture = options.decode(job)
+    capture = replace(capture, image=replace(capture.image, meta=replace(capture.image.meta, **lens)))
+    lens_or_missing = lens_of(capture.image.meta)
+    started = time.perf_counter()
+    result = method(capture)
+    seconds = time.perf_counter() - started
+    record = _record(job, capture, result, seconds)
+    with atomic_dir(job.folder, SIDECAR) as folder:
+        unit = f"{capture.image.baseline}_right - {capture.image.baseline}_left in px, > 0 behind the focus plane"
+        _write_tiff(folder / "disparity_px.tiff", result.disparity_px, unit)
+        save_picture(folder / "disparity.png", disparity_picture(result.disparity_px, result.valid))
+        record["depth"] = _write_depth(folder, result, lens_or_missing)
+        write_json(folder / SIDECAR, record)
+    return record
+
+
+def _method(name: str, model: str, sizes: tuple[int, ...]) -> Method:
+    def aspect(capture: RawCapture) -> float:
+        return float(capture.details.get("pixel_aspect", 1.0))
+
+    if name == "sgbm":
+        return lambda c: match_disparity(c.image, working_long_side_px=sizes, pixel_aspect=aspect(c))
+    loaded = load_model(model)
+    return lambda c: predict_disparity(c.image, loaded, working_long_side_px=sizes, pixel_aspect=aspect(c))
+
+
+def _run(jobs: list[Job], process: Callable[[Job], dict[str, Any]], *, raises: bool) -> list[_Outcome]:
+    """Process all; one bad file does not stop the others, unless ``raises``."""
+    taken: dict[Path, Path] = {}
+    outcomes = []
+    with ProgressLine("depth") as line:
+        for index, job in enumerate(jobs):
+            line.update(index, len(jobs), job.path.name, important=len(jobs) > 1)
+            try:
+                first = taken.setdefault(job.folder, job.path)
+                if first is not job.path:
+                    raise OutputError(f"'{job.path}' and '{first}' both become '{job.folder}'", hint="use another -o")
+                outcomes.append(_Outcome(job, process(job), None))
+            except DualpixError as error:
+                if raises:
+                    raise
+                click.echo(f"dualpix: error: {error}", err=True)
+                outcomes.append(_Outcome(job, None, str(error)))
+    return outcomes
+
+
+def _write_depth(folder: Path, result: DisparityMap, lens: LensModel | list[str]) -> dict[str, Any]:
+    """Write the metric depth if the lens is known; either way say what is."""
+    if not isinstance(lens, LensModel):
+        return {"metric": False, "missing": lens, "hint": "give them as options: " + " ".join(map(_option, lens))}
+    depth = metric_depth(result.disparity_px, lens)
+    _write_tiff(folder / "depth_m.tiff", depth, "depth from the lens in m; inf at and beyond the disparity of infinity")
+    save_picture(folder / "depth.png", depth_picture(depth, result.valid))
+    known = depth if result.valid is None else depth[result.valid]
+    return {
+        "metric": True,
+        "lens": {k: v if np.isfinite(v) else "inf" for k, v in asdict(lens).items()},
+        "percentiles_m": _percentiles(known[np.isfinite(known)]),
+        "infinite_fraction": _fraction(np.isinf(known)),
+    }
+
+
+def _record(job: Job, capture: RawCapture, result: DisparityMap, seconds: float) -> dict[str, Any]:
+    height, width = capture.image.size_hw
+    valid = result.disparity_px if result.valid is None else result.disparity_px[result.valid]
+    axis = capture.image.baseline
+    return {
+        "inputs": [path.name for path in (job.path, job.right) if path],
+        "decoder": capture.decoder,
+        "meta": capture.image.meta.to_json(),
+        "method": result.method,
+        "baseline": axis,
+        "sign": f"{axis}_right - {axis}_left > 0 behind the focus plane",
+        "size": {"width": width, "height": height},
+        "working_sizes_hw": [list(size) for size in result.working_size_hw],
+        "view_px_per_working_px": list(result.scale),
+        "disparity_percentiles_px": _percentiles(valid),
+        "measured_fraction": None if result.valid is None else _fraction(result.valid),
+        "seconds": round(seconds, 3),
+        "versions": {"dualpix": version("dualpix"), "torch": version("torch"), "opencv": version("opencv-python")},
+    }
+
+
+def _write_tiff(path: Path, values: npt.NDArray[np.float32], meaning: str) -> None:
+    tifffile.imwrite(path, values, photometric="minisblack", description=meaning, software="dualpix", metadata=None)
+
+
+def _percentiles(values: npt.NDArray[np.float32]) -> dict[str, float] | None:
+    if not values.size:
+        return None
+    return {f"p{p}": round(float(np.percentile(values, p)), 4) for p in _SHOWN_PERCENTILES}
+
+
+def _fraction(mask: npt.NDArray[np.bool_]) -> float:
+    return round(float(mask.mean()), 6) if mask.size else 0.0
+
+
+def _option(field: str) -> str:
+    return "--" + field.replace("_", "-")
+
+
+def _table(outcomes: list[_Outcome]) -> Table:
+    percentiles = " / ".join(f"p{p}" for p in _SHOWN_PERCENTILES)
+    table = Table("file", "method", f"disparity px\n{percentiles}", f"depth m\n{percentiles}", "s", "result")
+    for outcome in outcomes:
+        record = outcome.record
+        if record is None:
+            table.add_row(outcome.job.path.name, "", "", "", "", "[red]failed[/red]")
+            continue
+        depth = record["depth"]
+        shown = _joined(depth["percentiles_m"]) if depth["metric"] else f"{len(depth['missing'])} lens data missing"
+        table.add_row(
+            outcome.job.path.name,
+            record["method"],
+            _joined(record["disparity_percentiles_px"]),
+            shown,
+            f"{record['seconds']:.1f}",
+            str(outcome.job.folder),
+        )
+    return table
+
+
+def _joined(percentiles: dict[str, float] | None) -> str:
+    return " / ".join(f"{v:.3g}" for v in percentiles.values()) if percentiles else "none measured"

@@ -1,0 +1,133 @@
+"""Damaged files: whatever is cut or changed, decoding gives a picture or a DecodeError, never another exception."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+from tests.support.cr2 import write_cr2
+from tests.support.cr3 import write_cr3
+from tests.support.halves import CROP, sensor_frames
+from tests.support.pgm import write_pdcapture
+
+from dualpix.capture.errors import DecodeError, DualpixError
+from dualpix.capture.raw import decode
+from dualpix.capture.raw.boxes import read_cr3
+from dualpix.capture.raw.dng import write_dual_pixel_dng
+from dualpix.capture.raw.tiff import ASCII, LONG, RATIONAL, SHORT, Tag, TiffReader, ifd_bytes
+
+FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+KINDS = ("CR2", "CR3", "dng", "pgm")
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    folder = tmp_path_factory.mktemp("originals")
+    truth = sensor_frames()
+    write_cr2(folder / "a.CR2", truth.composite, truth.half, CROP)
+    write_cr3(folder / "a.CR3", truth.composite, truth.half, CROP)
+    write_dual_pixel_dng(folder / "a.dng", truth.composite, truth.half, white=16383, crop=CROP)
+    write_pdcapture(folder / "a.pgm", np.random.default_rng(0).integers(0, 1023, (40, 60)))
+    return {kind: (folder / f"a.{kind}").read_bytes() for kind in KINDS}
+
+
+def decodes_or_refuses(folder: Path, kind: str, data: bytes, partner: bytes) -> bool:
+    path = folder / f"f_left.{kind}"
+    path.write_bytes(data)
+    if kind == "pgm":
+        (folder / "f_right.pgm").write_bytes(partner)
+    try:
+        image = decode(path)
+    except DualpixError as error:
+        assert "\n" not in str(error)
+        return False
+    assert np.isfinite(image.left).all() and np.isfinite(image.right).all()
+    return True
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@FUZZ
+@given(where=st.floats(0, 0.9999))
+@example(where=0.0)
+@example(where=0.5)
+@example(where=0.9999)
+def test_a_cut_file_is_refused(originals: dict[str, bytes], tmp_path: Path, kind: str, where: float) -> None:
+    data = originals[kind]
+    cut = data[: min(int(len(data) * where), len(data) - 16)]
+    assert not decodes_or_refuses(tmp_path, kind, cut, data)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@FUZZ
+@given(changes=st.lists(st.tuples(st.floats(0, 0.9999), st.integers(0, 255)), min_size=1, max_size=8))
+def test_changed_header_bytes(
+    originals: dict[str, bytes], tmp_path: Path, kind: str, changes: list[tuple[float, int]]
+) -> None:
+    data = bytearray(originals[kind])
+    header = min(len(data), 5000)
+    for where, value in changes:
+        data[int(where * header)] = value
+    decodes_or_refuses(tmp_path, kind, bytes(data), originals[kind])
+
+
+@pytest.mark.parametrize("kind", ["CR2", "CR3", "dng"])
+@FUZZ
+@given(where=st.floats(0, 0.9999), word=st.sampled_from([0, 1, 0x7FFFFFFF, 0xFFFFFFFF, 0x80000000, 65535, 8]))
+def test_extreme_header_words(originals: dict[str, bytes], tmp_path: Path, kind: str, where: float, word: int) -> None:
+    data = bytearray(originals[kind])
+    at = int(where * 4000) // 2 * 2
+    data[at : at + 4] = struct.pack(">I" if kind == "CR3" else "<I", word)
+    decodes_or_refuses(tmp_path, kind, bytes(data), b"")
+
+
+@pytest.mark.parametrize("kind", ["CR2", "CR3"])
+@FUZZ
+@given(where=st.floats(0.1, 0.9999), value=st.integers(0, 255))
+def test_changed_pixel_bytes(originals: dict[str, bytes], tmp_path: Path, kind: str, where: float, value: int) -> None:
+    data = bytearray(originals[kind])
+    data[int(where * len(data))] = value
+    decodes_or_refuses(tmp_path, kind, bytes(data), b"")
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_a_tiff_or_refused(data: bytes) -> None:
+    for candidate in (data, b"II*\0" + data, b"MM\0*" + data):
+        try:
+            for ifd in TiffReader(candidate).chain():
+                assert all(0 <= tag <= 65535 for tag in ifd.tags)
+        except DecodeError:
+            continue
+
+
+@given(st.binary(max_size=300))
+def test_any_bytes_are_boxes_or_refused(data: bytes) -> None:
+    for candidate in (data, struct.pack(">I4s", len(data) + 8, b"moov") + data):
+        try:
+            read_cr3(candidate)
+        except DecodeError:
+            continue
+
+
+def test_a_loop_of_directories_ends() -> None:
+    data = struct.pack("<2sHI", b"II", 42, 8) + ifd_bytes([Tag(0x0100, LONG, [1])], 8, next_offset=8)
+    assert len(list(TiffReader(data).chain())) == 1
+
+
+@given(
+    st.lists(st.integers(0, 2**32 - 1), min_size=1, max_size=20),
+    st.lists(st.integers(0, 2**16 - 1), min_size=1, max_size=20),
+    st.text(alphabet=st.characters(codec="ascii", exclude_characters="\0"), max_size=40),
+    st.fractions(min_value=0, max_value=1000, max_denominator=1000),
+)
+def test_tags_read_back_as_written(longs: list[int], shorts: list[int], text: str, ratio: object) -> None:
+    tags = [Tag(1, LONG, longs), Tag(2, SHORT, shorts), Tag(3, ASCII, text.encode()), Tag(4, RATIONAL, [ratio])]  # type: ignore[list-item]
+    reader = TiffReader(struct.pack("<2sHI", b"II", 42, 8) + ifd_bytes(tags, 8))
+    ifd = reader.ifd(8)
+    assert ifd.integers(1) == tuple(longs)
+    assert ifd.integers(2) == tuple(shorts)
+    assert ifd.text(3) == (text.strip() or None)
+    assert ifd.numbers(4) == (ratio,)

@@ -1,0 +1,229 @@
+"""Pairs of files: Google PDCapture PGM, Pixel 4 PNG, exported left / right views; and everything wrong with them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.support.halves import sensor_frames, shift_between
+from tests.support.pgm import write_pdcapture
+
+from dualpix.capture.errors import DecodeError
+from dualpix.capture.raw import decode, decode_capture
+from dualpix.capture.raw.pair import pair_stem, right_name, srgb_to_linear
+
+Samples = npt.NDArray[np.integer]
+
+
+def save(path: Path, image: npt.NDArray[np.generic]) -> None:
+    assert cv2.imwrite(str(path), image)
+
+
+def views(scale: float, offset: float) -> tuple[Samples, Samples]:
+    truth = sensor_frames(disparity_px=4.0, read_noise=0)
+    both = [v[16:176, 32:272] / 4000 for v in (truth.left / 1.0, truth.right / 1.0)]
+    cell = [v[0::2, 1::2] for v in both]  # green only, as on a Pixel
+    left, right = (np.round(v * scale + offset).astype(np.uint16) for v in cell)
+    return left, right
+
+
+def test_pdcapture_levels_and_sign(tmp_path: Path) -> None:
+    left, right = views(500, 64)
+    left[0, 0], left[0, 1] = 64, 1023
+    write_pdcapture(tmp_path / "t_left.pgm", left)
+    write_pdcapture(tmp_path / "t_right.pgm", right)
+    capture = decode_capture(tmp_path / "t_left.pgm", equalise=False)
+    image = capture.image
+    assert capture.decoder == "pixel-pdcapture"
+    assert capture.details["pixel_aspect"] == 2.0
+    assert np.allclose(image.left, (left - 64.0) / (1023 - 64), atol=1e-6)
+    assert np.allclose(image.combined, (image.left + image.right) / 2)
+    assert (image.left[0, 0], image.left[0, 1]) == (0, 1)
+    assert image.saturated[0, 1] and image.saturated.sum() == 1
+    assert shift_between(image.left, image.right)[0] == pytest.approx(2.0, abs=0.1)
+
+
+@pytest.mark.parametrize(("size_hw", "baseline"), [((1512, 2016), "x"), ((2016, 1512), "y")])
+def test_pixel4_png_levels(tmp_path: Path, size_hw: tuple[int, int], baseline: str) -> None:
+    rng = np.random.default_rng(0)
+    left, right = (rng.integers(1009, 9000, size_hw).astype(np.uint16) for _ in range(2))
+    left[5, 6], right[7, 8] = 16464, 16383
+    save(tmp_path / "001_left.png", left)
+    save(tmp_path / "001_right.png", right)
+    capture = decode_capture(tmp_path / "001_left.png", equalise=False)
+    assert capture.decoder == "pixel4-png"
+    assert capture.image.baseline == baseline
+    assert np.allclose(capture.image.left, (left - 1024.0) / (16383 - 1024), atol=1e-6)
+    assert sorted(zip(*np.nonzero(capture.image.saturated), strict=True)) == [(5, 6), (7, 8)]
+
+
+def test_a_png_of_other_range_is_a_generic_pair(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for side in ("left", "right"):
+        save(tmp_path / f"a_{side}.png", rng.integers(0, 65535, (1512, 2016)).astype(np.uint16))
+    assert decode_capture(tmp_path / "a_left.png").decoder == "pair"
+
+
+def test_exported_8_bit_pair_is_linearised(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    left, right = (rng.integers(0, 256, (20, 30, 3)).astype(np.uint8) for _ in range(2))
+    save(tmp_path / "box_l.png", left[..., ::-1])
+    save(tmp_path / "box_r.png", right[..., ::-1])
+    image = decode(tmp_path / "box_l.png", equalise=False)
+    assert np.allclose(image.left, srgb_to_linear((left / 255).astype(np.float32)), atol=1e-6)
+    assert image.meta.provenance["tone"] == "srgb (assumed)"
+    assert np.array_equal(image.saturated, ((left == 255) | (right == 255)).any(-1))
+    linear = decode(tmp_path / "box_l.png", equalise=False, encoding="linear")
+    assert np.allclose(linear.right, right / 255, atol=1e-6)
+
+
+def test_srgb_curve_at_known_points() -> None:
+    known = np.array([0, 0.04045, 0.5, 1], np.float32)
+    assert np.allclose(srgb_to_linear(known), [0, 0.0031308, 0.2140411, 1], atol=1e-6)
+
+
+def test_16_bit_and_float_pairs_are_linear(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    left, right = (rng.random((16, 24)).astype(np.float32) for _ in range(2))
+    tifffile.imwrite(tmp_path / "f_left.tiff", left)
+    tifffile.imwrite(tmp_path / "f_right.tiff", right)
+    assert np.array_equal(decode(tmp_path / "f_left.tiff", equalise=False).left, left)
+    codes = (right * 65535).astype(np.uint16)
+    save(tmp_path / "A.png", (left * 65535).astype(np.uint16))
+    save(tmp_path / "B.png", codes)
+    image = decode(tmp_path / "A.png", right=tmp_path / "B.png", equalise=False, baseline="y")
+    assert np.allclose(image.right, codes / 65535, atol=1e-6)
+    assert image.baseline == "y"
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "stem"),
+    [
+        ("001_left.png", "001_right.png", "001"),
+        ("box_001_l.png", "box_001_r.png", "box_001"),
+        ("result_leftPd_center.png", "result_rightPd_center.png", "result_Pd_center"),
+        ("IMG_1_L.TIF", "IMG_1_R.TIF", "IMG_1"),
+        ("left.png", "right.png", "left"),
+        ("a-Left-b.jpg", "a-Right-b.jpg", "a-b"),
+        ("left_turn_left.png", "left_turn_right.png", "left_turn"),
+        ("leftover.png", None, "leftover"),
+        ("IMG_l.CR2", None, "IMG_l"),
+    ],
+)
+def test_names_of_pairs(left: str, right: str | None, stem: str) -> None:
+    found = right_name(Path("d") / left)
+    assert (found.name if found else None) == right
+    assert pair_stem(Path("d") / left) == stem
+
+
+@given(st.text(alphabet="leftrigh_-.LPd01 ", min_size=1, max_size=24))
+def test_any_name_is_handled(stem: str) -> None:
+    path = Path("d") / (stem + ".png")
+    right = right_name(path)
+    assert right is None or (right.parent == path.parent and right.name != path.name)
+    assert pair_stem(path)
+
+
+def png(path: Path, size_hw: tuple[int, int] = (20, 30), seed: int = 0) -> Path:
+    save(path, np.random.default_rng(seed).integers(0, 200, size_hw).astype(np.uint8))
+    return path
+
+
+def test_missing_right_file(tmp_path: Path) -> None:
+    with pytest.raises(DecodeError, match=r"no right file 'a_right.png' for 'a_left.png'"):
+        decode(png(tmp_path / "a_left.png"))
+    with pytest.raises(DecodeError, match=r"is one picture.*--left A --right B"):
+        decode(png(tmp_path / "holiday.png"))
+
+
+def test_unequal_pair(tmp_path: Path) -> None:
+    left = png(tmp_path / "a_left.png")
+    png(tmp_path / "a_right.png", (20, 32))
+    with pytest.raises(DecodeError, match=r"is 30x20 uint8 and 'a_right.png' is 32x20 uint8"):
+        decode(left)
+
+
+def test_the_same_picture_twice(tmp_path: Path) -> None:
+    left = png(tmp_path / "a_left.png")
+    with pytest.raises(DecodeError, match="same picture"):
+        decode(left, right=left)
+
+
+def test_nan_pixels(tmp_path: Path) -> None:
+    image = np.ones((16, 16), np.float32)
+    tifffile.imwrite(tmp_path / "n_right.tiff", image * 0.5)
+    image[3, 4] = np.nan
+    tifffile.imwrite(tmp_path / "n_left.tiff", image)
+    with pytest.raises(DecodeError, match="1 values that are NaN or infinite"):
+        decode(tmp_path / "n_left.tiff")
+
+
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (b"P5 1000000 1000000 65535 ", "claims 1000000x1000000 pixels"),
+        (b"P5 0 10 65535 ", "claims 0x10 pixels"),
+        (b"P5 16 16 65535 ", "bytes of pixels; expected 512 for 16x16"),
+        (b"P5 16 16 99999 ", "PGM maximum of 99999"),
+        (b"P5 16 -16 65535 ", "broken PGM header"),
+        (b"P5 16 999999999999999999999 65535 ", "broken PGM header"),
+        (b"P5 65535", "broken PGM header"),
+    ],
+)
+def test_broken_pgm(tmp_path: Path, header: bytes, message: str) -> None:
+    for side in ("left", "right"):
+        (tmp_path / f"p_{side}.pgm").write_bytes(header + bytes(100))
+    with pytest.raises(DecodeError, match=message):
+        decode(tmp_path / "p_left.pgm")
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tiff", "pgm"])
+@pytest.mark.parametrize("keep", [0.3, 0.7, 0.97])
+def test_cut_pictures_are_refused(tmp_path: Path, suffix: str, keep: float) -> None:
+    rng = np.random.default_rng(0)
+    for side in ("left", "right"):
+        save(tmp_path / f"c_{side}.{suffix}", rng.integers(0, 255, (64, 96)).astype(np.uint8))
+    right = tmp_path / f"c_right.{suffix}"
+    data = right.read_bytes()
+    right.write_bytes(data[: int(len(data) * keep)])
+    with pytest.raises(DecodeError):
+        decode(tmp_path / f"c_left.{suffix}")
+
+
+def test_corrupt_png_data_is_refused(tmp_path: Path) -> None:
+    left, right = png(tmp_path / "c_left.png", (64, 96)), png(tmp_path / "c_right.png", (64, 96), seed=1)
+    data = bytearray(right.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    right.write_bytes(bytes(data))
+    with pytest.raises(DecodeError, match="damaged PNG"):
+        decode(left)
+
+
+def test_not_an_image_at_all(tmp_path: Path) -> None:
+    text = tmp_path / "notes.txt"
+    text.write_text("hello")
+    with pytest.raises(DecodeError) as caught:
+        decode(text)
+    message = str(caught.value)
+    assert message.startswith("no decoder takes 'notes.txt' (canon: ") and "pair: " in message
+    assert "\n" not in message and len(message) < 400
+    empty = tmp_path / "empty.CR2"
+    empty.touch()
+    for path, expected in ((empty, "is empty"), (tmp_path, "is a folder"), (tmp_path / "gone.CR3", "no file")):
+        with pytest.raises(DecodeError, match=expected):
+            decode(path)
+
+
+def test_a_raw_with_a_right_file_is_refused(tmp_path: Path) -> None:
+    from dualpix.capture.raw.dng import write_dual_pixel_dng
+
+    truth = sensor_frames()
+    write_dual_pixel_dng(tmp_path / "a.dng", truth.composite, truth.half, white=16383)
+    with pytest.raises(DecodeError, match="leave out --right"):
+        decode(tmp_path / "a.dng", right=png(tmp_path / "b.png"))

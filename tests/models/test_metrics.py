@@ -1,0 +1,118 @@
+"""Scores: invariances over random data, and values worked out by hand or by an independent method."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from dualpix.capture.errors import DualpixError
+from dualpix.models.metrics import (
+    affine_invariant_error,
+    bad_pixel_share,
+    mean_absolute_error,
+    rank_correlation,
+)
+
+maps = hnp.arrays(np.float64, (6, 7), elements=st.integers(-50, 50).map(lambda v: v / 8))
+scales = st.floats(0.01, 100).flatmap(lambda s: st.sampled_from([s, -s]))
+
+
+@settings(deadline=None)
+@given(maps, scales, st.floats(-100, 100))
+def test_an_affine_image_of_the_truth_is_without_error(target: np.ndarray, scale: float, offset: float) -> None:
+    assume(np.ptp(target) > 0)
+    score = affine_invariant_error(scale * target + offset, target)
+    assert score.ai1 == pytest.approx(0, abs=1e-9) and score.ai2 == pytest.approx(0, abs=1e-9)
+    assert np.sign(score.scale) == np.sign(scale)
+
+
+@settings(deadline=None)
+@given(maps, maps, st.sampled_from([0.25, 2.0, -1.0, -8.0]), st.integers(-8, 8))
+def test_scores_do_not_change_with_the_scale_and_offset_of_the_prediction(
+    prediction: np.ndarray, target: np.ndarray, scale: float, offset: int
+) -> None:
+    # powers of two: the transform is exact, so it makes no ties and breaks none
+    before, after = (affine_invariant_error(p, target) for p in (prediction, scale * prediction + offset))
+    assert after.ai1 == pytest.approx(before.ai1, rel=1e-6, abs=1e-9)
+    assert after.ai2 == pytest.approx(before.ai2, rel=1e-6, abs=1e-9)
+    assert after.one_minus_abs_rho == pytest.approx(before.one_minus_abs_rho, abs=1e-9)
+
+
+@settings(deadline=None)
+@given(maps, maps)
+def test_least_squares_agree_with_numpys(prediction: np.ndarray, target: np.ndarray) -> None:
+    assume(np.ptp(prediction) > 0)
+    rows = np.stack([prediction.ravel(), np.ones(prediction.size)], 1)
+    fit, *_ = np.linalg.lstsq(rows, target.ravel(), rcond=None)
+    expected = np.sqrt(np.mean((rows @ fit - target.ravel()) ** 2))
+    assert affine_invariant_error(prediction, target).ai2 == pytest.approx(expected, abs=1e-9)
+
+
+def test_the_robust_fit_ignores_an_outlier_that_least_squares_follow() -> None:
+    x = np.linspace(0, 1, 50)
+    y = 2 * x + 1
+    y[-1] += 10
+    score = affine_invariant_error(x, y)
+    assert score.scale == pytest.approx(2, abs=0.02) and score.offset == pytest.approx(1, abs=0.02)
+    assert score.ai1 == pytest.approx(10 / 50, abs=0.01)
+    assert score.ai2 > 1.3
+
+
+def test_a_constant_prediction_scores_between_the_median_and_the_mean() -> None:
+    target = np.array([0.0, 0.0, 0.0, 1.0, 0.5])
+    score = affine_invariant_error(np.full(5, 3.7), target)
+    # five iterations of reweighting go most of the way from the mean (0.3) to the median (0)
+    assert 1.5 / 5 <= score.ai1 < 0.33 < 1.8 / 5
+    assert score.ai2 == pytest.approx(target.std())
+    assert score.one_minus_abs_rho == 1.0 and score.scale == 0.0
+
+
+def test_confidence_weighs_pixels_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    prediction, target = rng.normal(size=(2, 40))
+    repeats = rng.integers(1, 4, 40)
+    weighted = affine_invariant_error(prediction, target, confidence=repeats, ties="dense")
+    repeated = affine_invariant_error(np.repeat(prediction, repeats), np.repeat(target, repeats), ties="dense")
+    assert weighted.ai1 == pytest.approx(repeated.ai1) and weighted.ai2 == pytest.approx(repeated.ai2)
+    assert weighted.one_minus_abs_rho == pytest.approx(repeated.one_minus_abs_rho)
+
+
+def test_invalid_and_non_finite_pixels_do_not_count() -> None:
+    rng = np.random.default_rng(1)
+    prediction, target = rng.normal(size=(2, 5, 6))
+    clean = affine_invariant_error(prediction[1:], target[1:])
+    valid = np.ones((5, 6), bool)
+    valid[0, :3] = False
+    prediction[0, :3], prediction[0, 3:] = 1e9, np.nan
+    assert affine_invariant_error(prediction, target, valid) == clean
+
+
+@pytest.mark.parametrize(
+    ("ties", "rho"),
+    # ranks of x: average 1.5 1.5 3 4, dense 0 0 1 2, ordinal 0 1 2 3; Pearson with 0 1 3 2 by hand
+    [("average", 3.5 / 22.5**0.5), ("dense", 2.5 / 13.75**0.5), ("ordinal", 0.8)],
+)
+def test_rank_variants_on_a_tie(ties: str, rho: float) -> None:
+    assert rank_correlation([5, 5, 6, 9], [0, 1, 3, 2], ties=ties) == pytest.approx(rho, abs=1e-6)  # type: ignore[arg-type]
+
+
+def test_rank_correlation_sees_any_monotone_map() -> None:
+    x = np.random.default_rng(2).normal(size=100)
+    assert rank_correlation(x, np.exp(3 * x)) == pytest.approx(1)
+    assert rank_correlation(-(x**3), x) == pytest.approx(-1)
+
+
+def test_plain_errors() -> None:
+    prediction, target = np.array([1.0, 2.0, 5.0, 0.0]), np.array([1.0, 3.5, 4.5, np.nan])
+    assert mean_absolute_error(prediction, target) == pytest.approx(2.0 / 3)
+    assert bad_pixel_share(prediction, target, threshold=1.0) == pytest.approx(1 / 3)
+
+
+def test_nothing_to_score_is_a_user_error_and_shapes_are_checked() -> None:
+    with pytest.raises(DualpixError, match="fewer than two pixels"):
+        affine_invariant_error(np.zeros((2, 2)), np.full((2, 2), np.nan))
+    with pytest.raises(ValueError, match="shapes differ"):
+        affine_invariant_error(np.zeros((2, 2)), np.zeros((2, 3)))

@@ -1,0 +1,280 @@
+"""Prediction: geometry (size, axis, anamorphic pixels, scale), blending, bad input, metric depth, the command."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+import torch
+from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from safetensors.torch import save_file
+
+from dualpix.capture import optics
+from dualpix.capture.cli import main, root
+from dualpix.capture.errors import DualpixError
+from dualpix.capture.raw import decode
+from dualpix.capture.types import CaptureMeta, DualPixelImage, LensModel
+from dualpix.models.metrics import rank_correlation
+from dualpix.models.networks import NetworkSpec, build_network, network_spec
+from dualpix.models.predict import (
+    WorkingViews,
+    estimate,
+    lens_of,
+    match_disparity,
+    metric_depth,
+    predict_disparity,
+    working_views,
+)
+from dualpix.models.prepare import network_inputs
+from dualpix.models.zoo import LoadedModel
+
+LENS = LensModel(50, 4, 1.0, 46.875, 0.0613)
+
+
+def capture(left: np.ndarray, right: np.ndarray, baseline: str = "x") -> DualPixelImage:
+    return DualPixelImage(left, right, 0.5 * (left + right), np.zeros(left.shape[:2], bool), baseline)  # type: ignore[arg-type]
+
+
+def shifted_pair(height: int, width: int, dx: float) -> tuple[np.ndarray, np.ndarray]:
+    noise = np.random.default_rng(3).random((height, width), np.float32)
+    left = cv2.GaussianBlur(noise, (0, 0), 3.0)
+    move = np.array([[1, 0, dx], [0, 1, 0]], np.float32)
+    return left, cv2.warpAffine(left, move, (width, height), flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT)
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    torch.manual_seed(0)
+    return LoadedModel("random", build_network("difusenet").eval(), network_spec("difusenet"), {}, Path())
+
+
+def test_disparity_comes_back_in_view_pixels_whatever_the_working_size() -> None:
+    image = capture(*shifted_pair(160, 400, 6.0))
+    for size in (400, 200):
+        result = match_disparity(image, working_long_side_px=size)
+        assert result.disparity_px.shape == (160, 400) and result.disparity_px.dtype == np.float32
+        assert result.scale == (400 / size,)
+        assert np.median(result.disparity_px[20:-20, 80:-80]) == pytest.approx(6.0, abs=0.3)
+
+
+def test_a_portrait_capture_is_the_transposed_landscape_one() -> None:
+    left, right = shifted_pair(160, 320, 5.0)
+    landscape = match_disparity(capture(left, right), working_long_side_px=160)
+    portrait = match_disparity(capture(left.T.copy(), right.T.copy(), "y"), working_long_side_px=160)
+    assert np.array_equal(portrait.disparity_px.T, landscape.disparity_px)
+    assert portrait.valid is not None and np.array_equal(portrait.valid.T, landscape.valid)
+
+
+def test_anamorphic_views_are_made_square_by_shrinking() -> None:
+    left, right = shifted_pair(100, 400, 8.0)
+    image = capture(left, right)
+    views = working_views(image, 1008, pixel_aspect=2.0)
+    assert views.left.shape == (100, 200)
+    result = match_disparity(image, working_long_side_px=1008, pixel_aspect=2.0)
+    assert result.scale == (2.0,) and np.median(result.disparity_px[20:-20, 80:-80]) == pytest.approx(8.0, abs=0.3)
+    tall = capture(left.T.copy(), right.T.copy(), "y")
+    assert working_views(tall, 1008, pixel_aspect=2.0).left.shape == (100, 200)
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(16, 300), st.integers(16, 300), st.integers(16, 400), st.sampled_from("xy"))
+def test_any_size_comes_back_as_it_was(height: int, width: int, size: int, baseline: str) -> None:
+    image = capture(np.ones((height, width), np.float32), np.ones((height, width), np.float32), baseline)
+    seen: list[WorkingViews] = []
+
+    def ones(views: WorkingViews) -> tuple[np.ndarray, None]:
+        seen.append(views)
+        return np.ones_like(views.left), None
+
+    result = estimate(image, ones, "ones", working_long_side_px=size)
+    assert result.disparity_px.shape == (height, width)
+    assert max(seen[0].left.shape) <= max(size, 16) and seen[0].left.max() == pytest.approx(1, abs=1e-5)
+    assert np.allclose(result.disparity_px, result.scale[0]) and result.scale[0] >= 1
+
+
+def test_the_network_sees_any_size_and_colour(model: LoadedModel) -> None:
+    rng = np.random.default_rng(0)
+    gray = capture(*rng.random((2, 70, 101), np.float32))
+    result = predict_disparity(gray, model)
+    assert result.disparity_px.shape == (70, 101) and np.isfinite(result.disparity_px).all()
+    assert result.method == "random" and result.valid is None and result.working_size_hw == ((70, 101),)
+    colour = capture(*rng.random((2, 70, 101, 3), np.float32))
+    assert predict_disparity(colour, model, working_long_side_px=64).disparity_px.shape == (70, 101)
+
+
+def test_the_network_is_run_as_it_is_where_no_padding_or_scaling_is_needed(model: LoadedModel) -> None:
+    image = capture(*np.random.default_rng(5).random((2, 64, 96), np.float32))
+    tensors = (torch.from_numpy(v)[None, None] for v in (image.left, image.right, image.combined))
+    with torch.inference_mode():
+        expected = model.module(*network_inputs(*tensors))[0, 0].numpy()
+    assert np.allclose(predict_disparity(image, model).disparity_px, expected, atol=1e-6)
+
+
+def test_several_sizes_are_blended() -> None:
+    image = capture(*np.ones((2, 40, 120), np.float32))
+
+    def width_of(views: WorkingViews) -> tuple[np.ndarray, None]:
+        # 10, 20, 90 view pixels at 120, 60, 30 working pixels
+        value = {120: 10.0, 60: 10.0, 30: 22.5}[views.left.shape[1]]
+        return np.full(views.left.shape, value, np.float32), None
+
+    sizes = [120, 60, 30]
+    assert np.allclose(estimate(image, width_of, "w", working_long_side_px=sizes).disparity_px, 20)
+    mean = estimate(image, width_of, "w", working_long_side_px=sizes, blend="mean")
+    assert np.allclose(mean.disparity_px, 40) and mean.working_size_hw == ((40, 120), (20, 60), (10, 30))
+
+
+def test_bad_pixels_tiny_views_and_other_outputs_are_refused(model: LoadedModel) -> None:
+    views = np.ones((2, 32, 32), np.float32)
+    broken = views.copy()
+    broken[0, 3, 4:6] = np.nan
+    with pytest.raises(DualpixError, match="2 pixels of the left view are NaN"):
+        match_disparity(capture(*broken))
+    with pytest.raises(DualpixError, match="only 32 x 8 px"):
+        match_disparity(capture(*views[:, :8]))
+    with pytest.raises(DualpixError, match="working size"):
+        match_disparity(capture(*views), working_long_side_px=[])
+    spec = NetworkSpec(model.spec.build, model.spec.inputs, "inverse_depth_affine", 32, "")
+    with pytest.raises(DualpixError, match="expected a model that gives disparity_px"):
+        predict_disparity(capture(*views), replace(model, spec=spec))
+
+
+def test_metric_depth_needs_all_lens_data() -> None:
+    assert lens_of(CaptureMeta(f_number=4.0)) == [
+        "focal_length_mm", "focus_distance_m", "pixel_pitch_um", "disparity_gain",
+    ]  # fmt: skip
+    known = CaptureMeta(
+        f_number=4, focal_length_mm=50, focus_distance_m=1.0, pixel_pitch_um=46.875, disparity_gain=0.0613
+    )
+    assert lens_of(known) == LENS
+    with pytest.raises(DualpixError, match="focal length"):
+        lens_of(replace(known, focus_distance_m=0.01))
+
+
+def test_metric_depth_inverts_the_optics() -> None:
+    depth = np.linspace(0.5, 20, 50, dtype=np.float32).reshape(5, 10)
+    disparity = optics.disparity_px(depth.astype(np.float64), LENS).astype(np.float32)
+    assert np.allclose(metric_depth(disparity, LENS), depth, rtol=1e-4)
+
+
+# --- dualpix depth ---
+
+
+def invoke(*args: str | Path) -> Result:
+    return CliRunner().invoke(root, ["depth", *map(str, args)])
+
+
+@pytest.fixture
+def pair(tmp_path: Path) -> Path:
+    """A 16-bit pair of files, linear, shifted by 2 px."""
+    for name, view in zip(("left", "right"), shifted_pair(96, 160, 2.0), strict=True):
+        cv2.imwrite(str(tmp_path / f"shot_{name}.png"), np.rint(view * 40000).astype(np.uint16))
+    return tmp_path / "shot_left.png"
+
+
+@pytest.fixture(scope="module")
+def model_folder(model: LoadedModel, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("net")
+    save_file(model.module.state_dict(), folder / "weights.safetensors")
+    (folder / "card.json").write_text(json.dumps({"network": "difusenet"}))
+    return folder
+
+
+LENS_ARGS = (
+    "--focal-length-mm", "50", "--f-number", "4", "--focus-distance-m", "1",
+    "--pixel-pitch-um", "46.875", "--disparity-gain", "0.424",
+)  # fmt: skip
+
+
+def test_command_writes_disparity_and_says_what_depth_lacks(pair: Path, tmp_path: Path) -> None:
+    done = invoke(pair, "-o", tmp_path / "out", "--method", "sgbm", "--json")
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "out" / "shot"
+    assert {p.name for p in folder.iterdir()} == {"depth.json", "disparity.png", "disparity_px.tiff"}
+    disparity = tifffile.imread(folder / "disparity_px.tiff")
+    assert disparity.dtype == np.float32 and np.median(disparity) == pytest.approx(2, abs=0.2)
+    record = json.loads((folder / "depth.json").read_text())
+    assert record["depth"]["metric"] is False and "--f-number" in record["depth"]["hint"]
+    assert len(record["depth"]["missing"]) == 5
+    assert json.loads(done.stdout)[0]["result"] == record
+
+
+def test_command_gives_metric_depth_from_lens_options(pair: Path, model_folder: Path, tmp_path: Path) -> None:
+    done = invoke(pair, "-o", tmp_path / "out", "--model", model_folder, *LENS_ARGS)
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "out" / "shot"
+    disparity, depth = (tifffile.imread(folder / f"{n}.tiff") for n in ("disparity_px", "depth_m"))
+    lens = LensModel(50, 4, 1.0, 46.875, 0.424)
+    assert np.allclose(depth, optics.depth_m(disparity.astype(np.float64), lens), rtol=1e-5)
+    assert cv2.imread(str(folder / "depth.png")).shape[2] == 3
+    assert json.loads((folder / "depth.json").read_text())["depth"]["lens"]["focal_length_mm"] == 50
+
+
+def test_one_bad_input_does_not_stop_the_others(pair: Path, tmp_path: Path) -> None:
+    lonely = tmp_path / "lonely_left.png"
+    lonely.write_bytes(pair.read_bytes())
+    done = invoke(lonely, pair, "-o", tmp_path / "out", "--method", "sgbm")
+    assert done.exit_code == 2 and "no right file 'lonely_right.png'" in done.output
+    assert (tmp_path / "out" / "shot" / "depth.json").is_file() and not (tmp_path / "out" / "lonely").exists()
+
+
+def test_a_failure_leaves_no_folder_and_a_foreign_folder_is_kept(
+    pair: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    (out / "shot").mkdir(parents=True)
+    (out / "shot" / "holiday.txt").write_text("mine")
+    with pytest.raises(SystemExit) as stop:
+        main(["depth", str(pair), "-o", str(out), "--method", "sgbm"])
+    assert stop.value.code == 2 and "is no earlier result" in capsys.readouterr().err
+    assert [p.name for p in (out / "shot").iterdir()] == ["holiday.txt"] and len(list(out.iterdir())) == 1
+    (out / "shot" / "holiday.txt").unlink()
+    for _ in range(2):  # the second run replaces the first's result
+        main_ok = invoke(pair, "-o", out, "--method", "sgbm")
+        assert main_ok.exit_code == 0 and [p.name for p in out.iterdir()] == ["shot"]
+
+
+@pytest.mark.parametrize(
+    ("args", "message"),
+    [
+        (("--model", "nope"), "unknown model 'nope'; expected one of"),
+        (("--method", "sgbm", *LENS_ARGS[:-1], "0"), "disparity_gain is 0"),
+        (("--method", "sgbm", "--left", "x.png"), "both FILES and --left"),
+    ],
+)
+def test_messages_of_wrong_arguments(
+    pair: Path, tmp_path: Path, args: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["depth", str(pair), "-o", str(tmp_path / "out"), *args])
+    error = capsys.readouterr().err
+    assert stop.value.code == 2 and message in error and error.count("dualpix: error") == 1
+
+
+def test_real_canon_plane_before_the_focus_is_nearer(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
+    left = shared_data("canon_r6m2_dp119/flat_0600mm_f4_l.png")
+    done = invoke(left, "-o", tmp_path, "--method", "sgbm", *LENS_ARGS[:-1], "0.0613")
+    assert done.exit_code == 0, done.output
+    depth = tifffile.imread(tmp_path / "flat_0600mm_f4" / "depth_m.tiff")
+    assert 0.5 < np.median(depth) < 0.75
+
+
+def test_real_portrait_capture_has_its_disparity_along_y(shared_data: Callable[[str], Path]) -> None:
+    folder = shared_data("pixel_garg2019")
+    image = decode(folder / "result_leftPd_center.png", baseline="y")
+    truth = cv2.imread(str(folder / "result_merged_depth_center.png"), cv2.IMREAD_UNCHANGED) / 255.0
+    rho = {}
+    for axis in ("x", "y"):
+        found = match_disparity(replace(image, baseline=axis), working_long_side_px=2016).disparity_px
+        half = cv2.resize(found, truth.shape[::-1], interpolation=cv2.INTER_AREA)
+        # the centre of 512 x 384 is what the data set's authors evaluate
+        rho[axis] = rank_correlation(half[248:760, 186:570], truth[248:760, 186:570])
+    assert rho["y"] > 0.7 and abs(rho["x"]) < 0.2
