@@ -14,6 +14,7 @@ from hypothesis.extra import numpy as npst
 from tests.support.cr2 import Shot, write_cr2
 from tests.support.cr3 import write_cr3
 from tests.support.crx import encode_track
+from tests.support.dng import write_tiled_dng
 from tests.support.halves import CROP, SIZE_HW, sensor_frames, shift_between
 
 from dualpix.capture.errors import DecodeError
@@ -53,6 +54,21 @@ def test_frames_are_bit_exact(tmp_path: Path, kind: str) -> None:
     assert frames["other"].dtype == np.int32
     expected = truth.composite.astype(np.int32) - truth.half - (512 - 530)
     assert np.array_equal(frames["other"], expected)
+
+
+def test_lossless_jpeg_tiles_of_adobes_converter(tmp_path: Path) -> None:
+    truth = sensor_frames(highlight=2.0)
+    path = tmp_path / "tiled.dng"
+    write_tiled_dng(path, truth.composite, truth.half, CROP)
+    capture = decode_capture(path)
+    assert np.array_equal(capture.frames()["frame0"], truth.composite)
+    assert np.array_equal(capture.frames()["frame1"], truth.half)
+    # WhiteLevel is 14008, but the samples clip at 16383 and pile up there.
+    assert capture.details["white"] == 14008
+    assert max(capture.details["clip"]["frame0"]) == 16383
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(DecodeError, match="cut or damaged"):
+        decode(path)
 
 
 CONTENT = {

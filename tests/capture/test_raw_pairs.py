@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,7 @@ from tests.support.pgm import write_pdcapture
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw import decode, decode_capture
+from dualpix.capture.raw.dng import write_dual_pixel_dng
 from dualpix.capture.raw.pair import pair_stem, right_name, srgb_to_linear
 
 Samples = npt.NDArray[np.integer]
@@ -220,9 +222,14 @@ def test_not_an_image_at_all(tmp_path: Path) -> None:
             decode(path)
 
 
-def test_a_raw_with_a_right_file_is_refused(tmp_path: Path) -> None:
-    from dualpix.capture.raw.dng import write_dual_pixel_dng
+def test_a_name_that_is_not_utf8(tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.dng"))
+    path.write_bytes(b"II*\0")
+    with pytest.raises(DecodeError, match="is not UTF-8; rename the file"):
+        decode(path)
 
+
+def test_a_raw_with_a_right_file_is_refused(tmp_path: Path) -> None:
     truth = sensor_frames()
     write_dual_pixel_dng(tmp_path / "a.dng", truth.composite, truth.half, white=16383)
     with pytest.raises(DecodeError, match="leave out --right"):

@@ -33,7 +33,6 @@ def sensor_frames(
     *,
     disparity_px: float = 6.0,
     black: tuple[int, int] = (512, 512),
-    border: tuple[int, int] | None = None,
     highlight: float = 0.0,
     shading: float = 0.0,
     read_noise: float = 2.0,
@@ -43,8 +42,8 @@ def sensor_frames(
 ) -> SensorFrames:
     """Two half-aperture mosaics of a random texture; frame 1 is the left half.
 
-    A pattern at x in focus appears at x - d/2 in the left half and at x + d/2 in the right one. ``border`` is the level of
-    the masked pixels where it is not ``black``; ``highlight`` adds a bright block; ``shading`` tilts left against right.
+    A pattern at x in focus appears at x - d/2 in the left half and at x + d/2 in the right one. Outside ``crop`` the
+    pixels are masked. ``highlight`` adds a bright block; ``shading`` tilts left against right.
     """
     height, width = SIZE_HW
     rng = np.random.default_rng(seed)
@@ -54,19 +53,18 @@ def sensor_frames(
     y, x = np.mgrid[0:height, 0:width].astype(np.float32)
     gain = np.tile(np.float32(CHANNEL_GAIN), (height // 2, width // 2)) * 4000
     tilt = shading * (x / width - 0.5)
-    left = (
-        cv2.remap(scene, x + disparity_px / 2, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT) * gain * (1 + tilt)
-    )
-    right = (
-        cv2.remap(scene, x - disparity_px / 2, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT) * gain * (1 - tilt)
-    )
+
+    def seen(offset_px: float) -> Image:
+        return cv2.remap(scene, x + offset_px, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+
+    left = seen(disparity_px / 2) * gain * (1 + tilt)
+    right = seen(-disparity_px / 2) * gain * (1 - tilt)
     masked = np.ones(SIZE_HW, bool)
     masked[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width] = False
     left[masked] = right[masked] = 0
 
     def read_out(light: Image, index: int) -> Frame:
-        level = np.where(masked, (border or black)[index], black[index])
-        noisy = light + level + rng.normal(0, read_noise, SIZE_HW)
+        noisy = light + black[index] + rng.normal(0, read_noise, SIZE_HW)
         return np.clip(np.round(noisy), 0, white).astype(np.uint16)
 
     return SensorFrames(read_out(left + right, 0), read_out(left, 1), left, right, disparity_px)

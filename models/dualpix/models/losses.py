@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-GRADIENT_WEIGHT = 2.0
+GRADIENT_WEIGHT = 1.0
 _SCALES = 3
 _SOFT_PX = 0.25
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
 from dualpix.capture.errors import DualpixError, OutputError
@@ -228,7 +228,8 @@ def _option(field: str) -> str:
 
 def _table(outcomes: list[_Outcome]) -> Table:
     percentiles = " / ".join(f"p{p}" for p in _SHOWN_PERCENTILES)
-    table = Table("file", "method", f"disparity px\n{percentiles}", f"depth m\n{percentiles}", "s", "result")
+    file, result = (Column(name, overflow="fold") for name in ("file", "result"))
+    table = Table(file, "method", f"disparity px\n{percentiles}", f"depth m\n{percentiles}", "s", result)
     for outcome in outcomes:
         record = outcome.record
         if record is None:

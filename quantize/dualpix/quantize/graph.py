@@ -29,11 +29,11 @@ _MOVEMENT = (
 
 
 def fold_batch_norm(module: nn.Module) -> nn.Module:
-    """A copy in eval mode with every convolution -> batch norm pair of an ``nn.Sequential`` folded into the convolution.
+    """A copy in eval mode with every convolution -> batch norm pair of an ``nn.Sequential`` folded into one layer.
 
-    Reason: ``prepare_pt2e`` folds a batch norm once per *call* of its convolution. A siamese encoder is called twice, so its
-    weights would be scaled twice (pytorch/ao PR 2795): 5 dB of signal left before anything is quantised. Folding the module
-    itself happens once however often it is called.
+    Reason: ``prepare_pt2e`` folds a batch norm once per *call* of its convolution. A siamese encoder is called twice,
+    so its weights would be scaled twice (pytorch/ao PR 2795): 5 dB of signal left before anything is quantised. Folding
+    the module itself happens once however often it is called.
     """
     folded = copy.deepcopy(module).eval()
     for sequence in folded.modules():
@@ -53,11 +53,11 @@ def unshare_weights(graph_module: fx.GraphModule) -> fx.GraphModule:
 
     Reasons, both met by a siamese encoder, whose convolutions are called twice:
 
-    * ``XNNPACKQuantizer`` marks the weight *node* as done and skips every later convolution that shares it; the ``.pte``
+    * ``XNNPACKQuantizer`` marks the weight *node* as done and skips every later convolution that shares it; the file
       then has float weights between quantised activations and does not load (``Failed to create convolution node``).
     * XNNPACK stores a bias as int32 in units of (input scale x weight scale), once per *tensor*: the second call would
-      read the bias in the units of the first call's input. No error, a wrong result (measured 0.5 dB on a small siamese
-      net). Weights do not depend on the input's scale and stay one tensor, so the file does not grow.
+      read the bias in the units of the first call's input. No error, a wrong result (0.5 dB on a small siamese net).
+      Weights do not depend on the input's scale and stay one tensor, so the file does not grow.
     """
     graph = graph_module.graph
     for node in list(graph.nodes):
@@ -97,8 +97,8 @@ class _Range:
         """The union of what the quantise nodes cover."""
         low, high = 0.0, 0.0
         for node in quantisers:
-            _, scale, zero, code_min, code_max = node.args[:5]
-            low, high = min(low, (code_min - zero) * scale), max(high, (code_max - zero) * scale)  # type: ignore[operator]
+            scale, zero, code_min, code_max = (float(a) for a in node.args[1:5])  # type: ignore[arg-type]
+            low, high = min(low, (code_min - zero) * scale), max(high, (code_max - zero) * scale)
         return cls(low, high)
 
     def grid(self, code_min: int, code_max: int) -> tuple[float, int]:
@@ -162,11 +162,14 @@ def _movement_groups(graph: fx.Graph) -> list[list[fx.Node]]:
 
 
 def harmonise_scales(graph_module: fx.GraphModule) -> int:
-    """Give quantised values that only move (cat, slice, view, ...) one scale; changes the graph, returns the nodes changed.
+    """Give quantised values that only move (cat, slice, view, ...) one scale; changes the graph.
 
-    Reason: XNNPACK's quantised movement operators copy codes, so every input and output must mean the same by a code; the
-    observers measured each edge for itself, and the file does not load (``Failed to create cat2 node``). The widest range
-    of a group wins: nothing clips that did not clip before.
+    Reason: XNNPACK's quantised movement operators copy codes, so every input and output must mean the same by a code;
+    where observers measured each edge for itself the file does not load (``Failed to create cat2 node``). The widest
+    range of a group wins: nothing clips that did not clip before.
+
+    Returns:
+        How many quantise nodes were in groups that had more than one scale.
     """
     changed = 0
     for group in _movement_groups(graph_module.graph):

@@ -107,6 +107,8 @@ def decode_capture(
 
 
 def _source(path: Path, right: Path | None, encoding: Encoding, baseline: Baseline | None) -> Source:
+    for name in (path, right):
+        _check_name(name)
     if path.is_dir():
         raise DecodeError(f"'{path}' is a folder", expected="a file", hint="name the files in it")
     if not path.exists():
@@ -121,6 +123,14 @@ def _source(path: Path, right: Path | None, encoding: Encoding, baseline: Baseli
     if not head:
         raise DecodeError(f"'{path.name}' is empty", expected="a dual-pixel raw", hint="copy it again from the card")
     return Source(path, head, right, encoding, baseline)
+
+
+def _check_name(path: Path | None) -> None:
+    """LibRaw and the sidecar take names in UTF-8 only."""
+    try:
+        str(path or "").encode()
+    except UnicodeEncodeError as error:
+        raise DecodeError(f"the file name {str(path)!a} is not UTF-8", hint="rename the file") from error
 
 
 def _read(source: Source) -> tuple[Decoder, SensorViews]:

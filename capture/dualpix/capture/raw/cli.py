@@ -68,7 +68,7 @@ def command(
     if as_json:
         click.echo(json.dumps([o.to_json() for o in outcomes], indent=2, ensure_ascii=False))
     else:
-        Console().print(_table(outcomes))
+        Console().print(_table(outcomes, output))
     if any(o.error for o in outcomes):
         ctx.exit(2)
 
@@ -100,9 +100,9 @@ def _decode(job: Job, options: DecodeOptions, frames: bool) -> dict[str, Any]:
     return write_capture(options.decode(job), inputs, job.folder, frames=frames)
 
 
-def _table(outcomes: list[_Outcome]) -> Table:
+def _table(outcomes: list[_Outcome], output: Path) -> Table:
     file, result = (Column(name, overflow="fold") for name in ("file", "result"))
-    table = Table(file, "decoder", "view", "axis", "clipped", result)
+    table = Table(file, "decoder", "view", "axis", "clipped", result, title=f"written to {output}")
     for outcome in outcomes:
         record = outcome.record
         if record is None:
@@ -115,6 +115,6 @@ def _table(outcomes: list[_Outcome]) -> Table:
             f"{size['width']}x{size['height']}x{size['channels']}",
             record["baseline"],
             f"{100 * record['saturated_fraction']:.2f}%",
-            str(outcome.job.folder),
+            outcome.job.folder.name,
         )
     return table

@@ -25,8 +25,13 @@ def captured_stderr() -> Iterator[list[str]]:
     """
     lines: list[str] = []
     with _lock, tempfile.TemporaryFile() as sink:
-        sys.stderr.flush()
-        saved = os.dup(2)
+        try:
+            saved = os.dup(2)
+        except OSError:  # a daemon without standard streams: nothing to catch
+            yield lines
+            return
+        if sys.stderr is not None:
+            sys.stderr.flush()
         os.dup2(sink.fileno(), 2)
         try:
             yield lines

@@ -85,8 +85,7 @@ class WindowedParallaxAttention(nn.Module):
         self.key = nn.Conv2d(channels, channels, 1, bias=False)
         self.merge = ConvBNReLU(2 * channels + 1, channels, 3)
         self.register_buffer("scale", torch.tensor(channels**-0.5), persistent=False)
-        position = torch.arange(window, dtype=torch.float32).reshape(1, window, 1)
-        self.register_buffer("position", position, persistent=False)
+        self.register_buffer("position", torch.arange(window, dtype=torch.float32).reshape(window, 1), persistent=False)
 
     scale: Tensor
     position: Tensor
@@ -103,8 +102,8 @@ class WindowedParallaxAttention(nn.Module):
 
     def _attend(self, scores: Tensor, values: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         weights = torch.softmax(scores, -1)  # (P, k, k)
-        position = self.position.expand(weights.shape[0], -1, -1)
-        offset = torch.bmm(weights, position) - position  # (P, k, 1)
+        # matmul by a constant, not bmm by an expanded one: expand is the one operator here that no backend delegates
+        offset = torch.matmul(weights, self.position) - self.position  # (P, k, 1)
         return self._image(torch.bmm(weights, values), like), self._image(offset, like)
 
     def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -124,19 +123,22 @@ class WindowedParallaxAttention(nn.Module):
 class ViewFusion(nn.Module):
     """DiFuse-Net's feature-wise fusion: one weight map per source (left, right, image), weighted sum, convolution.
 
-    The published text leaves the normalisation of the weight maps open; here a sigmoid per source.
+    The published text leaves the normalisation of the weight maps open; here a sigmoid per source. The sources themselves
+    also reach the convolution: a sum of left and right cannot tell which side of focus a point is on, and a network
+    that has only the sum spends thousands of steps before it finds out.
     """
 
     def __init__(self, dp_channels: int, image_channels: int, out_channels: int) -> None:
         super().__init__()
         self.align = ConvBNReLU(image_channels, dp_channels, 1)
         self.weights = nn.ModuleList([nn.Conv2d(3 * dp_channels, 1, 3, padding=1) for _ in range(3)])
-        self.mix = ConvBNReLU(dp_channels, out_channels, 3)
+        self.mix = ConvBNReLU(4 * dp_channels, out_channels, 3)
 
     def forward(self, left: Tensor, right: Tensor, image: Tensor) -> Tensor:
         """(B, dp, H, W), (B, dp, H, W), (B, image, H, W) -> (B, out, H, W)."""
         image = self.align(image)
         together = torch.cat([left, right, image], 1)
         w_left, w_right, w_image = (torch.sigmoid(conv(together)) for conv in self.weights)
-        out: Tensor = self.mix(w_left * left + w_right * right + w_image * image)
+        weighted = w_left * left + w_right * right + w_image * image
+        out: Tensor = self.mix(torch.cat([weighted, together], 1))
         return out

@@ -25,6 +25,8 @@ from dualpix.models.networks.blocks import (
     WindowedParallaxAttention,
 )
 
+_DIFFERENCE_GAIN = 6.0
+
 
 @dataclass(frozen=True)
 class DiFuseNetConfig:
@@ -39,20 +41,30 @@ class DiFuseNetConfig:
 
 
 class DualPixelEncoder(nn.Module):
-    """Siamese branch with attention: two (B, 1, H, W) views -> pairs of features at 1/2 and 1/4."""
+    """Siamese branch with attention: two (B, 1, H, W) views -> pairs of features at 1/2 and 1/4.
+
+    Each view comes with its difference to the other one, amplified: at a disparity of a fraction of a pixel that is all the
+    signal there is, a few per cent of the view itself, and to first order disparity is difference over slope.
+    """
 
     def __init__(self, config: DiFuseNetConfig) -> None:
         super().__init__()
         c2, c4 = config.dp_channels
-        self.to_half = nn.Sequential(ConvBNReLU(1, c2, 5, stride=2), FusedInvertedResidual(c2, c2))
+        self.to_half = nn.Sequential(ConvBNReLU(2, c2, 5, stride=2), FusedInvertedResidual(c2, c2))
         self.half_attention = WindowedParallaxAttention(c2, config.window, config.attended)
         self.to_quarter = nn.Sequential(FusedInvertedResidual(c2, c4, stride=2), FusedInvertedResidual(c4, c4))
+        self.register_buffer("difference_gain", torch.tensor(_DIFFERENCE_GAIN), persistent=False)
         self.quarter_attention = WindowedParallaxAttention(c4, config.window, config.attended)
+
+    difference_gain: Tensor
 
     def forward(self, left: Tensor, right: Tensor) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
         """Features ((left, right) at 1/2, (left, right) at 1/4)."""
         # Two calls rather than one stacked batch: Vulkan delegates convolutions at batch 1 only.
-        half = self.half_attention(self.to_half(left), self.to_half(right))
+        difference = (left - right) * self.difference_gain
+        half = self.half_attention(
+            self.to_half(torch.cat([left, difference], 1)), self.to_half(torch.cat([right, -difference], 1))
+        )
         quarter = self.quarter_attention(self.to_quarter(half[0]), self.to_quarter(half[1]))
         return half, quarter
 

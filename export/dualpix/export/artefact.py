@@ -1,0 +1,73 @@
+"""What passes between the export flow and its backends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from dualpix.capture.errors import DualpixError
+from dualpix.quantize.calibration import CalibrationSet, Inputs
+from dualpix.quantize.gate import Predict
+from dualpix.quantize.ptq import KeepFloat, keep_nothing
+
+
+class ExportError(DualpixError):
+    """A network could not be converted, or the converted file does not load or run."""
+
+
+@dataclass(frozen=True)
+class BuildRequest:
+    """What a backend needs to build one file."""
+
+    module: nn.Module
+    """Float network in eval mode."""
+    precision: str
+    path: Path
+    """File (or folder) to write. It must not appear before it has been loaded, and run where a runtime exists."""
+    inputs: Inputs
+    """A real input: fixes the size of the artefact and is run through it."""
+    input_names: tuple[str, ...]
+    output_name: str
+    calibration: CalibrationSet
+    keep_float: KeepFloat = keep_nothing
+    threads: int = 1
+    on_sample: Callable[[int, int], None] = lambda done, total: None
+
+
+@dataclass(frozen=True)
+class Delegation:
+    """Which part of a graph the backend took over."""
+
+    delegated_operators: int
+    left_operators: Mapping[str, int]
+    """Operators that fall back to the portable kernels, by name."""
+    delegated_macs: int
+    total_macs: int
+
+    @property
+    def compute_share(self) -> float:
+        """Multiply-accumulates in the delegate, of all: 0..1."""
+        return self.delegated_macs / self.total_macs if self.total_macs else 0.0
+
+    @property
+    def operator_share(self) -> float:
+        """Operators in the delegate, of all: 0..1."""
+        total = self.delegated_operators + sum(self.left_operators.values())
+        return self.delegated_operators / total if total else 0.0
+
+
+@dataclass(frozen=True)
+class Artefact:
+    """A written export that passed its backend's own check."""
+
+    path: Path
+    size_bytes: int
+    predict: Predict | None
+    """Runs the written file; ``None`` where this machine has no runtime for it."""
+    delegation: Delegation | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+    """Backend's facts for the manifest; plain data."""

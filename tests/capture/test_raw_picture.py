@@ -1,0 +1,34 @@
+"""Display pictures: the tone curve, the balance, and highlights without a colour cast."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from dualpix.capture.picture import grey_world, to_display
+
+
+def test_curve_at_known_points() -> None:
+    ramp = np.array([[0.0, 0.0031308, 0.2158605, 1.0, 3.0, -1.0]], np.float32)
+    shown = to_display(ramp, exposure=1.0)
+    assert shown.shape == (1, 6, 3) and shown.dtype == np.uint8
+    assert shown[0, :, 0].tolist() == [0, 10, 128, 255, 255, 0]
+    assert (shown == shown[..., :1]).all()
+
+
+def test_colour_order_and_balance() -> None:
+    image = np.full((8, 8, 3), (0.1, 0.2, 0.05), np.float32)
+    assert np.allclose(grey_world(image), (2.0, 1.0, 4.0))
+    assert np.ptp(to_display(image)[0, 0]) <= 1
+    red = to_display(image, white_balance=(4.0, 1.0, 1.0), exposure=1.0)[0, 0]
+    assert red[0] > red[1] > red[2]
+
+
+def test_clipped_highlights_are_neutral() -> None:
+    image = np.full((10, 10, 3), (0.2, 0.4, 0.25), np.float32)
+    image[:2] = 1.0  # the sensor clips all channels at the same level
+    shown = to_display(image, white_balance=(2.0, 1.0, 1.6))
+    assert np.ptp(shown[0, 0]) <= 1
+
+
+def test_black_picture_stays_black() -> None:
+    assert to_display(np.zeros((4, 4, 3), np.float32)).max() == 0

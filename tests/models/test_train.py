@@ -1,0 +1,171 @@
+"""Training: killed and resumed it gives the curve it would have given; its data are pure functions of seed and index."""
+
+from __future__ import annotations
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from dualpix.capture.errors import DualpixError
+from dualpix.models.data.rendered import (
+    EVALUATION_SEED,
+    RenderedDataset,
+    RenderSettings,
+    ResumableSampler,
+    augment,
+    evaluation_set,
+    render_sample,
+)
+from dualpix.models.losses import disparity_loss
+from dualpix.models.networks import build_network
+from dualpix.models.train import TrainConfig, Trainer
+from dualpix.models.train_cli import command
+from dualpix.models.zoo import load_model
+
+SMALL = RenderSettings(size_hw=(64, 96), coc_span_px=(3.0, 10.0), max_coc_px=10.0)
+
+
+def train_command(folder: Path, cache: Path, steps: int) -> list[str]:
+    return [
+        sys.executable, "-c", "from dualpix.capture.cli import main; main()", "train", "-o", str(folder), "--steps", str(steps),
+        "--batch-size", "2", "--samples", "6", "--cache", str(cache), "--checkpoint-every", "1", "--evaluate-every", "1000",
+        "--eval-samples", "0", "--workers", "0", "--threads", "1",
+    ]  # fmt: skip
+
+
+def losses(folder: Path) -> list[tuple[str, str]]:
+    with (folder / "log.csv").open() as file:
+        return [(row["step"], row["loss"]) for row in csv.DictReader(file)]
+
+
+def test_killed_run_goes_on_as_if_nothing_happened(tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    subprocess.run(train_command(tmp_path / "whole", cache, 8), check=True, capture_output=True)
+    broken = subprocess.Popen(train_command(tmp_path / "broken", cache, 8), stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    log = tmp_path / "broken" / "log.csv"
+    while not (log.is_file() and len(losses(log.parent)) >= 3):
+        assert time.monotonic() < deadline and broken.poll() is None
+        time.sleep(0.02)
+    broken.send_signal(signal.SIGKILL)
+    broken.wait()
+    assert len(losses(log.parent)) < 8
+    done = subprocess.run(train_command(tmp_path / "broken", cache, 8), check=True, capture_output=True, text=True)
+    assert "resuming at step" in done.stderr
+    assert losses(tmp_path / "broken") == losses(tmp_path / "whole")
+    weights = [(tmp_path / run / "weights.safetensors").read_bytes() for run in ("broken", "whole")]
+    assert weights[0] == weights[1]
+    # the folder is a model
+    assert load_model(str(tmp_path / "broken")).card["training"]["steps"] == 8
+
+
+def test_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
+    config = TrainConfig(steps=1, batch_size=1, samples=1, eval_samples=0, render=SMALL)
+    trainer = Trainer(config, tmp_path, workers=0)
+    trainer.run()
+    other = Trainer(TrainConfig(steps=1, batch_size=1, samples=1, eval_samples=0, learning_rate=1.0, render=SMALL), tmp_path)
+    with pytest.raises(DualpixError, match="other settings \\(learning_rate\\)"):
+        other.resume()
+    (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
+    with pytest.raises(DualpixError, match="does not load"):
+        trainer.resume()
+
+
+def test_training_lowers_the_loss_on_one_batch() -> None:
+    torch.manual_seed(0)
+    network = build_network("difusenet")
+    samples = [render_sample(SMALL, 0, i) for i in range(2)]
+    image = torch.stack([s.combined for s in samples])
+    left, right = torch.stack([s.left for s in samples]), torch.stack([s.right for s in samples])
+    target = torch.stack([s.disparity_px for s in samples])
+    optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
+    history = []
+    for _ in range(25):
+        loss = disparity_loss(network.forward_scales(image, left, right), target)  # type: ignore[operator]
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        history.append(float(loss.detach()))
+    assert history[-1] < 0.6 * history[0]
+
+
+def test_loss_is_zero_for_the_truth_and_grows_with_the_error() -> None:
+    target = torch.linspace(-3, 3, 64 * 96).reshape(1, 1, 64, 96)
+    scales = [torch.nn.functional.adaptive_avg_pool2d(target, (64 >> k, 96 >> k)) for k in range(1, 5)]
+    assert float(disparity_loss(scales, target)) == pytest.approx(0, abs=1e-5)
+    assert float(disparity_loss([s + 0.1 for s in scales], target)) < float(disparity_loss([s + 0.5 for s in scales], target))
+
+
+def test_samples_are_pure_functions_and_survive_the_cache(tmp_path: Path) -> None:
+    a, b = render_sample(SMALL, 3, 5), render_sample(SMALL, 3, 5)
+    assert torch.equal(a.left, b.left) and torch.equal(a.disparity_px, b.disparity_px)
+    cached = RenderedDataset(6, settings=SMALL, seed=3, cache_dir=tmp_path)
+    first, second = cached[5], cached[5]
+    assert torch.equal(second.left, first.left.half().float())
+    torch.testing.assert_close(second.disparity_px, a.disparity_px, rtol=1e-3, atol=1e-3)
+    assert torch.allclose(a.left + a.right, a.combined[1:2], atol=1e-5)
+    with pytest.raises(IndexError):
+        cached[6]
+
+
+def test_augmentation_keeps_the_meaning_of_the_disparity() -> None:
+    # a mirrored pair must still show its disparity: shift measured between the halves equals the label
+    sample = render_sample(RenderSettings(size_hw=(64, 96), coc_span_px=(8.0, 8.1), disparity_gain=(0.4, 0.41)), 0, 1)
+    seen_mirror = set()
+    for seed in range(12):
+        out = augment(sample, np.random.default_rng(seed))
+        mirrored = torch.equal(out.disparity_px, sample.disparity_px.flip(-1)) or torch.equal(
+            out.disparity_px, sample.disparity_px.flip(-1).flip(-2)
+        )
+        seen_mirror.add(mirrored)
+        assert torch.isfinite(out.left).all() and out.combined.shape == (3, 64, 96)
+        label = float(out.disparity_px.mean())
+        # a shift of the whole right view towards the label's negative makes the halves agree better than the other way
+        shift = round(abs(label)) or 1
+        sign = 1 if label > 0 else -1
+        right = out.right / out.right.mean() * out.left.mean()
+        good = (out.left - right.roll(-sign * shift, -1))[..., 8:-8].square().mean()
+        bad = (out.left - right.roll(sign * shift, -1))[..., 8:-8].square().mean()
+        assert good < bad
+    assert seen_mirror == {True, False}
+
+
+def test_sampler_gives_step_k_the_same_batch_wherever_it_starts() -> None:
+    whole = list(ResumableSampler(10, 3, 0, 9, seed=4))
+    assert list(ResumableSampler(10, 3, 5, 9, seed=4)) == whole[5:]
+    assert len({i for batch in whole[:3] for _, i in batch}) == 9  # an epoch repeats nothing
+
+
+def test_evaluation_set_is_fixed_and_apart_from_training() -> None:
+    a, b = evaluation_set(2, (64, 96)), evaluation_set(2, (64, 96))
+    assert torch.equal(a[1].inputs[0], b[1].inputs[0]) and a[0].inputs[0].shape == (1, 3, 64, 96)
+    with pytest.raises(DualpixError, match="seeds from there on are for evaluation"):
+        TrainConfig(seed=EVALUATION_SEED)
+
+
+def test_unknown_network_lists_the_known_ones(tmp_path: Path) -> None:
+    result = CliRunner().invoke(command, ["-o", str(tmp_path), "--network", "nope", "--eval-samples", "0"])
+    assert "unknown network 'nope'; expected one of: difusenet" in str(result.exception)
+
+
+def test_options_must_be_an_object(tmp_path: Path) -> None:
+    for text, found in (("[1]", "--options is a list"), ("{", "--options is not JSON")):
+        result = CliRunner().invoke(command, ["-o", str(tmp_path), "--options", text])
+        assert found in str(result.exception)
+
+
+def test_card_is_json_a_machine_reads(tmp_path: Path) -> None:
+    config = TrainConfig(steps=2, batch_size=1, samples=2, eval_samples=1, evaluate_every=1, render=SMALL)
+    Trainer(config, tmp_path, workers=0).run()
+    card = json.loads((tmp_path / "card.json").read_text())
+    assert card["network"] == "difusenet" and card["parameters"] < 2_500_000
+    assert float(card["final_eval_error_px"]) > 0
