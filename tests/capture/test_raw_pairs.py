@@ -43,7 +43,7 @@ def test_pdcapture_levels_and_sign(tmp_path: Path) -> None:
     capture = decode_capture(tmp_path / "t_left.pgm", equalise=False)
     image = capture.image
     assert capture.decoder == "pixel-pdcapture"
-    assert capture.details["pixel_aspect"] == 2.0
+    assert capture.image.meta.pixel_aspect == 2.0
     assert np.allclose(image.left, (left - 64.0) / (1023 - 64), atol=1e-6)
     assert np.allclose(image.combined, (image.left + image.right) / 2)
     assert (image.left[0, 0], image.left[0, 1]) == (0, 1)

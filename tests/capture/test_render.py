@@ -89,14 +89,18 @@ def monte_carlo_plane_pair(
 
     def shifted(image: np.ndarray, dx: float, dy: float) -> np.ndarray:
         # light of a point at x lands at x + shift, so a pixel looks back by it
-        return cv2.remap(image, xx - np.float32(dx), yy - np.float32(dy), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
+        return cv2.remap(
+            image, xx - np.float32(dx), yy - np.float32(dy), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+        )
 
     slope = 4 * gain  # straight ramp g = slope * x on the unit disc: centroids gain * diameter apart
     for _ in range(samples):
         r, phi = np.sqrt(rng.random()), rng.uniform(0, 2 * np.pi)
         ux, uy = r * np.cos(phi), r * np.sin(phi)
         a = shifted(cover, ux * coc[0] / 2, uy * coc[0] / 2)
-        ray = shifted(front * cover, ux * coc[0] / 2, uy * coc[0] / 2) + (1 - a) * shifted(back, ux * coc[1] / 2, uy * coc[1] / 2)
+        ray = shifted(front * cover, ux * coc[0] / 2, uy * coc[0] / 2) + (1 - a) * shifted(
+            back, ux * coc[1] / 2, uy * coc[1] / 2
+        )
         for i, side in enumerate((-1, 1)):
             # both CoCs here are positive: the right half of the pupil's light lands on the right
             weight = (1 + side * np.clip(slope * ux, -1, 1)) / 2
@@ -121,8 +125,8 @@ def test_occlusion_matches_a_monte_carlo_lens() -> None:
     for mine, reference in zip(fast, truth, strict=True):
         error = mine[0, 0].numpy() - reference[margin:-margin, margin:-margin]
         psnr = -10 * np.log10(np.mean(error**2))
-        # the half-aperture compositing of alpha and colour is exact for two planes whose edges are far apart; what is left
-        # is the disc's soft edge and sampling noise
+        # the half-aperture compositing of alpha and colour is exact for two planes whose edges are far apart; what is
+        # left is the disc's soft edge and sampling noise
         assert psnr > 38, psnr
 
 
@@ -176,7 +180,9 @@ def test_slanted_plane_shows_no_cracks() -> None:
 
 def test_renderer_is_differentiable_in_image_and_coc() -> None:
     image = torch.rand(1, 1, 8, 10, dtype=torch.float64, requires_grad=True, generator=torch.Generator().manual_seed(1))
-    left, _ = render_dual_pixel(image, torch.linspace(1, 4, 10, dtype=torch.float64).expand(1, 1, 8, 10), PsfModel(0.2), layers=3)
+    left, _ = render_dual_pixel(
+        image, torch.linspace(1, 4, 10, dtype=torch.float64).expand(1, 1, 8, 10), PsfModel(0.2), layers=3
+    )
     left.square().sum().backward()
     assert image.grad is not None and float(image.grad.abs().min()) > 0
     coc = torch.full((1, 1, 16, 20), 3.0, dtype=torch.float64)
@@ -188,7 +194,7 @@ def test_renderer_is_differentiable_in_image_and_coc() -> None:
 
 
 def test_margin_too_small_is_refused() -> None:
-    with pytest.raises(ValueError, match="margin is 4 px, a CoC of 20.0 px needs"):
+    with pytest.raises(ValueError, match=r"margin is 4 px, a CoC of 20\.0 px needs"):
         render_layers(torch.rand(1, 1, 1, 32, 32), torch.ones(1, 1, 32, 32), torch.tensor([[20.0]]), PsfModel(), 4)
 
 
@@ -204,7 +210,7 @@ def test_scenes_are_deterministic_and_consistent() -> None:
             # never behind what it covers, unless both have reached the nearest plane
             assert np.all((layer.proximity >= proximity - 1e-5)[covered])
             proximity = np.where(covered, layer.proximity, proximity)
-        assert 0 <= proximity.min() and proximity.max() <= 1
+        assert proximity.min() >= 0 and proximity.max() <= 1
         assert np.isfinite(scene.all_in_focus()).all() and scene.all_in_focus().min() >= 0
 
 

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from tests.support.pgm import write_pdcapture
 
 from dualpix.capture import optics
 from dualpix.capture.cli import main, root
@@ -39,8 +40,9 @@ from dualpix.models.zoo import LoadedModel
 LENS = LensModel(50, 4, 1.0, 46.875, 0.0613)
 
 
-def capture(left: np.ndarray, right: np.ndarray, baseline: str = "x") -> DualPixelImage:
-    return DualPixelImage(left, right, 0.5 * (left + right), np.zeros(left.shape[:2], bool), baseline)  # type: ignore[arg-type]
+def capture(left: np.ndarray, right: np.ndarray, baseline: str = "x", aspect: float = 1.0) -> DualPixelImage:
+    meta = CaptureMeta(pixel_aspect=aspect)
+    return DualPixelImage(left, right, 0.5 * (left + right), np.zeros(left.shape[:2], bool), baseline, meta)  # type: ignore[arg-type]
 
 
 def shifted_pair(height: int, width: int, dx: float) -> tuple[np.ndarray, np.ndarray]:
@@ -75,13 +77,12 @@ def test_a_portrait_capture_is_the_transposed_landscape_one() -> None:
 
 def test_anamorphic_views_are_made_square_by_shrinking() -> None:
     left, right = shifted_pair(100, 400, 8.0)
-    image = capture(left, right)
-    views = working_views(image, 1008, pixel_aspect=2.0)
-    assert views.left.shape == (100, 200)
-    result = match_disparity(image, working_long_side_px=1008, pixel_aspect=2.0)
+    image = capture(left, right, aspect=2.0)
+    assert working_views(image, 1008).left.shape == (100, 200)
+    result = match_disparity(image, working_long_side_px=1008)
     assert result.scale == (2.0,) and np.median(result.disparity_px[20:-20, 80:-80]) == pytest.approx(8.0, abs=0.3)
-    tall = capture(left.T.copy(), right.T.copy(), "y")
-    assert working_views(tall, 1008, pixel_aspect=2.0).left.shape == (100, 200)
+    tall = capture(left.T.copy(), right.T.copy(), "y", aspect=2.0)
+    assert working_views(tall, 1008).left.shape == (100, 200)
 
 
 @settings(deadline=None, max_examples=30)
@@ -218,6 +219,21 @@ def test_command_gives_metric_depth_from_lens_options(pair: Path, model_folder: 
     assert json.loads((folder / "depth.json").read_text())["depth"]["lens"]["focal_length_mm"] == 50
 
 
+def test_a_lens_focused_at_infinity_is_taken_and_named(pair: Path, tmp_path: Path) -> None:
+    args = [arg if arg != "1" else "inf" for arg in LENS_ARGS]
+    done = invoke(pair, "-o", tmp_path / "out", "--method", "sgbm", *args)
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "out" / "shot" / "depth.json").read_text())
+    assert record["meta"]["focus_distance_m"] == "inf" and record["depth"]["lens"]["focus_distance_m"] == "inf"
+
+
+def test_pixels_that_are_not_square_are_known_from_the_file(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for name in ("left", "right"):
+        write_pdcapture(tmp_path / f"t_{name}.pgm", rng.integers(64, 1000, (60, 160)))
+    assert match_disparity(decode(tmp_path / "t_left.pgm")).working_size_hw == ((60, 80),)
+
+
 def test_one_bad_input_does_not_stop_the_others(pair: Path, tmp_path: Path) -> None:
     lonely = tmp_path / "lonely_left.png"
     lonely.write_bytes(pair.read_bytes())
@@ -246,7 +262,9 @@ def test_a_failure_leaves_no_folder_and_a_foreign_folder_is_kept(
     ("args", "message"),
     [
         (("--model", "nope"), "unknown model 'nope'; expected one of"),
-        (("--method", "sgbm", *LENS_ARGS[:-1], "0"), "disparity_gain is 0"),
+        (("--method", "sgbm", *LENS_ARGS[:-1], "0"), "--disparity-gain is 0; expected a positive number"),
+        (("--method", "sgbm", "--f-number", "nan"), "--f-number is nan"),
+        (("--method", "sgbm", "--pixel-pitch-um", "inf"), "--pixel-pitch-um is inf"),
         (("--method", "sgbm", "--left", "x.png"), "both FILES and --left"),
     ],
 )

@@ -1,4 +1,4 @@
-"""Training: killed and resumed it gives the curve it would have given; its data are pure functions of seed and index."""
+"""Training: killed and resumed it gives the curve it would have given; its data depend on seed and index alone."""
 
 from __future__ import annotations
 
@@ -35,11 +35,12 @@ SMALL = RenderSettings(size_hw=(64, 96), coc_span_px=(3.0, 10.0), max_coc_px=10.
 
 
 def train_command(folder: Path, cache: Path, steps: int) -> list[str]:
-    return [
-        sys.executable, "-c", "from dualpix.capture.cli import main; main()", "train", "-o", str(folder), "--steps", str(steps),
-        "--batch-size", "2", "--samples", "6", "--cache", str(cache), "--checkpoint-every", "1", "--evaluate-every", "1000",
-        "--eval-samples", "0", "--workers", "0", "--threads", "1",
-    ]  # fmt: skip
+    options = {
+        "--steps": steps, "--batch-size": 2, "--samples": 6, "--cache": cache, "--checkpoint-every": 1,
+        "--evaluate-every": 1000, "--eval-samples": 0, "--workers": 0, "--threads": 1,
+    }  # fmt: skip
+    command = [sys.executable, "-c", "from dualpix.capture.cli import main; main()", "train", "-o", str(folder)]
+    return command + [str(part) for option in options.items() for part in option]
 
 
 def losses(folder: Path) -> list[tuple[str, str]]:
@@ -72,7 +73,9 @@ def test_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
     config = TrainConfig(steps=1, batch_size=1, samples=1, eval_samples=0, render=SMALL)
     trainer = Trainer(config, tmp_path, workers=0)
     trainer.run()
-    other = Trainer(TrainConfig(steps=1, batch_size=1, samples=1, eval_samples=0, learning_rate=1.0, render=SMALL), tmp_path)
+    other = Trainer(
+        TrainConfig(steps=1, batch_size=1, samples=1, eval_samples=0, learning_rate=1.0, render=SMALL), tmp_path
+    )
     with pytest.raises(DualpixError, match="other settings \\(learning_rate\\)"):
         other.resume()
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
@@ -102,7 +105,9 @@ def test_loss_is_zero_for_the_truth_and_grows_with_the_error() -> None:
     target = torch.linspace(-3, 3, 64 * 96).reshape(1, 1, 64, 96)
     scales = [torch.nn.functional.adaptive_avg_pool2d(target, (64 >> k, 96 >> k)) for k in range(1, 5)]
     assert float(disparity_loss(scales, target)) == pytest.approx(0, abs=1e-5)
-    assert float(disparity_loss([s + 0.1 for s in scales], target)) < float(disparity_loss([s + 0.5 for s in scales], target))
+    assert float(disparity_loss([s + 0.1 for s in scales], target)) < float(
+        disparity_loss([s + 0.5 for s in scales], target)
+    )
 
 
 def test_samples_are_pure_functions_and_survive_the_cache(tmp_path: Path) -> None:

@@ -18,9 +18,13 @@ class ProgressLine:
         self._bar: Progress | None = None
         if sys.stderr.isatty():
             self._bar = Progress(
-                TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"),
+                TextColumn(what),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TimeRemainingColumn(),
+                TextColumn("{task.description}"),
                 console=Console(stderr=True),
-            )  # fmt: skip
+            )
             self._task = self._bar.add_task("", total=None)
 
     def __enter__(self) -> Self:

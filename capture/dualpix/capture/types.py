@@ -1,11 +1,13 @@
 """The types that travel between areas.
 
-Convention: images are float32 arrays (H, W) or (H, W, 3), linear in light, black-subtracted, 1.0 = white level. Disparity
-is ``x_right - x_left`` in pixels of the decoded view, > 0 behind the focus plane (see :mod:`dualpix.capture.optics`).
+Convention: images are float32 arrays (H, W) or (H, W, 3), linear in light, black-subtracted, 1.0 = white level.
+Disparity is ``x_right - x_left`` in pixels of the decoded view, > 0 behind the focus plane (see
+:mod:`dualpix.capture.optics`).
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
@@ -30,6 +32,8 @@ class CaptureMeta:
     """From the lens plane (EXIF SubjectDistance is taken as such)."""
     pixel_pitch_um: float | None = None
     """Of the decoded view, along the baseline: a half-size view has twice the sensor's pitch."""
+    pixel_aspect: float = 1.0
+    """Extent of a pixel of the decoded view across the baseline over that along it; PDCapture files have 2."""
     disparity_gain: float | None = None
     """kappa: disparity = kappa * circle of confusion / pitch; ``None`` where the camera was not measured."""
     orientation: int = 1
@@ -38,17 +42,17 @@ class CaptureMeta:
     """Where each half came from, e.g. ``{"left": "frame 1", "right": "derived: frame 0 - frame 1"}``."""
 
     def to_json(self) -> dict[str, Any]:
-        """A plain dictionary for a JSON sidecar."""
-        return asdict(self)
+        """A plain dictionary for a JSON sidecar; infinity, which JSON lacks, is the text "inf"."""
+        return {key: "inf" if value == math.inf else value for key, value in asdict(self).items()}
 
 
 @dataclass(frozen=True)
 class DualPixelImage:
     """A decoded dual-pixel capture: two half-aperture views and the full-aperture one.
 
-    ``left`` and ``right`` carry the light of one half aperture each, in the unit of ``combined``: where a sensor reads the
-    sum (Canon), ``combined = left + right`` and a half seldom exceeds about 0.5; where it reads the halves (Pixel),
-    each half has its own range up to 1.0 and ``combined = (left + right) / 2``.
+    ``left`` and ``right`` carry the light of one half aperture each, in the unit of ``combined``: where a sensor reads
+    the sum (Canon), ``combined = left + right`` and a half seldom exceeds about 0.5; where it reads the halves
+    (Pixel), each half has its own range up to 1.0 and ``combined = (left + right) / 2``.
     """
 
     left: FloatImage

@@ -63,7 +63,6 @@ def predict_disparity(
     *,
     working_long_side_px: int | Sequence[int] = WORKING_LONG_SIDE_PX,
     blend: Blend = "median",
-    pixel_aspect: float = 1.0,
 ) -> DisparityMap:
     """Disparity by a network.
 
@@ -73,7 +72,6 @@ def predict_disparity(
         working_long_side_px: long side of the network's input, never more than the view's own. Several sizes give the
             blend of their results: a coarse one brings blur that is larger than any in training back into reach.
         blend: how several sizes are merged, pixel by pixel.
-        pixel_aspect: extent of a view pixel across the baseline over that along it; PDCapture files have 2.
 
     Raises:
         DualpixError: the capture holds NaN or infinity or is too small, or the network gives no disparity.
@@ -82,9 +80,8 @@ def predict_disparity(
         raise DualpixError(
             f"model '{model.name}' gives {model.spec.output}", expected="a model that gives disparity_px"
         )
-    sizes = working_long_side_px
-    method = network_estimator(model)
-    return estimate(image, method, model.name, working_long_side_px=sizes, blend=blend, pixel_aspect=pixel_aspect)
+    estimator = network_estimator(model)
+    return estimate(image, estimator, model.name, working_long_side_px=working_long_side_px, blend=blend)
 
 
 def match_disparity(
@@ -93,15 +90,13 @@ def match_disparity(
     *,
     working_long_side_px: int | Sequence[int] = WORKING_LONG_SIDE_PX,
     blend: Blend = "median",
-    pixel_aspect: float = 1.0,
 ) -> DisparityMap:
     """Disparity by :func:`dualpix.models.stereo.match_sgbm`; otherwise as :func:`predict_disparity`."""
 
     def matcher(views: WorkingViews) -> tuple[FloatImage, Mask | None]:
         return match_sgbm(views.left, views.right, settings)
 
-    sizes = working_long_side_px
-    return estimate(image, matcher, "sgbm", working_long_side_px=sizes, blend=blend, pixel_aspect=pixel_aspect)
+    return estimate(image, matcher, "sgbm", working_long_side_px=working_long_side_px, blend=blend)
 
 
 def estimate(
@@ -111,7 +106,6 @@ def estimate(
     *,
     working_long_side_px: int | Sequence[int] = WORKING_LONG_SIDE_PX,
     blend: Blend = "median",
-    pixel_aspect: float = 1.0,
 ) -> DisparityMap:
     """Run any method at one or several working sizes and bring the result to the view's size and pixels.
 
@@ -124,7 +118,7 @@ def estimate(
         raise DualpixError(f"working size {sizes}", expected=f"one or more of at least {SMALLEST_SIDE_PX} px")
     maps, masks, shapes, scales = [], [], [], []
     for size in dict.fromkeys(sizes):
-        views = working_views(image, size, pixel_aspect)
+        views = working_views(image, size)
         disparity, measured = estimator(views)
         maps.append(_to_view(disparity, image))
         masks.append(None if measured is None else _to_view(measured.astype(np.float32), image, factor=1.0) > 0.5)
@@ -160,11 +154,9 @@ def network_estimator(model: LoadedModel) -> Estimator:
     return run
 
 
-def working_views(
-    image: DualPixelImage, long_side_px: int = WORKING_LONG_SIDE_PX, pixel_aspect: float = 1.0
-) -> WorkingViews:
+def working_views(image: DualPixelImage, long_side_px: int = WORKING_LONG_SIDE_PX) -> WorkingViews:
     """Area-average a capture's views to square pixels and a long side of at most ``long_side_px``, baseline along x."""
-    height, width = _working_size(image, long_side_px, pixel_aspect)
+    height, width = _working_size(image, long_side_px)
 
     def shrink(view: FloatImage) -> FloatImage:
         upright = view if image.baseline == "x" else view.swapaxes(0, 1)
@@ -212,10 +204,11 @@ def _baseline_size(image: DualPixelImage) -> int:
     return image.size_hw[1] if image.baseline == "x" else image.size_hw[0]
 
 
-def _working_size(image: DualPixelImage, long_side_px: int, pixel_aspect: float) -> tuple[int, int]:
+def _working_size(image: DualPixelImage, long_side_px: int) -> tuple[int, int]:
     """(height, width) with the baseline along x; pixels become square by shrinking the finer axis."""
     height, width = image.size_hw if image.baseline == "x" else image.size_hw[::-1]
-    square_h, square_w = height * min(pixel_aspect, 1.0), width / max(pixel_aspect, 1.0)
+    aspect = image.meta.pixel_aspect
+    square_h, square_w = height * min(aspect, 1.0), width / max(aspect, 1.0)
     shrink = min(1.0, long_side_px / max(square_h, square_w))
     return max(1, round(square_h * shrink)), max(1, round(square_w * shrink))
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,11 +19,10 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
-from dualpix.capture.errors import DualpixError, OutputError
+from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, make_output_dir, write_json
-from dualpix.capture.progress import ProgressLine
 from dualpix.capture.raw import RawCapture
-from dualpix.capture.raw.jobs import DecodeOptions, Job, decode_options, jobs_of
+from dualpix.capture.raw.jobs import DecodeOptions, Job, Outcome, decode_options, jobs_of, run_jobs
 from dualpix.capture.types import LensModel
 from dualpix.models.predict import (
     WORKING_LONG_SIDE_PX,
@@ -40,18 +40,6 @@ _LENS_FIELDS = ("focal_length_mm", "f_number", "focus_distance_m", "pixel_pitch_
 _SHOWN_PERCENTILES = (1, 50, 99)
 
 Method = Callable[[RawCapture], DisparityMap]
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    job: Job
-    record: dict[str, Any] | None
-    error: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        """One entry of ``--json``."""
-        output = str(self.job.folder) if self.record else None
-        return {"file": str(self.job.path), "output": output, "error": self.error, "result": self.record}
 
 
 @click.command("depth")
@@ -93,7 +81,7 @@ def command(
     depth.png where the lens data are known.
     """
     debug = bool((ctx.obj or {}).get("debug"))
-    lens: dict[str, Any] = {name: value for name in _LENS_FIELDS if (value := settings.pop(name)) is not None}
+    lens = _lens_options({name: settings.pop(name) for name in _LENS_FIELDS})
     jobs = jobs_of(files, left, right, output)
     run = _method(method, model, working_size)
     make_output_dir(output)
@@ -101,7 +89,7 @@ def command(
     def process(job: Job) -> dict[str, Any]:
         return depth_of(job, DecodeOptions(**settings), run, lens)
 
-    outcomes = _run(jobs, process, raises=debug or (len(jobs) == 1 and not as_json))
+    outcomes = run_jobs("depth", jobs, process, stop_at_once=debug or (len(jobs) == 1 and not as_json))
     if as_json:
         click.echo(json.dumps([o.to_json() for o in outcomes], indent=2, ensure_ascii=False))
     else:
@@ -142,33 +130,19 @@ def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, A
 
 
 def _method(name: str, model: str, sizes: tuple[int, ...]) -> Method:
-    def aspect(capture: RawCapture) -> float:
-        return float(capture.details.get("pixel_aspect", 1.0))
-
     if name == "sgbm":
-        return lambda c: match_disparity(c.image, working_long_side_px=sizes, pixel_aspect=aspect(c))
+        return lambda capture: match_disparity(capture.image, working_long_side_px=sizes)
     loaded = load_model(model)
-    return lambda c: predict_disparity(c.image, loaded, working_long_side_px=sizes, pixel_aspect=aspect(c))
+    return lambda capture: predict_disparity(capture.image, loaded, working_long_side_px=sizes)
 
 
-def _run(jobs: list[Job], process: Callable[[Job], dict[str, Any]], *, raises: bool) -> list[_Outcome]:
-    """Process all; one bad file does not stop the others, unless ``raises``."""
-    taken: dict[Path, Path] = {}
-    outcomes = []
-    with ProgressLine("depth") as line:
-        for index, job in enumerate(jobs):
-            line.update(index, len(jobs), job.path.name, important=len(jobs) > 1)
-            try:
-                first = taken.setdefault(job.folder, job.path)
-                if first is not job.path:
-                    raise OutputError(f"'{job.path}' and '{first}' both become '{job.folder}'", hint="use another -o")
-                outcomes.append(_Outcome(job, process(job), None))
-            except DualpixError as error:
-                if raises:
-                    raise
-                click.echo(f"dualpix: error: {error}", err=True)
-                outcomes.append(_Outcome(job, None, str(error)))
-    return outcomes
+def _lens_options(given: dict[str, float | None]) -> dict[str, float]:
+    """The lens data that were given, if they can be; each alone, the rest may come from the file."""
+    lens = {name: value for name, value in given.items() if value is not None}
+    for name, value in lens.items():
+        if not value > 0 or (math.isinf(value) and name != "focus_distance_m"):
+            raise DualpixError(f"{_option(name)} is {value:g}", expected="a positive number")
+    return lens
 
 
 def _write_depth(folder: Path, result: DisparityMap, lens: LensModel | list[str]) -> dict[str, Any]:
@@ -226,7 +200,7 @@ def _option(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
-def _table(outcomes: list[_Outcome]) -> Table:
+def _table(outcomes: list[Outcome]) -> Table:
     percentiles = " / ".join(f"p{p}" for p in _SHOWN_PERCENTILES)
     file, result = (Column(name, overflow="fold") for name in ("file", "result"))
     table = Table(file, "method", f"disparity px\n{percentiles}", f"depth m\n{percentiles}", "s", result)

@@ -1,8 +1,8 @@
 """What a network sees: from linear views to its inputs. Training, prediction and calibration all pass through here.
 
-Convention: views are linear light, (B, C, H, W), baseline along x. One gain per capture brings the mean of the two halves
-to ``MEAN_LEVEL``, then a square root compresses the range (shot noise becomes about uniform, as in an Anscombe transform).
-The same gain serves both halves, so their difference keeps its meaning.
+Convention: views are linear light, (B, C, H, W), baseline along x. One gain per capture brings the mean of the two
+halves to ``MEAN_LEVEL``, then a square root compresses the range (shot noise becomes about uniform, as in an Anscombe
+transform). The same gain serves both halves, so their difference keeps its meaning.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Training that survives a kill at any step.
 
 Everything a step needs is in the checkpoint or a pure function of (configuration, step): weights, optimiser, learning
-rate, which samples, how they are augmented. A checkpoint is renamed into place, so there is always a whole one. A run that
-resumes continues the curve bit for bit on the same machine, threads and versions.
+rate, which samples, how they are augmented. A checkpoint is renamed into place, so there is always a whole one. A run
+that resumes continues the curve bit for bit on the same machine, threads and versions.
 """
 
 from __future__ import annotations
@@ -60,18 +60,22 @@ class TrainConfig:
     evaluate_every: int = 500
     eval_samples: int = 32
     bfloat16: bool = True
+    crop_hw: tuple[int, int] | None = (128, 160)
+    """Random window of each rendered scene; None trains on the whole."""
     render: RenderSettings = field(default_factory=RenderSettings)
 
     def __post_init__(self) -> None:
         if self.seed >= EVALUATION_SEED:
-            raise DualpixError(f"seed {self.seed}", expected=f"below {EVALUATION_SEED}: seeds from there on are for evaluation")
+            raise DualpixError(
+                f"seed {self.seed}", expected=f"below {EVALUATION_SEED}: seeds from there on are for evaluation"
+            )
 
 
 def config_from_json(value: dict[str, Any]) -> TrainConfig:
     """The inverse of ``asdict`` through JSON (lists become tuples again)."""
-    render = {k: tuple(v) if isinstance(v, list) else v for k, v in value["render"].items()}
-    known = {f.name for f in fields(TrainConfig)}
-    return TrainConfig(**{k: v for k, v in value.items() if k in known and k != "render"}, render=RenderSettings(**render))
+    render: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["render"].items()}
+    plain: dict[str, Any] = {k: tuple(v) if k == "crop_hw" and v else v for k, v in value.items() if k != "render"}
+    return TrainConfig(**plain, render=RenderSettings(**render))
 
 
 @dataclass(frozen=True)
@@ -85,16 +89,19 @@ class Progress:
 
 
 class Trainer:
-    """One run in one folder: ``checkpoint.pt``, ``log.csv`` and at the end ``weights.safetensors`` with ``card.json``."""
+    """One run in one folder: ``checkpoint.pt``, ``log.csv``; at the end ``weights.safetensors`` and ``card.json``."""
 
     def __init__(self, config: TrainConfig, folder: Path, *, cache_dir: Path | None = None, workers: int = 1) -> None:
         self.config, self.folder, self.workers = config, make_output_dir(folder), workers
         torch.manual_seed(config.seed)
         self.network = build_network(config.network, config.options).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
-        self.optimiser = torch.optim.AdamW(self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay)
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        )
         self.data = AugmentedDataset(
-            RenderedDataset(config.samples, settings=config.render, seed=config.seed, cache_dir=cache_dir)
+            RenderedDataset(config.samples, settings=config.render, seed=config.seed, cache_dir=cache_dir),
+            config.crop_hw,
         )
         self.step = 0
         self._rows: list[dict[str, Any]] = []
@@ -112,7 +119,9 @@ class Trainer:
             state = torch.load(path, weights_only=True)
             stored = config_from_json(json.loads(state["config"]))
         except Exception as error:
-            raise DualpixError(f"checkpoint '{path}' does not load: {str(error).splitlines()[0]}", hint="delete it") from error
+            raise DualpixError(
+                f"checkpoint '{path}' does not load: {str(error).splitlines()[0]}", hint="delete it"
+            ) from error
         if stored != self.config:
             different = [f.name for f in fields(stored) if getattr(stored, f.name) != getattr(self.config, f.name)]
             raise DualpixError(
@@ -149,9 +158,12 @@ class Trainer:
                 error = self.evaluate(evaluation)
             self._rows.append(
                 {
-                    "step": self.step, "loss": f"{loss:.6f}", "learning_rate": f"{self._learning_rate(self.step - 1):.3e}",
-                    "eval_error_px": "" if error is None else f"{error:.5f}", "seconds": f"{time.monotonic() - started:.1f}",
-                }  # fmt: skip
+                    "step": self.step,
+                    "loss": f"{loss:.6f}",
+                    "learning_rate": f"{self._learning_rate(self.step - 1):.3e}",
+                    "eval_error_px": "" if error is None else f"{error:.5f}",
+                    "seconds": f"{time.monotonic() - started:.1f}",
+                }
             )
             if last or self.step % config.checkpoint_every == 0:
                 self.save()
@@ -172,7 +184,7 @@ class Trainer:
             group["lr"] = self._learning_rate(self.step)
         self.network.train()
         with torch.autocast("cpu", torch.bfloat16, enabled=self.config.bfloat16):
-            predictions = self.network.forward_scales(image, left, right)  # type: ignore[operator]
+            predictions = self.network.forward_scales(image, left, right)
         loss = disparity_loss(predictions, target)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -227,7 +239,9 @@ class Trainer:
     def finish(self) -> nn.Module:
         """Write ``weights.safetensors`` and ``card.json``: the folder is then a model ``--model`` accepts."""
         network = self.averaged_network()
-        write_bytes(self.folder / "weights.safetensors", save({k: v.contiguous() for k, v in network.state_dict().items()}))
+        write_bytes(
+            self.folder / "weights.safetensors", save({k: v.contiguous() for k, v in network.state_dict().items()})
+        )
         card = {
             "network": self.config.network,
             "options": self.config.options,

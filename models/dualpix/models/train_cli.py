@@ -23,7 +23,7 @@ from dualpix.models.train import Progress, TrainConfig, Trainer
 @click.option("--samples", type=click.IntRange(1), default=4096, help="Rendered scenes; each is seen in many forms.")
 @click.option("--learning-rate", type=float, default=2e-3, help="Peak learning rate.")
 @click.option("--seed", type=click.IntRange(0), default=1, help="Seed of weights, scenes and augmentation.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Keep rendered scenes here (0.6 MB each) and reuse them.")
+@click.option("--cache", type=click.Path(path_type=Path), help="Keep rendered scenes (0.6 MB each) for reuse.")
 @click.option("--workers", type=click.IntRange(0), default=1, help="Rendering processes.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the training itself.")
 @click.option("--checkpoint-every", type=click.IntRange(1), default=100, help="Steps between checkpoints.")
@@ -51,8 +51,8 @@ def command(
 ) -> None:
     """Train a network on rendered dual-pixel scenes.
 
-    Resumes by itself: run the same command again after a kill and the loss curve goes on as if nothing had happened. Leaves
-    a folder that --model accepts: weights.safetensors, card.json, log.csv.
+    Resumes by itself: run the same command again after a kill and the loss curve goes on as if nothing had happened.
+    Leaves a folder that --model accepts: weights.safetensors, card.json, log.csv.
     """
     if threads:
         torch.set_num_threads(threads)

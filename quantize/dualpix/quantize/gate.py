@@ -92,7 +92,8 @@ def _limits(recipe: str, entry: Any, source: str) -> Limits:
         found = unknown[0] if isinstance(entry, dict) else repr(entry)
         raise DualpixError(f"{source}: recipe '{recipe}' has '{found}'", expected="one of: " + ", ".join(known))
     speedup = entry.get("speedup", {})
-    plain = [*(v for name, v in entry.items() if name != "speedup"), *(speedup.values() if speedup else ())]
+    ratios = speedup.values() if isinstance(speedup, dict) else [None]
+    plain = [*(v for name, v in entry.items() if name != "speedup"), *ratios]
     if any(isinstance(v, bool) or not isinstance(v, int | float) or not math.isfinite(v) for v in plain):
         raise DualpixError(f"{source}: recipe '{recipe}' has a limit that is no number", expected="finite numbers")
     return Limits(**entry)

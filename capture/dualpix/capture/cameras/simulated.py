@@ -1,8 +1,9 @@
 """A simulated dual-pixel camera: a procedural scene through a thin lens onto a noisy Bayer sensor, saved as a real DNG.
 
-Convention: rendering happens on the sensor grid; truth is given on the grid of the decoded half-size view, where a pixel is
-twice as wide. Disparity as everywhere: x_right - x_left, > 0 behind the focus plane. The composite frame and the half are
-read from the same electrons, as on a Canon sensor: shot noise is shared, read noise is not, the composite clips first.
+Convention: rendering happens on the sensor grid; truth is given on the grid of the decoded half-size view, where a
+pixel is twice as wide. Disparity as everywhere: x_right - x_left, > 0 behind the focus plane. The composite frame and
+the half are read from the same electrons, as on a Canon sensor: shot noise is shared, read noise is not, the composite
+clips first.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from dualpix.capture.types import CaptureMeta, FloatImage, LensModel
 
 Electrons = npt.NDArray[np.float64]
 
+_LENS = LensModel(50.0, 2.8, 1.5, pixel_pitch_um=2 * 23.4, disparity_gain=0.21)
+
 
 @dataclass(frozen=True)
 class SimulatedSensor:
@@ -35,7 +38,7 @@ class SimulatedSensor:
     electrons_per_dn: float = 2.0
     read_noise_dn: float = 3.0
     shading: float = 0.12
-    """Relative fall of the left half's light from the left edge to the right (and the reverse); 0.12 is about 0.35 EV."""
+    """Relative fall of the left half's light from the left edge to the right, and the reverse; 0.12: 0.35 EV."""
     iso: int = 100
 
 
@@ -56,7 +59,7 @@ class SimulatedShot:
 class SimulatedCamera:
     """A lens on a sensor; ``shoot`` is deterministic by seed."""
 
-    lens: LensModel = LensModel(50.0, 2.8, 1.5, pixel_pitch_um=2 * 23.4, disparity_gain=0.21)
+    lens: LensModel = _LENS
     """The pitch is that of the decoded view: twice the sensor's."""
     sensor: SimulatedSensor = SimulatedSensor()
     near_m: float = 0.7
@@ -64,7 +67,8 @@ class SimulatedCamera:
 
     def __post_init__(self) -> None:
         if abs(self.lens.pixel_pitch_um - 2 * self.sensor.pixel_pitch_um) > 1e-6:
-            raise ValueError(f"lens pitch {self.lens.pixel_pitch_um} um, expected twice the sensor's {self.sensor.pixel_pitch_um} um")
+            sensor_um, lens_um = self.sensor.pixel_pitch_um, self.lens.pixel_pitch_um
+            raise ValueError(f"lens pitch is {lens_um} um, expected twice the sensor's {sensor_um} um")
 
     def shoot(self, path: Path, seed: int) -> SimulatedShot:
         """Photograph scene ``seed`` and write it to ``path`` as a two-sample dual-pixel DNG.
@@ -84,7 +88,12 @@ class SimulatedCamera:
         left, right = (v.permute(1, 2, 0).numpy() for v in (pair.left, pair.right))
         composite_dn, half_dn = self._expose(left, right, np.random.default_rng([seed, 1]))
         write_dual_pixel_dng(
-            path, composite_dn, half_dn, white=self.sensor.white_dn, black=(self.sensor.black_dn,) * 2, meta=self._meta()
+            path,
+            composite_dn,
+            half_dn,
+            white=self.sensor.white_dn,
+            black=(self.sensor.black_dn,) * 2,
+            meta=self._meta(),
         )
         proximity = scene.proximity()[margin:-margin, margin:-margin]
         # the top left sample of each superpixel: averaging across an edge would invent depths that nothing has
@@ -116,7 +125,8 @@ class SimulatedCamera:
 
     def _read(self, electrons: Electrons, rng: np.random.Generator) -> npt.NDArray[np.uint16]:
         sensor = self.sensor
-        dn = sensor.black_dn + electrons / sensor.electrons_per_dn + rng.normal(0, sensor.read_noise_dn, electrons.shape)
+        noise_dn = rng.normal(0, sensor.read_noise_dn, electrons.shape)
+        dn = sensor.black_dn + electrons / sensor.electrons_per_dn + noise_dn
         return np.clip(np.round(dn), 0, sensor.white_dn).astype(np.uint16)
 
 

@@ -6,6 +6,7 @@ new camera is one module with an object of the form :class:`.plugin.Decoder`, li
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -109,15 +110,16 @@ def decode_capture(
 def _source(path: Path, right: Path | None, encoding: Encoding, baseline: Baseline | None) -> Source:
     for name in (path, right):
         _check_name(name)
-    if path.is_dir():
-        raise DecodeError(f"'{path}' is a folder", expected="a file", hint="name the files in it")
-    if not path.exists():
-        raise DecodeError(f"no file '{path}'")
-    if not path.is_file():
-        raise DecodeError(f"'{path}' is not an ordinary file")
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise DecodeError(f"'{path}' is a folder", expected="a file", hint="name the files in it")
+        if not stat.S_ISREG(mode):
+            raise DecodeError(f"'{path}' is not an ordinary file")
         with path.open("rb") as file:
             head = file.read(HEAD_BYTES)
+    except FileNotFoundError as error:
+        raise DecodeError(f"no file '{path}'") from error
     except OSError as error:
         raise DecodeError(f"cannot read '{path}': {error.strerror or error}") from error
     if not head:

@@ -3,34 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
-from rich.progress import track
 from rich.table import Column, Table
 
-from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import make_output_dir
-from dualpix.capture.raw.jobs import DecodeOptions, Job, decode_options, jobs_of
+from dualpix.capture.raw.jobs import DecodeOptions, Job, Outcome, decode_options, jobs_of, run_jobs
 from dualpix.capture.raw.outputs import write_capture
 
 _FILE = click.Path(path_type=Path)
-
-
-@dataclass(frozen=True)
-class _Outcome:
-    job: Job
-    record: dict[str, Any] | None
-    error: str | None
-
-    def to_json(self) -> dict[str, Any]:
-        """One entry of ``--json``."""
-        output = str(self.job.folder) if self.record else None
-        return {"file": str(self.job.path), "output": output, "error": self.error, "result": self.record}
 
 
 @click.command("decode")
@@ -64,7 +48,7 @@ def command(
     # A single bad file fails as itself; with --debug the first one does, for its traceback.
     stop_at_once = bool((ctx.obj or {}).get("debug")) or (len(jobs) == 1 and not as_json)
     options = DecodeOptions(**settings)
-    outcomes = _run(jobs, lambda job: _decode(job, options, frames), stop_at_once=stop_at_once, quiet=as_json)
+    outcomes = run_jobs("decoding", jobs, lambda job: _decode(job, options, frames), stop_at_once=stop_at_once)
     if as_json:
         click.echo(json.dumps([o.to_json() for o in outcomes], indent=2, ensure_ascii=False))
     else:
@@ -73,34 +57,12 @@ def command(
         ctx.exit(2)
 
 
-def _run(jobs: list[Job], work: Callable[[Job], dict[str, Any]], *, stop_at_once: bool, quiet: bool) -> list[_Outcome]:
-    """Do all jobs; one bad file does not stop the others unless ``stop_at_once``."""
-    console = Console(stderr=True)
-    taken: dict[Path, Path] = {}
-    outcomes = []
-    shown = track(jobs, "decoding", console=console, transient=True, disable=quiet or not console.is_terminal)
-    for job in shown:
-        try:
-            first = taken.setdefault(job.folder, job.path)
-            if first is not job.path:
-                raise OutputError(
-                    f"'{job.path}' and '{first}' both become '{job.folder}'", hint="decode with another -o"
-                )
-            outcomes.append(_Outcome(job, work(job), None))
-        except DualpixError as error:
-            if stop_at_once:
-                raise
-            click.echo(f"dualpix: error: {error}", err=True)
-            outcomes.append(_Outcome(job, None, str(error)))
-    return outcomes
-
-
 def _decode(job: Job, options: DecodeOptions, frames: bool) -> dict[str, Any]:
     inputs = [job.path, *([job.right] if job.right else [])]
     return write_capture(options.decode(job), inputs, job.folder, frames=frames)
 
 
-def _table(outcomes: list[_Outcome], output: Path) -> Table:
+def _table(outcomes: list[Outcome], output: Path) -> Table:
     file, result = (Column(name, overflow="fold") for name in ("file", "result"))
     table = Table(file, "decoder", "view", "axis", "clipped", result, title=f"written to {output}")
     for outcome in outcomes:

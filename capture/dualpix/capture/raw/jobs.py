@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import click
 
-from dualpix.capture.errors import DecodeError
+from dualpix.capture.errors import DecodeError, DualpixError, OutputError
+from dualpix.capture.progress import ProgressLine
 from dualpix.capture.raw import RawCapture, decode_capture
 from dualpix.capture.raw.pair import pair_stem, right_name
 from dualpix.capture.raw.plugin import Encoding
@@ -26,6 +27,20 @@ class Job:
     path: Path
     right: Path | None
     folder: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a job: the content of its sidecar, or the error."""
+
+    job: Job
+    record: dict[str, Any] | None
+    error: str | None
+
+    def to_json(self) -> dict[str, Any]:
+        """One entry of ``--json``."""
+        output = str(self.job.folder) if self.record else None
+        return {"file": str(self.job.path), "output": output, "error": self.error, "result": self.record}
 
 
 @dataclass(frozen=True)
@@ -86,3 +101,33 @@ def jobs_of(files: Sequence[Path], left: Path | None, right: Path | None, output
         raise DecodeError(f"--right with {len(paths)} files", expected="one left file")
     partners = {partner for path in paths if (partner := right_name(path)) is not None}
     return [Job(path, right, output / pair_stem(path)) for path in paths if path not in partners]
+
+
+def run_jobs(
+    what: str, jobs: Sequence[Job], work: Callable[[Job], dict[str, Any]], *, stop_at_once: bool
+) -> list[Outcome]:
+    """Do all jobs; one bad file does not stop the others unless ``stop_at_once``.
+
+    Args:
+        what: the activity, for the progress line.
+        jobs: the captures.
+        work: does one and returns the content of its sidecar.
+        stop_at_once: raise the first error instead of printing it and going on.
+    """
+    taken: dict[Path, Path] = {}
+    outcomes = []
+    with ProgressLine(what) as line:
+        for index, job in enumerate(jobs):
+            line.update(index, len(jobs), job.path.name, important=len(jobs) > 1)
+            try:
+                first = taken.setdefault(job.folder, job.path)
+                if first is not job.path:
+                    raise OutputError(f"'{job.path}' and '{first}' both become '{job.folder}'", hint="use another -o")
+                outcomes.append(Outcome(job, work(job), None))
+            except DualpixError as error:
+                if stop_at_once:
+                    raise
+                click.echo(f"dualpix: error: {error}", err=True)
+                outcomes.append(Outcome(job, None, str(error)))
+        line.update(len(jobs), len(jobs), important=False)
+    return outcomes

@@ -86,7 +86,7 @@ def _preview(capture: RawCapture) -> npt.NDArray[np.uint8]:
         picture = to_display(capture.image.combined, white_balance=(1.0, 1.0, 1.0), exposure=1.0)
     else:
         picture = to_display(capture.image.combined, white_balance=capture.details.get("white_balance"))
-    aspect = float(capture.details.get("pixel_aspect", 1.0))
+    aspect = capture.image.meta.pixel_aspect
     if aspect == 1.0:
         return picture
     height, width = picture.shape[:2]

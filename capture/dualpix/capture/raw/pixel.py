@@ -6,7 +6,7 @@ PDCapture pair, and, along y, on a portrait capture of Garg et al. 2019), so not
 
 - **PDCapture** (google-research/dual_pixels): ``P5 2016 756 65535``, big-endian, 10-bit samples stretched to 16 bits
   as ``trunc(raw * 65535 / 1023)``; black 64. Half the sensor's horizontal sampling, a quarter of its vertical one: the
-  views keep that, ``pixel_aspect`` 2 in the details says that a view pixel is twice as high as wide.
+  views keep that, ``meta.pixel_aspect`` 2 says that a view pixel is twice as high as wide.
 - **Pixel 4 PNG** (Xin et al., ICCV 2021): 2016x1512, 16-bit PNG holding 14-bit samples, black 1024; merged from a
   burst, so values run up to 16464.
 """
@@ -14,6 +14,7 @@ PDCapture pair, and, along y, on a portrait capture of Garg et al. 2019), so not
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -60,7 +61,7 @@ class PdCaptureDecoder:
                 f"'{right_path.name}' holds other than stretched 10-bit samples",
                 expected="a PDCapture file as its left",
             )
-        details = {"format": "PDCapture PGM, 10 bit", "pixel_aspect": 2.0}
+        details = {"format": "PDCapture PGM, 10 bit"}
         return _views(
             (source.path, raw_left),
             (right_path, raw_right),
@@ -68,6 +69,7 @@ class PdCaptureDecoder:
             details,
             "x",
             (left, right),
+            pixel_aspect=2.0,
         )
 
 
@@ -95,7 +97,7 @@ class Pixel4PngDecoder:
         left, right = read_picture(source.path), read_picture(right_path)
         check_pair(source.path, left, right_path, right)
         baseline = source.baseline or _PIXEL4_SIZES[left.shape[1], left.shape[0]]
-        details = {"format": "Pixel 4 PNG, 14 bit", "pixel_aspect": 1.0}
+        details = {"format": "Pixel 4 PNG, 14 bit"}
         levels = (PIXEL4_BLACK, PIXEL4_WHITE)
         return _views((source.path, left), (right_path, right), levels, details, baseline, (left, right))
 
@@ -104,9 +106,11 @@ def _views(
     left: tuple[Path, Samples],
     right: tuple[Path, Samples],
     levels: tuple[int, int],
-    details: dict[str, object],
+    details: Mapping[str, object],
     baseline: Baseline,
     stored: tuple[Samples, Samples],
+    *,
+    pixel_aspect: float = 1.0,
 ) -> SensorViews:
     black, white = levels
     scaled = [_scale(samples, black, white) for _, samples in (left, right)]
@@ -121,7 +125,7 @@ def _views(
         right=scaled[1],
         combined=(scaled[0] + scaled[1]) * np.float32(0.5),
         saturated=saturated,
-        meta=CaptureMeta(camera="Google Pixel", provenance=provenance),
+        meta=CaptureMeta(camera="Google Pixel", pixel_aspect=pixel_aspect, provenance=provenance),
         baseline=baseline,
         details={**details, "black": black, "white": white, "clip": white},
         frames=lambda: pair_frames(*stored),

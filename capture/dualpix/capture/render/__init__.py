@@ -1,8 +1,8 @@
 """Image formation: all-in-focus layers or RGB-D to dual-pixel pairs (torch, batched, differentiable).
 
 Convention: circle of confusion (CoC) is a signed diameter in pixels of the rendered view, > 0 behind the focus plane. A
-point with CoC ``c`` lands ``kappa * c`` pixels further right in the right view than in the left one, ``kappa`` being the
-camera's dual-pixel gain. Light is linear; left + right = the full-aperture view.
+point with CoC ``c`` lands ``kappa * c`` pixels further right in the right view than in the left one, ``kappa`` being
+the camera's dual-pixel gain. Light is linear; left + right = the full-aperture view.
 """
 
 from dualpix.capture.render.from_scene import RenderedPair, render_scene, scene_margin_px

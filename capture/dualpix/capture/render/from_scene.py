@@ -37,7 +37,13 @@ def scene_margin_px(max_coc_px: float, psf: PsfModel) -> int:
 
 
 def render_scene(
-    scene: Scene, coc_far_px: float, coc_near_px: float, psf: PsfModel, margin_px: int, *, dtype: torch.dtype = torch.float32
+    scene: Scene,
+    coc_far_px: float,
+    coc_near_px: float,
+    psf: PsfModel,
+    margin_px: int,
+    *,
+    dtype: torch.dtype = torch.float32,
 ) -> RenderedPair:
     """Render a scene whose CoC runs from ``coc_far_px`` at proximity 0 to ``coc_near_px`` at proximity 1.
 

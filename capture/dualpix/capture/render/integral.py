@@ -1,9 +1,10 @@
 """Integral-image rendering of dual-pixel pairs, the model of DDDNet (Pan et al., CVPR 2021, eq. 1-7): O(n) at any blur.
 
-Convention: see :mod:`dualpix.capture.render`. Each half aperture is a rectangle (left half, right half of a square of the
-CoC's side), each source pixel spreads its light evenly over its own rectangle: four corner impulses in a differential
-image, then a 2-D cumulative sum. The centroids of the halves lie CoC/2 apart, so the gain is 0.5. There is no occlusion:
-light of what is behind is not blocked, the price of O(n); see :mod:`dualpix.capture.render.layered` for the one with it.
+Convention: see :mod:`dualpix.capture.render`. Each half aperture is a rectangle (left half, right half of a square of
+the CoC's side), each source pixel spreads its light evenly over its own rectangle: four corner impulses in a
+differential image, then a 2-D cumulative sum. The centroids of the halves lie CoC/2 apart, so the gain is 0.5. There
+is no occlusion: light of what is behind is not blocked, the price of O(n); see :mod:`dualpix.capture.render.layered`
+for the one with it.
 """
 
 from __future__ import annotations

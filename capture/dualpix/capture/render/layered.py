@@ -1,8 +1,9 @@
-"""Layered rendering with occlusion: each layer is blurred by the half-aperture kernel of its CoC and laid over what is behind.
+"""Layered rendering with occlusion: each layer is blurred by the half-aperture kernel of its CoC and laid over what
+is behind.
 
-Convention: see :mod:`dualpix.capture.render`. Layers are ordered back to front. A layer's opacity reaches under everything
-in front of it, so a slanted surface cut into layers shows no cracks where its blurred cuts meet: the composite has an
-edge only where the scene has one. Cost: 4 FFTs forward and 8 back per layer, whatever the blur.
+Convention: see :mod:`dualpix.capture.render`. Layers are ordered back to front. A layer's opacity reaches under
+everything in front of it, so a slanted surface cut into layers shows no cracks where its blurred cuts meet: the
+composite has an edge only where the scene has one. Cost: 4 FFTs forward and 8 back per layer, whatever the blur.
 """
 
 from __future__ import annotations
@@ -14,7 +15,9 @@ from torch.nn import functional as F
 from dualpix.capture.render.psf import PsfModel, half_kernels
 
 
-def render_layers(colour: Tensor, alpha: Tensor, coc_px: Tensor, psf: PsfModel, margin_px: int) -> tuple[Tensor, Tensor]:
+def render_layers(
+    colour: Tensor, alpha: Tensor, coc_px: Tensor, psf: PsfModel, margin_px: int
+) -> tuple[Tensor, Tensor]:
     """Composite blurred layers into a dual-pixel pair.
 
     Args:
@@ -34,7 +37,9 @@ def render_layers(colour: Tensor, alpha: Tensor, coc_px: Tensor, psf: PsfModel, 
     b, k, c, h, w = colour.shape
     size = psf.kernel_size_px(float(coc_px.detach().abs().max()))
     if margin_px < size // 2:
-        raise ValueError(f"margin is {margin_px} px, a CoC of {float(coc_px.detach().abs().max()):.1f} px needs {size // 2}")
+        raise ValueError(
+            f"margin is {margin_px} px, a CoC of {float(coc_px.detach().abs().max()):.1f} px needs {size // 2}"
+        )
     premultiplied = torch.cat([colour * alpha[:, :, None], alpha[:, :, None]], 2)  # (B, K, C+1, H, W)
     spectrum = torch.fft.rfft2(premultiplied)
     views = []

@@ -1,11 +1,12 @@
 """Point spread functions of the two half apertures.
 
-Convention: see :mod:`dualpix.capture.render`. The full kernel is a disc of the CoC's diameter with a soft edge. Each half
-is the disc times ``1 -/+ g(x)``, with ``g`` a ramp clipped to +-1: a straight ramp is what a microlens with crosstalk does
-(gain <= 0.25; Pixel 4 measures 0.21), a steep one tends to the ideal half disc (``4 / (3 pi)`` = 0.424). The slope is solved
-for, so that the distance of the two centroids is ``gain * CoC`` whatever the softness, rim and offset. A ramp across the
-disc is also the model of Abuolaim et al. (ICCV 2021); bright rims and, away from the image centre, an off-centre split are
-what the Pixel 4 kernels of Xin et al. (ICCV 2021) show. Both halves carry the same light: views are flat-fielded.
+Convention: see :mod:`dualpix.capture.render`. The full kernel is a disc of the CoC's diameter with a soft edge. Each
+half is the disc times ``1 -/+ g(x)``, with ``g`` a ramp clipped to +-1: a straight ramp is what a microlens with
+crosstalk does (gain <= 0.25; Pixel 4 measures 0.21), a steep one tends to the ideal half disc (``4 / (3 pi)`` =
+0.424). The slope is solved for, so that the distance of the two centroids is ``gain * CoC`` whatever the softness,
+rim and offset. A ramp across the disc is also the model of Abuolaim et al. (ICCV 2021); bright rims and, away from
+the image centre, an off-centre split are what the Pixel 4 kernels of Xin et al. (ICCV 2021) show. Both halves carry
+the same light: views are flat-fielded.
 """
 
 from __future__ import annotations
@@ -78,21 +79,25 @@ def half_kernels(coc_px: Tensor, psf: PsfModel, size_px: int) -> tuple[Tensor, T
 
 
 def _ramp(columns: Tensor, from_split: Tensor, axis: Tensor, separation: Tensor) -> Tensor:
-    """Clipped ramps g (K, n) that put the centroids of ``1 + g`` and ``1 - g`` apart by ``separation``, by bisection."""
+    """Clipped ramps g (K, n) that put the centroids of ``1 + g`` and ``1 - g`` ``separation`` apart, by bisection."""
     low = torch.full_like(separation, -14.0)
     high = torch.full_like(separation, 6.0)
     for _ in range(_BISECTIONS):
         middle = (low + high) / 2
         ramp = (torch.exp(middle)[:, None] * from_split).clamp(-1.0, 1.0)
         plus, minus = columns * (1 + ramp), columns * (1 - ramp)
-        apart = (plus * axis).sum(1) / plus.sum(1).clamp_min(1e-9) - (minus * axis).sum(1) / minus.sum(1).clamp_min(1e-9)
+        apart = _centroid(plus, axis) - _centroid(minus, axis)
         low, high = torch.where(apart < separation, middle, low), torch.where(apart < separation, high, middle)
     slope = torch.where(separation > 0, torch.exp((low + high) / 2), torch.zeros_like(separation))
     return (slope[:, None] * from_split).clamp(-1.0, 1.0)
 
 
+def _centroid(columns: Tensor, axis: Tensor) -> Tensor:
+    return (columns * axis).sum(1) / columns.sum(1).clamp_min(1e-9)
+
+
 def _sample(fine: Tensor, axis: Tensor, size_px: int) -> Tensor:
-    """Fine kernels (K, n, n) onto the pixel grid (K, size, size), each to the sum 0.5, by weights that keep the centroid."""
+    """Fine kernels (K, n, n) onto the pixel grid (K, size, size), each summing to 0.5; the weights keep the centroid."""
     pixels = torch.arange(size_px, dtype=axis.dtype, device=axis.device) - size_px // 2
     weights = (1 - (pixels[:, None] - axis[None, :]).abs()).clamp_min(0)
     weights = weights / weights.sum(0, keepdim=True)  # the outermost sub-samples have one neighbour only

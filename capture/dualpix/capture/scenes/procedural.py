@@ -1,9 +1,9 @@
 """Procedural layered scenes.
 
 Convention: ``proximity`` is inverse depth scaled to the scene, 0 = farthest point, 1 = nearest:
-``1/z = (1 - p) / z_far + p / z_near``. A plane in space has a proximity that is affine in image coordinates, and so has its
-circle of confusion; a slanted wall is therefore exact, not an approximation. Layers come back to front, and where a layer
-is visible it is never behind what it covers.
+``1/z = (1 - p) / z_far + p / z_near``. A plane in space has a proximity that is affine in image coordinates, and so
+has its circle of confusion; a slanted wall is therefore exact, not an approximation. Layers come back to front, and
+where a layer is visible it is never behind what it covers.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ def make_scene(seed: int, size_hw: tuple[int, int]) -> Scene:
     rng = np.random.default_rng([seed, *size_hw])
     height, width = size_hw
     light = _light(rng, height, width)
-    layers = [SceneLayer(random_texture(rng, height, width) * light, np.ones(size_hw, np.float32), _background(rng, size_hw))]
+    layers = [
+        SceneLayer(random_texture(rng, height, width) * light, np.ones(size_hw, np.float32), _background(rng, size_hw))
+    ]
     below = layers[0].proximity
     covered = np.ones(size_hw, bool)
     for level in np.sort(rng.uniform(0.05, 1.0, int(rng.integers(1, 10)))):
@@ -86,16 +88,16 @@ def make_scene(seed: int, size_hw: tuple[int, int]) -> Scene:
 def _light(rng: np.random.Generator, height: int, width: int) -> npt.NDArray[np.float32]:
     """Smooth illumination, (H, W, 1), mean about 1."""
     field = spectral_noise(rng, height, width, 2.2)
-    return np.exp(rng.uniform(0.0, 0.35) * field)[..., None].astype(np.float32)
+    return np.asarray(np.exp(rng.uniform(0.0, 0.35) * field)[..., None], np.float32)
 
 
 def _plane(rng: np.random.Generator, size_hw: tuple[int, int], *, centre: float, slope: float) -> Plane:
-    """Affine proximity with ``slope`` across the canvas height, in a random direction; mostly ground-like (nearer below)."""
+    """Affine proximity with ``slope`` across the canvas height, mostly nearer below, like the ground."""
     height, width = size_hw
     angle = rng.normal(np.pi / 2, 0.5) if rng.random() < 0.6 else rng.uniform(0, 2 * np.pi)
     yy, xx = np.mgrid[0:height, 0:width].astype(np.float32)
     along = ((xx - width / 2) * np.cos(angle) + (yy - height / 2) * np.sin(angle)) / height
-    return (centre + slope * along).astype(np.float32)
+    return np.asarray(centre + slope * along, np.float32)
 
 
 def _background(rng: np.random.Generator, size_hw: tuple[int, int]) -> Plane:
@@ -114,7 +116,7 @@ def _bulge(alpha: Plane) -> Plane:
     distance = cv2.distanceTransform((alpha > 0.5).astype(np.uint8), cv2.DIST_L2, 3)
     t = distance / max(float(distance.max()), 1.0)
     relief = np.sqrt(np.clip(1 - (1 - t) ** 2, 0, 1))
-    return cv2.GaussianBlur(relief.astype(np.float32), (0, 0), 1.0)
+    return np.asarray(cv2.GaussianBlur(relief.astype(np.float32), (0, 0), 1.0), np.float32)
 
 
 def _shape(rng: np.random.Generator, height: int, width: int) -> Plane:
@@ -184,6 +186,6 @@ def _glyphs(rng: np.random.Generator, mask: npt.NDArray[np.uint8]) -> None:
     x, y, size = _centre_and_size(rng, mask)
     word = "".join(rng.choice(list("ABDEGHKMRSTXZ358"), size=int(rng.integers(1, 5))))
     scale = size / 22.0
-    cv2.putText(mask, word, (int(x - size), int(y)), int(rng.integers(0, 4)), scale, 255, max(2, int(scale * 4)), cv2.LINE_AA)
-
-
+    cv2.putText(
+        mask, word, (int(x - size), int(y)), int(rng.integers(0, 4)), scale, 255, max(2, int(scale * 4)), cv2.LINE_AA
+    )

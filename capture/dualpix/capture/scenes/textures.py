@@ -1,6 +1,8 @@
-"""Textures with the statistics that matter to matching: 1/f noise, dead leaves, repeated patterns, text, and none at all.
+"""Textures with the statistics that matter to matching: 1/f noise, dead leaves, repeated patterns, text, and none at
+all.
 
-All functions return float32 (H, W, 3) linear albedo in [0.01, 0.95] and draw everything from the generator they are given.
+All functions return float32 (H, W, 3) linear albedo in [0.01, 0.95] and draw everything from the generator they are
+given.
 """
 
 from __future__ import annotations
@@ -20,7 +22,8 @@ def _albedo(rng: np.random.Generator) -> npt.NDArray[np.float32]:
     lightness = np.exp(rng.uniform(np.log(0.04), np.log(0.75)))
     saturation = rng.beta(1.2, 3.0) * 0.8
     tint = rng.uniform(-1.0, 1.0, 3)
-    return np.asarray(lightness * (1.0 + saturation * tint), np.float32).clip(0.02, 0.9)
+    albedo: npt.NDArray[np.float32] = (lightness * (1.0 + saturation * tint)).clip(0.02, 0.9).astype(np.float32)
+    return albedo
 
 
 def spectral_noise(rng: np.random.Generator, height: int, width: int, exponent: float) -> npt.NDArray[np.float32]:
@@ -41,7 +44,8 @@ def natural(rng: np.random.Generator, height: int, width: int) -> Texture:
     grey = spectral_noise(rng, height, width, rng.uniform(0.5, 1.6))
     colour = np.stack([spectral_noise(rng, height, width, rng.uniform(0.9, 1.6)) for _ in range(2)], -1)
     chroma = np.concatenate([colour, -colour.sum(-1, keepdims=True)], -1) * rng.uniform(0.0, 0.12)
-    return _albedo(rng) * np.exp(contrast * (grey[..., None] + chroma)).astype(np.float32)
+    out: Texture = _albedo(rng) * np.exp(contrast * (grey[..., None] + chroma)).astype(np.float32)
+    return out
 
 
 def dead_leaves(rng: np.random.Generator, height: int, width: int) -> Texture:
@@ -61,7 +65,7 @@ def dead_leaves(rng: np.random.Generator, height: int, width: int) -> Texture:
             angles = np.sort(rng.uniform(0, 2 * np.pi, int(rng.integers(3, 7))))
             points = np.stack([np.cos(angles), np.sin(angles)], -1) * size + centre
             cv2.fillPoly(canvas, [points.astype(np.int32)], colour.tolist())
-    return cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.3, 0.7)))
+    return np.asarray(cv2.GaussianBlur(canvas, (0, 0), float(rng.uniform(0.3, 0.7))), np.float32)
 
 
 def repeated(rng: np.random.Generator, height: int, width: int) -> Texture:
@@ -76,7 +80,7 @@ def repeated(rng: np.random.Generator, height: int, width: int) -> Texture:
     if rng.random() < 0.5:
         wave = wave * np.tanh(sharp * np.sin(2 * np.pi * v))
     mix = (0.5 + 0.5 * wave)[..., None]
-    return (_albedo(rng) * mix + _albedo(rng) * (1 - mix)).astype(np.float32)
+    return np.asarray(_albedo(rng) * mix + _albedo(rng) * (1 - mix), np.float32)
 
 
 def text(rng: np.random.Generator, height: int, width: int) -> Texture:
@@ -92,13 +96,13 @@ def text(rng: np.random.Generator, height: int, width: int) -> Texture:
         cv2.putText(print_, line, origin, int(rng.integers(0, 6)), scale, 255, thickness, cv2.LINE_AA)
         y += int(26 * scale + rng.integers(2, 14))
     coverage = (print_ / np.float32(255.0))[..., None]
-    return (paper * (1 - coverage) + ink * coverage).astype(np.float32)
+    return np.asarray(paper * (1 - coverage) + ink * coverage, np.float32)
 
 
 def plain(rng: np.random.Generator, height: int, width: int) -> Texture:
     """Almost nothing to match: a painted wall, the sky."""
     faint = spectral_noise(rng, height, width, 1.4)[..., None] * np.exp(rng.uniform(np.log(0.004), np.log(0.05)))
-    return (_albedo(rng) * np.exp(faint)).astype(np.float32)
+    return np.asarray(_albedo(rng) * np.exp(faint), np.float32)
 
 
 _KINDS: tuple[tuple[float, Callable[[np.random.Generator, int, int], Texture]], ...] = (

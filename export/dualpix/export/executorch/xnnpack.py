@@ -1,7 +1,7 @@
 """XNNPACK: CPU of Android, iOS, Linux and macOS, float32 or static int8.
 
-One flow: export, (quantise,) partition and lower, serialise, then load and run the file before it gets its name. A clean
-lowering proves nothing: files that do not load, or compute something else, are lowered without a warning.
+One flow: export, (quantise,) partition and lower, serialise, then load and run the file before it gets its name. A
+clean lowering proves nothing: files that do not load, or compute something else, are lowered without a warning.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.export import ExportedProgram
 
 from dualpix.capture.files import atomic_path
 from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportError
+from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.quantize.graph import fold_batch_norm
 from dualpix.quantize.ptq import quantise_static
@@ -43,10 +44,10 @@ def build(request: BuildRequest) -> Artefact:
             raise ExportError(f"XNNPACK lowering failed: {type(error).__name__}: {reason}") from error
     with atomic_path(request.path) as temporary:
         temporary.write_bytes(buffer)
-        program = PteProgram(temporary, request.threads)
-        output = program(request.inputs)
+        output = run_apart(temporary, request.inputs, request.threads)
         if output.shape != expected.shape or not torch.isfinite(output).all():
             raise ExportError(f"'{request.path.name}' gives {tuple(output.shape)}", expected=f"{tuple(expected.shape)}")
+    program = PteProgram(request.path, request.threads)
     return Artefact(request.path, len(buffer), program, delegation, {"delegate": "XnnpackBackend"})
 
 

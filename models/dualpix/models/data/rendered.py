@@ -1,8 +1,8 @@
 """Rendered dual-pixel pairs with exact truth: the embedded training data.
 
-Convention: sample ``i`` of a seed is a pure function of both, clean (noise-free) and cacheable; what a sensor and a user add
-to it (noise, exposure, residual shading, gamma, 8 bits, mirroring) is drawn at training time from ``(seed, epoch, i)``.
-So a run that was killed goes on with exactly the samples it would have seen.
+Convention: sample ``i`` of a seed is a pure function of both, clean (noise-free) and cacheable; what a sensor and a
+user add to it (noise, exposure, residual shading, gamma, 8 bits, mirroring) is drawn at training time from ``(seed,
+epoch, i)``. So a run that was killed goes on with exactly the samples it would have seen.
 """
 
 from __future__ import annotations
@@ -94,7 +94,9 @@ def render_sample(settings: RenderSettings, seed: int, index: int) -> CleanSampl
 class RenderedDataset(Dataset[CleanSample]):
     """``count`` clean samples, rendered on demand or read from ``cache_dir`` (half precision, one file per sample)."""
 
-    def __init__(self, count: int, *, settings: RenderSettings | None = None, seed: int = 0, cache_dir: Path | None = None):
+    def __init__(
+        self, count: int, *, settings: RenderSettings | None = None, seed: int = 0, cache_dir: Path | None = None
+    ):
         self.count, self.seed = count, seed
         self.settings = settings or RenderSettings()
         self.folder = cache_dir / f"{self.settings.digest()}-{seed}" if cache_dir else None
@@ -126,9 +128,9 @@ def augment(sample: CleanSample, rng: np.random.Generator) -> CleanSample:
     if rng.random() < 0.5:
         left, right, combined, disparity = (v.flip(-2) for v in (left, right, combined, disparity))
     exposure = float(np.exp(rng.uniform(np.log(0.06), np.log(0.5)))) / float(combined.mean().clamp_min(1e-4))
-    shot, read = float(np.exp(rng.uniform(-12.0, -6.0))), float(np.exp(rng.uniform(-9.0, -5.3)))
+    shot, read = float(np.exp(rng.uniform(-12.0, -7.0))), float(np.exp(rng.uniform(-9.0, -6.0)))
     clip = 1.0 if rng.random() < 0.7 else float(rng.uniform(0.5, 1.0))
-    gamma_8bit = rng.random() < 0.3
+    gamma_8bit = rng.random() < 0.2
     seeds = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
 
     def expose(view: Tensor, share: float) -> Tensor:
@@ -143,6 +145,12 @@ def augment(sample: CleanSample, rng: np.random.Generator) -> CleanSample:
     # Green-only sensors feed the full-aperture view of the same samples to the image branch.
     combined = (left + right) if rng.random() < 0.5 else expose(combined, 1.0)
     return CleanSample(left, right, combined.expand(3, -1, -1), disparity)
+
+
+def _crop(sample: CleanSample, crop_hw: tuple[int, int], rng: np.random.Generator) -> CleanSample:
+    (height, width), (h, w) = sample.left.shape[-2:], crop_hw
+    top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
+    return CleanSample(**{k: v[..., top : top + h, left : left + w] for k, v in vars(sample).items()})
 
 
 def _shading(rng: np.random.Generator, width: int) -> Tensor:
@@ -161,10 +169,14 @@ def _through_srgb_8bit(linear: Tensor) -> Tensor:
 
 
 class AugmentedDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
-    """Batches' source: key (epoch, index) -> network inputs image, left, right and disparity, without the batch axis."""
+    """Batches' source: key (epoch, index) -> network inputs image, left, right and disparity, without the batch axis.
 
-    def __init__(self, clean: RenderedDataset) -> None:
-        self.clean = clean
+    ``crop_hw`` takes a random window of the rendered scene: matching is local, and steps of a quarter of the pixels
+    are four times as many.
+    """
+
+    def __init__(self, clean: RenderedDataset, crop_hw: tuple[int, int] | None = None) -> None:
+        self.clean, self.crop_hw = clean, crop_hw
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -174,12 +186,14 @@ class AugmentedDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
         epoch, index = key
         rng = np.random.default_rng([self.clean.seed, 1 + epoch, index])
         s = augment(self.clean[index], rng)
+        if self.crop_hw:
+            s = _crop(s, self.crop_hw, rng)
         image, left, right = network_inputs(s.left[None], s.right[None], s.combined[None])
         return image[0], left[0], right[0], s.disparity_px
 
 
 class ResumableSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) keys from step ``first_step`` to ``last_step``: step k is the same whenever it starts."""
+    """Batches of (epoch, index) keys for steps ``first_step`` to ``last_step``: step k is the same from any start."""
 
     def __init__(self, count: int, batch_size: int, first_step: int, last_step: int, seed: int) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed

@@ -15,7 +15,14 @@ class ConvBNReLU(nn.Sequential):
     """Convolution, batch norm, ReLU: (B, in, H, W) -> (B, out, H/stride, W/stride)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int = 3, *, stride: int = 1, groups: int = 1, relu: bool = True
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int = 3,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        relu: bool = True,
     ) -> None:
         layers: list[nn.Module] = [
             nn.Conv2d(in_channels, out_channels, kernel, stride, kernel // 2, groups=groups, bias=False),
@@ -30,7 +37,9 @@ class InvertedResidual(nn.Module):
     (B, in, H, W) -> (B, out, H/stride, W/stride); residual where shape is kept.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1, expand: int = 4) -> None:
+    def __init__(
+        self, in_channels: int, out_channels: int, *, kernel: int = 3, stride: int = 1, expand: int = 4
+    ) -> None:
         super().__init__()
         hidden = in_channels * expand
         self.expand = ConvBNReLU(in_channels, hidden, 1)
@@ -47,8 +56,8 @@ class InvertedResidual(nn.Module):
 class FusedInvertedResidual(nn.Module):
     """EfficientNetV2's fused form (Tan & Le, ICML 2021): a dense 3x3 expands, a 1x1 projects.
 
-    At high resolution and few channels it is faster than the depthwise form on CPUs and NPUs, and sees both axes at once,
-    which a disparity of a fraction of a pixel needs.
+    At high resolution and few channels it is faster than the depthwise form on CPUs and NPUs, and sees both axes at
+    once, which a disparity of a fraction of a pixel needs.
     """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1, expand: int = 2) -> None:
@@ -67,10 +76,10 @@ class FusedInvertedResidual(nn.Module):
 class WindowedParallaxAttention(nn.Module):
     """Windowed bidirectional parallax attention, WBiPAM (DiFuse-Net, arXiv 2506.14709, section 3).
 
-    Each image row is cut into windows of ``window`` pixels along the baseline (x); left attends to right inside a window
-    and, by the transposed scores, right to left. Beside the attended features each side receives the expected offset of
-    its match (soft arg-max of the attention, in pixels of this feature map): what the following convolutions need to
-    regress a disparity, and what re-weighted features alone tell only by way of their difference.
+    Each image row is cut into windows of ``window`` pixels along the baseline (x); left attends to right inside a
+    window and, by the transposed scores, right to left. Beside the attended features each side receives the expected
+    offset of its match (soft arg-max of the attention, in pixels of this feature map): what the following
+    convolutions need to regress a disparity, and what re-weighted features alone tell only by way of their difference.
 
     ``attended``: ``"other"`` takes the matched features of the other view (PASSRnet's form, Wang et al., CVPR 2019);
     ``"own"`` re-weights the view's own features, as the DiFuse-Net text has it.
@@ -85,7 +94,8 @@ class WindowedParallaxAttention(nn.Module):
         self.key = nn.Conv2d(channels, channels, 1, bias=False)
         self.merge = ConvBNReLU(2 * channels + 1, channels, 3)
         self.register_buffer("scale", torch.tensor(channels**-0.5), persistent=False)
-        self.register_buffer("position", torch.arange(window, dtype=torch.float32).reshape(window, 1), persistent=False)
+        position = torch.arange(window, dtype=torch.float32).reshape(1, window, 1)
+        self.register_buffer("position", position, persistent=False)
 
     scale: Tensor
     position: Tensor
@@ -102,8 +112,9 @@ class WindowedParallaxAttention(nn.Module):
 
     def _attend(self, scores: Tensor, values: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         weights = torch.softmax(scores, -1)  # (P, k, k)
-        # matmul by a constant, not bmm by an expanded one: expand is the one operator here that no backend delegates
-        offset = torch.matmul(weights, self.position) - self.position  # (P, k, 1)
+        # expand stays outside the delegate but costs nothing; a matmul by the (k, 1) constant crashes XNNPACK's loader
+        position = self.position.expand(weights.shape[0], -1, -1)
+        offset = torch.bmm(weights, position) - position  # (P, k, 1)
         return self._image(torch.bmm(weights, values), like), self._image(offset, like)
 
     def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
@@ -123,9 +134,9 @@ class WindowedParallaxAttention(nn.Module):
 class ViewFusion(nn.Module):
     """DiFuse-Net's feature-wise fusion: one weight map per source (left, right, image), weighted sum, convolution.
 
-    The published text leaves the normalisation of the weight maps open; here a sigmoid per source. The sources themselves
-    also reach the convolution: a sum of left and right cannot tell which side of focus a point is on, and a network
-    that has only the sum spends thousands of steps before it finds out.
+    The published text leaves the normalisation of the weight maps open; here a sigmoid per source. The sources
+    themselves also reach the convolution: a sum of left and right cannot tell which side of focus a point is on, and
+    a network that has only the sum spends thousands of steps before it finds out.
     """
 
     def __init__(self, dp_channels: int, image_channels: int, out_channels: int) -> None:

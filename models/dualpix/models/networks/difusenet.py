@@ -1,9 +1,10 @@
 """Compact DiFuse-Net: depth from a dual-pixel pair and the full-aperture image (arXiv 2506.14709, Samsung, IROS 2025).
 
 Kept from the paper: EfficientNet-Lite-like image branch to 1/32, shallow siamese dual-pixel branch at 1/2 and 1/4,
-windowed bidirectional parallax attention after each of its stages, feature-wise fusion at these two scales, U-Net decoder
-with deep supervision. Changed, so that one network serves phones and cameras: signed disparity in pixels instead of an
-affine-invariant inverse depth (linear head, no sigmoid), ReLU instead of PReLU, about a quarter of the parameters.
+windowed bidirectional parallax attention after each of its stages, feature-wise fusion at these two scales, U-Net
+decoder with deep supervision. Changed, so that one network serves phones and cameras: signed disparity in pixels
+instead of an affine-invariant inverse depth (linear head, no sigmoid), ReLU instead of PReLU, about a quarter of the
+parameters.
 
 Convention: inputs are prepared by :func:`dualpix.models.prepare.network_inputs`; the output is ``x_right - x_left`` in
 pixels of the network's input grid, > 0 behind the focus plane.
@@ -43,8 +44,8 @@ class DiFuseNetConfig:
 class DualPixelEncoder(nn.Module):
     """Siamese branch with attention: two (B, 1, H, W) views -> pairs of features at 1/2 and 1/4.
 
-    Each view comes with its difference to the other one, amplified: at a disparity of a fraction of a pixel that is all the
-    signal there is, a few per cent of the view itself, and to first order disparity is difference over slope.
+    Each view comes with its difference to the other one, amplified: at a disparity of a fraction of a pixel that is
+    all the signal there is, a few per cent of the view itself, and to first order disparity is difference over slope.
     """
 
     def __init__(self, config: DiFuseNetConfig) -> None:
@@ -83,7 +84,9 @@ class ImageEncoder(nn.Module):
             InvertedResidual(c8, c16, stride=2), InvertedResidual(c16, c16), InvertedResidual(c16, c16, kernel=5)
         )
         self.to_thirty_second = nn.Sequential(
-            InvertedResidual(c16, c32, kernel=5, stride=2), InvertedResidual(c32, c32, kernel=5), InvertedResidual(c32, c32)
+            InvertedResidual(c16, c32, kernel=5, stride=2),
+            InvertedResidual(c32, c32, kernel=5),
+            InvertedResidual(c32, c32),
         )
 
 
@@ -94,8 +97,10 @@ class DecoderStage(nn.Module):
         super().__init__()
         self.reduce = ConvBNReLU(below, out_channels, 1)  # before the upsampling: a quarter of the work
         self.join = ConvBNReLU(out_channels + skip, out_channels, 1 if not dense else 3)
-        self.refine: nn.Module = FusedInvertedResidual(out_channels, out_channels) if dense else InvertedResidual(
-            out_channels, out_channels, kernel=5, expand=2
+        self.refine: nn.Module = (
+            FusedInvertedResidual(out_channels, out_channels)
+            if dense
+            else InvertedResidual(out_channels, out_channels, kernel=5, expand=2)
         )
 
     def forward(self, below: Tensor, skip: Tensor) -> Tensor:

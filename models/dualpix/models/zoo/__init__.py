@@ -1,4 +1,4 @@
-"""The shipped models: one folder each with ``weights.safetensors``, ``card.json`` and ``limits.json`` (the gate's limits)."""
+"""The shipped models, one folder each: ``weights.safetensors``, ``card.json``, ``limits.json`` (the gate's limits)."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
@@ -31,13 +32,12 @@ class LoadedModel:
         """Allowed loss per export recipe, as data beside the weights.
 
         Raises:
-            DualpixError: the model's folder has no ``limits.json``.
+            DualpixError: the model's folder has no ``limits.json``, or it is not a JSON object.
         """
         path = self.folder / "limits.json"
         if not path.is_file():
             raise DualpixError(f"model '{self.name}' has no limits.json in '{self.folder}'", hint="add one to gate it")
-        limits: dict[str, Any] = json.loads(path.read_text())
-        return limits
+        return _read_object(path)
 
 
 def known_models() -> list[str]:
@@ -45,23 +45,48 @@ def known_models() -> list[str]:
     return sorted(p.parent.name for p in ZOO.glob("*/card.json"))
 
 
-def load_model(name_or_folder: str = DEFAULT_MODEL) -> LoadedModel:
+def load_model(name_or_folder: str | Path = DEFAULT_MODEL) -> LoadedModel:
     """Load a shipped model by name, or one of your own from a folder of the same form.
 
     Raises:
-        UnknownNameError: neither a shipped name nor a folder with a ``card.json``; lists the known names.
-        DualpixError: the weights do not fit the network the card names.
+        UnknownNameError: neither a shipped name nor a folder with a ``card.json``; lists the known names. Or the card
+            names an unknown network.
+        DualpixError: the card is damaged, or the weights do not fit the network it names.
     """
-    folder = ZOO / name_or_folder if name_or_folder in known_models() else Path(name_or_folder)
+    folder = ZOO / name_or_folder if str(name_or_folder) in known_models() else Path(name_or_folder)
     if not (folder / "card.json").is_file():
-        raise UnknownNameError("model", name_or_folder, known_models())
-    card: dict[str, Any] = json.loads((folder / "card.json").read_text())
-    module = build_network(card["network"], card.get("options"))
+        raise UnknownNameError("model", str(name_or_folder), known_models())
+    card = _read_object(folder / "card.json")
+    network, name = str(card.get("network")), folder.resolve().name
+    spec = network_spec(network)
+    try:
+        module = build_network(network, card.get("options"))
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DualpixError(
+            f"options of '{name}' do not fit: {error}", expected=f"fields of the configuration of network '{network}'"
+        ) from error
     try:
         module.load_state_dict(load_file(folder / "weights.safetensors"))
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, SafetensorError) as error:
         raise DualpixError(
-            f"weights of '{folder.name}' do not load: {str(error).splitlines()[0]}",
-            expected=f"a state dict of network '{card['network']}'",
+            f"weights of '{name}' do not load: {_reason(error)}", expected=f"a state dict of network '{network}'"
         ) from error
-    return LoadedModel(folder.name, module.eval(), network_spec(card["network"]), card, folder)
+    return LoadedModel(name, module.eval(), spec, card, folder)
+
+
+def _reason(error: Exception) -> str:
+    """The first line that says something: torch puts a heading before its list of misfits."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    misfits = lines[1:] or lines
+    more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
+    return misfits[0].rstrip(". ")[:200] + more
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise DualpixError(f"'{path}' does not read: {error}", expected="a JSON object") from error
+    if not isinstance(value, dict):
+        raise DualpixError(f"'{path}' holds a {type(value).__name__}", expected="a JSON object")
+    return value

@@ -1,0 +1,198 @@
+"""``dualpix demo``: the whole way on a simulated camera, from a dual-pixel raw to a measured phone model.
+
+Nothing in it is special: each stage is what the command of its name does, on files that the stage before wrote.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from dualpix.capture.cameras import SimulatedCamera, SimulatedShot
+from dualpix.capture.colour_map import Panel, default_limits, figure, save_picture
+from dualpix.capture.files import make_output_dir, write_json
+from dualpix.capture.picture import to_display
+from dualpix.capture.progress import ProgressLine
+from dualpix.capture.raw import RawCapture, decode_capture
+from dualpix.capture.raw.jobs import DecodeOptions, Job
+from dualpix.capture.raw.outputs import write_capture
+from dualpix.capture.types import FloatImage
+from dualpix.export.cli import table_of
+from dualpix.export.flow import PICTURES, ExportResult, export_model
+from dualpix.export.recipes import RECIPES
+from dualpix.export.report import write_report
+from dualpix.models.metrics import affine_invariant_error, mean_absolute_error
+from dualpix.models.predict import match_disparity, predict_disparity
+from dualpix.models.predict_cli import depth_of
+from dualpix.models.zoo import DEFAULT_MODEL, LoadedModel, load_model
+from dualpix.quantize.calibration import rendered_calibration, rendered_evaluation
+
+_STAGES = ("simulated camera", "decode", "depth", "export", "report")
+_SIZE_HW = (384, 512)
+
+
+@dataclass(frozen=True)
+class DepthScore:
+    """One method on the simulated capture, against the simulator's truth."""
+
+    method: str
+    mae_px: float
+    ai1: float
+    ai2: float
+    one_minus_abs_rho: float
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo found."""
+
+    folder: Path
+    scores: tuple[DepthScore, ...]
+    export: ExportResult
+    seconds: dict[str, float]
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``demo.json``."""
+        return {
+            "scores": [asdict(s) for s in self.scores],
+            "seconds": {k: round(v, 1) for k, v in self.seconds.items()},
+            "gate_passed": self.export.passed,
+        }
+
+
+@click.command("demo")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), default=Path("demo_out"), help="Folder of the results."
+)
+@click.option("--seed", type=click.IntRange(0), default=3, help="Scene in front of the simulated camera.")
+@click.option("--model", default=DEFAULT_MODEL, help="A shipped network's name, or a folder with card and weights.")
+@click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
+@click.pass_context
+def command(ctx: click.Context, /, output: Path, seed: int, model: str, as_json: bool) -> None:
+    """The whole way on a simulated camera, in a few minutes, without a download.
+
+    A procedural scene through a dual-pixel lens becomes a real DNG; it is decoded, its depth is estimated and
+    compared with the simulator's truth; the network is exported for phones, gated and timed; a report tells it all.
+    """
+    result = run_demo(output, seed=seed, model=load_model(model))
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2))
+    else:
+        Console().print(_score_table(result.scores))
+        Console().print(table_of(result.export))
+        total = sum(result.seconds.values())
+        click.echo(f"gate: {'PASS' if result.export.passed else 'FAIL'}; {total:.0f} s; open {output / 'report.html'}")
+    if not result.export.passed:
+        ctx.exit(1)
+
+
+def run_demo(output: Path, *, seed: int, model: LoadedModel) -> DemoResult:
+    """Run all stages; their results stand in ``output``.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
+    make_output_dir(output)
+    seconds: dict[str, float] = {}
+    with ProgressLine("demo") as line:
+        clock = _Clock(line, seconds)
+        clock.start("simulated camera")
+        shot = SimulatedCamera().shoot(output / "capture.dng", seed)
+        clock.start("decode")
+        capture = decode_capture(shot.path)
+        write_capture(capture, [shot.path], output / "decoded")
+        clock.start("depth")
+        depth_of(
+            Job(shot.path, None, output / "depth"), DecodeOptions(), lambda c: predict_disparity(c.image, model), {}
+        )
+        scores, maps = _against_truth(capture, shot, model)
+        save_picture(output / "depth-against-truth.png", _comparison(capture, shot, maps))
+        clock.start("export")
+        result = export_model(
+            model,
+            output,
+            tuple(RECIPES),
+            rendered_calibration(16, _SIZE_HW),
+            rendered_evaluation(8, _SIZE_HW),
+            rounds=9,
+        )
+        clock.start("report")
+        _add_picture(output, scores)
+        write_report(output, output / "report.html")
+        clock.stop()
+    demo = DemoResult(output, scores, result, seconds)
+    write_json(output / "demo.json", demo.to_json())
+    return demo
+
+
+class _Clock:
+    """Announces each stage and notes how long it took."""
+
+    def __init__(self, line: ProgressLine, seconds: dict[str, float]) -> None:
+        self._line, self._seconds = line, seconds
+        self._stage, self._since = "", 0.0
+
+    def start(self, stage: str) -> None:
+        self.stop()
+        self._line.update(_STAGES.index(stage), len(_STAGES), stage)
+        self._stage, self._since = stage, time.monotonic()
+
+    def stop(self) -> None:
+        if self._stage:
+            self._seconds[self._stage] = time.monotonic() - self._since
+
+
+def _against_truth(
+    capture: RawCapture, shot: SimulatedShot, model: LoadedModel
+) -> tuple[tuple[DepthScore, ...], dict[str, FloatImage]]:
+    maps = {
+        model.name: predict_disparity(capture.image, model).disparity_px,
+        "SGBM": match_disparity(capture.image).disparity_px,
+    }
+    return tuple(_score(name, disparity, shot.disparity_px) for name, disparity in maps.items()), maps
+
+
+def _score(name: str, disparity_px: FloatImage, truth_px: FloatImage) -> DepthScore:
+    affine = affine_invariant_error(disparity_px, truth_px)
+    error = mean_absolute_error(disparity_px, truth_px)
+    return DepthScore(name, error, affine.ai1, affine.ai2, affine.one_minus_abs_rho)
+
+
+def _comparison(
+    capture: RawCapture, shot: SimulatedShot, maps: dict[str, FloatImage]
+) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    limits = default_limits(shot.disparity_px, None, "diverging")
+    panels = [
+        Panel("decoded combined view", to_display(capture.image.combined)),
+        Panel("true disparity", shot.disparity_px, "diverging", "px", limits=limits),
+        *(Panel(name, disparity, "diverging", "px", limits=limits) for name, disparity in maps.items()),
+    ]
+    return figure(panels, columns=2, panel_px=560)
+
+
+def _add_picture(output: Path, scores: tuple[DepthScore, ...]) -> None:
+    """Put the capture's own picture before those of the export."""
+    errors = ", ".join(f"{s.method} {s.mae_px:.2f} px" for s in scores)
+    caption = (
+        "The simulated capture, decoded from its DNG, and its disparity against the simulator's truth "
+        f"(mean absolute error: {errors}); blue is behind the focus plane."
+    )
+    entries = json.loads((output / PICTURES).read_text())
+    write_json(output / PICTURES, [{"file": "depth-against-truth.png", "caption": caption}, *entries])
+
+
+def _score_table(scores: tuple[DepthScore, ...]) -> Table:
+    table = Table(
+        "method", "mean error px", "AI(1)", "AI(2)", "1-|ρ|", title="depth of the simulated capture against its truth"
+    )
+    for s in scores:
+        table.add_row(s.method, f"{s.mae_px:.3f}", f"{s.ai1:.4f}", f"{s.ai2:.4f}", f"{s.one_minus_abs_rho:.4f}")
+    return table

@@ -1,0 +1,56 @@
+"""Load and run a ``.pte`` once in a process of its own: ``python -m dualpix.export.executorch.probe``.
+
+A program that the runtime cannot handle may end the process with a segmentation fault instead of an error (seen with a
+matrix product by a constant of one column). The exporter must survive that and say so.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from dualpix.export.artefact import ExportError
+from dualpix.export.executorch.runtime import PteProgram
+from dualpix.quantize.calibration import Inputs
+
+_TIMEOUT_S = 300
+
+
+def run_apart(path: Path, inputs: Inputs, threads: int = 1) -> Tensor:
+    """The output of ``path`` on ``inputs``, computed by a child process.
+
+    Raises:
+        ExportError: the program does not load, does not run, takes too long, or brings its process down.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        given, result = Path(scratch) / "inputs.safetensors", Path(scratch) / "output.safetensors"
+        save_file({f"{i:03}": t.contiguous() for i, t in enumerate(inputs)}, given)
+        command = [sys.executable, "-m", __spec__.name, str(path), str(given), str(result), str(threads)]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)  # noqa: S603
+        except subprocess.TimeoutExpired as error:
+            raise ExportError(f"'{path.name}' does not end within {_TIMEOUT_S} s") from error
+        if done.returncode < 0:
+            raise ExportError(f"'{path.name}' brings the runtime down: {signal.Signals(-done.returncode).name}")
+        if done.returncode:
+            last = (done.stderr.strip().splitlines() or ["no message"])[-1]
+            raise ExportError(last.removeprefix("dualpix.export.artefact.ExportError: "))
+        output: Tensor = load_file(result)["output"]
+        return output
+
+
+def main(arguments: list[str]) -> None:
+    """Run FILE on INPUTS with so many threads and save its output."""
+    path, given, result, threads = arguments
+    inputs = tuple(tensor for _, tensor in sorted(load_file(given).items()))
+    save_file({"output": PteProgram(Path(path), int(threads))(inputs)}, result)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -1,0 +1,147 @@
+"""``manifest.json``: what an export folder holds, made from what, with which tools, and how well it did.
+
+It names every artefact by SHA-256, so that a phone, or a later run, can tell that it has the file that was measured.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+import subprocess
+from collections.abc import Iterable
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dualpix.capture.errors import DualpixError
+from dualpix.models.prepare import MEAN_LEVEL
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+_PACKAGES = ("dualpix", "torch", "executorch", "torchao", "coremltools")
+_CHUNK_BYTES = 1 << 20
+
+NORMALISATION = (
+    f"linear light, black at 0; one gain for both halves brings their mean to {MEAN_LEVEL:g}, another one the image's; "
+    "then sqrt(clip(gain * x, 0, 4)) - 0.4 (dualpix.models.prepare.network_inputs)"
+)
+LAYOUT = "NCHW float32, batch 1, baseline along W"
+
+
+class ManifestError(DualpixError):
+    """An export folder is not what its manifest says."""
+
+
+def files_of(path: Path) -> list[Path]:
+    """The file itself, or all files of a package folder, in a fixed order."""
+    return [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+
+
+def size_of(path: Path) -> int:
+    """Bytes of a file, or of all files of a package folder."""
+    return sum(p.stat().st_size for p in files_of(path))
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file; of a package folder over the names and digests of its files."""
+    if path.is_dir():
+        listing = "".join(f"{sha256_of(p)}  {p.relative_to(path).as_posix()}\n" for p in files_of(path))
+        return hashlib.sha256(listing.encode()).hexdigest()
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def tool_versions() -> dict[str, str]:
+    """Versions of the packages that decide what an artefact is, and of Python."""
+    return {name: _version(name) for name in _PACKAGES} | {"python": platform.python_version()}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def machine() -> dict[str, str]:
+    """The computer that exported and measured."""
+    return {"system": f"{platform.system()} {platform.machine()}", "processor": _processor()}
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+
+
+def source_commit() -> str | None:
+    """Commit of the checkout this package runs from, with ``-dirty`` where it was changed; ``None`` if installed."""
+    folder = Path(__file__).parent
+    command = ["git", "-C", str(folder), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        # only if git knows this very file: an installed package may lie inside someone else's checkout
+        subprocess.run(["git", "-C", str(folder), "ls-files", "--error-unmatch", __file__], capture_output=True, check=True, timeout=10)  # noqa: S603, S607, E501 # fmt: skip
+        described = subprocess.run(command, capture_output=True, check=True, text=True, timeout=10)  # noqa: S603
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return described.stdout.strip() or None
+
+
+def artefact_entries(folder: Path, paths: Iterable[tuple[str, Path]]) -> list[dict[str, Any]]:
+    """One entry per (recipe, file): name, size and digest."""
+    return [
+        {
+            "recipe": recipe,
+            "file": path.relative_to(folder).as_posix(),
+            "size_bytes": size_of(path),
+            "sha256": sha256_of(path),
+        }
+        for recipe, path in paths
+    ]
+
+
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of an export folder.
+
+    Raises:
+        ManifestError: there is none, or it is not one of ours.
+    """
+    path = folder / MANIFEST
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise ManifestError(
+            f"'{folder}' has no readable {MANIFEST}", expected="a folder written by 'dualpix export'"
+        ) from error
+    if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("artefacts"), list):
+        raise ManifestError(f"'{path}' is no manifest of format {FORMAT}", hint="export again")
+    return data
+
+
+def verify_manifest(folder: Path) -> dict[str, Any]:
+    """Hash every artefact again and return the manifest.
+
+    Raises:
+        ManifestError: an artefact is missing, or is not the file that was measured.
+    """
+    manifest = read_manifest(folder)
+    for entry in manifest["artefacts"]:
+        path = _inside(folder, str(entry["file"]))
+        if not path.exists():
+            raise ManifestError(f"'{entry['file']}' is missing from '{folder}'", hint="export again")
+        if sha256_of(path) != entry["sha256"]:
+            raise ManifestError(f"'{entry['file']}' is not the file that was measured", hint="export again")
+    return manifest
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise ManifestError(f"the manifest names '{name}'", expected="files inside its own folder")
+    return path

@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from tests.support.tiny_net import TinySiamese, scene, sqnr_db, tiny_model, tiny_net
+from torch import nn
+
+from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.export.artefact import BuildRequest, ExportError
+from dualpix.export.coreml import check_package
+from dualpix.export.executorch.probe import run_apart
+from dualpix.export.executorch.xnnpack import build, lower
+from dualpix.export.flow import ExportResult, RecipeResult, export_model
+from dualpix.quantize.calibration import CalibrationSet, rendered_calibration, rendered_evaluation
+from dualpix.quantize.gate import Candidate, Limits, Outcome, judge, outputs_of, score
+
+
+def _of(result: ExportResult, recipe: str) -> RecipeResult:
+    return next(r for r in result.results if r.recipe == recipe)
+
+
+def test_float_and_int8_programs_compute_what_the_network_does(tiny_export: ExportResult) -> None:
+    exact, int8 = _of(tiny_export, "xnnpack-fp32"), _of(tiny_export, "xnnpack-int8")
+    assert exact.accuracy and int8.accuracy and exact.artefact and int8.artefact
+    assert exact.accuracy.from_float.sqnr_db > 100
+    assert 20 < int8.accuracy.from_float.sqnr_db < 60, "int8 is close, and is really int8"
+    assert int8.artefact.size_bytes < exact.artefact.size_bytes
+    for result in (exact, int8):
+        assert result.artefact and result.artefact.delegation
+        assert result.artefact.delegation.compute_share == 1.0
+
+
+def test_the_written_file_is_what_was_scored(tiny_export: ExportResult) -> None:
+    int8 = _of(tiny_export, "xnnpack-int8").artefact
+    assert int8 and int8.predict
+    inputs = scene()
+    again = run_apart(int8.path, inputs)
+    assert torch.equal(again, int8.predict(inputs))
+    with torch.no_grad():
+        assert sqnr_db(tiny_net()(*inputs), again) > 15
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="Core ML runs here")
+def test_core_ml_says_that_it_did_not_run(tiny_export: ExportResult) -> None:
+    half, bytes_ = _of(tiny_export, "coreml-fp16"), _of(tiny_export, "coreml-w8")
+    for result in (half, bytes_):
+        assert result.verdict.outcome is Outcome.NOT_RUN_HERE
+        assert result.accuracy is None and result.artefact
+        assert result.artefact.details["operators"]["conv"] == 6
+    assert not list(tiny_export.folder.glob(".*")), "no scratch is left"
+
+
+def test_a_package_of_another_shape_is_refused(tiny_export: ExportResult) -> None:
+    artefact = _of(tiny_export, "coreml-fp16").artefact
+    assert artefact
+    names = ("image", "left", "right")
+    request = BuildRequest(
+        tiny_net(), "fp16", artefact.path, scene((64, 64)), names, "disparity_px", CalibrationSet((), "")
+    )
+    with pytest.raises(ExportError, match=r"takes .*96.* expected .*64, 64"):
+        check_package(artefact.path, request)
+
+
+def test_multiply_accumulates_are_counted(tiny_export: ExportResult) -> None:
+    artefact = _of(tiny_export, "xnnpack-fp32").artefact
+    pixels = 32 * 48
+    per_pixel = 3 * 8 * 9 + 2 * (8 * 9 + 8 * 8) + 24 * 16 * 9 + 16 * 9
+    assert artefact and artefact.delegation
+    assert artefact.delegation.total_macs == pixels * per_pixel
+
+
+class _Volume(nn.Module):
+    """A 3-D convolution, which XNNPACK does not take, after a 2-D one, which it does."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.flat, self.deep = nn.Conv2d(1, 4, 3, padding=1), nn.Conv3d(1, 1, 3, padding=1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.deep(self.flat(x)[None])[0]
+
+
+def test_compute_outside_the_delegate_is_seen() -> None:
+    exported = torch.export.export(_Volume().eval(), (torch.rand(1, 1, 16, 16),))
+    _, delegation = lower(exported)
+    assert delegation.left_operators["convolution"] == 1
+    assert delegation.delegated_macs == 256 * 4 * 9
+    assert delegation.compute_share == pytest.approx(4 * 9 / (4 * 9 + 4 * 27))
+
+
+def test_a_program_of_other_weights_fails_the_gate(tmp_path: Path) -> None:
+    """Sabotage after training: the file loads and runs, its numbers are not the network's."""
+    evaluation = rendered_evaluation(2, (64, 96))
+    net, broken = tiny_net(), tiny_net()
+    with torch.no_grad():
+        broken.encode[3].weight.copy_(broken.encode[3].weight.flip(0))
+    inputs = evaluation.samples[0].inputs
+    names = ("image", "left", "right")
+    artefact = build(
+        BuildRequest(broken, "fp32", tmp_path / "a.pte", inputs, names, "d", rendered_calibration(1, (64, 96)))
+    )
+    assert artefact.predict and artefact.delegation
+    with torch.no_grad():
+        references = outputs_of(lambda x: net(*x), evaluation)
+    accuracy = score(outputs_of(artefact.predict, evaluation), references, evaluation)
+    reference = score(references, references, evaluation)
+    candidate = Candidate("a", accuracy, artefact.delegation.compute_share, artefact.size_bytes)
+    verdict = judge(candidate, reference, Limits(sqnr_db=20.0, delegated_compute=0.95))
+    assert verdict.outcome is Outcome.WRONG
+    assert "sqnr_db" in verdict.reason
+
+
+def test_a_damaged_program_is_an_error_not_a_crash(tiny_export: ExportResult, tmp_path: Path) -> None:
+    artefact = _of(tiny_export, "xnnpack-fp32").artefact
+    assert artefact
+    data = artefact.path.read_bytes()
+    for name, content in (("short.pte", data[:200]), ("noise.pte", b"\x00" * 5000)):
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ExportError, match=name):
+            run_apart(tmp_path / name, scene())
+
+
+class _Crashing(nn.Module):
+    """A matrix product by a one-column constant: lowers cleanly and ends the runtime with a segmentation fault."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(1, 8, 1)
+        self.register_buffer("column", torch.arange(8.0).reshape(8, 1))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        tokens = self.conv(x).permute(0, 2, 3, 1).reshape(-1, 8, 8)
+        return torch.matmul(torch.softmax(tokens, -1), self.column)
+
+
+def test_a_program_never_appears_unless_it_runs(tmp_path: Path) -> None:
+    inputs = (torch.rand(1, 1, 16, 32),)
+    path = tmp_path / "crash.pte"
+    request = BuildRequest(_Crashing().eval(), "fp32", path, inputs, ("x",), "y", CalibrationSet((inputs,), "one"))
+    try:
+        artefact = build(request)
+    except ExportError as error:
+        assert "crash" in str(error)
+        assert not path.exists() and not list(tmp_path.iterdir())
+    else:  # a runtime without the fault: then it must be right
+        assert artefact.predict
+        with torch.no_grad():
+            torch.testing.assert_close(artefact.predict(inputs), request.module(*inputs), atol=1e-5, rtol=1e-5)
+
+
+def test_gate_and_manifest_are_json_that_says_the_same(tiny_export: ExportResult) -> None:
+    gate = json.loads((tiny_export.folder / "gate.json").read_text())
+    manifest = json.loads((tiny_export.folder / "manifest.json").read_text())
+    assert manifest["gate"] == gate
+    assert gate["passed"] == tiny_export.passed
+    assert [t["name"] for t in manifest["input"]["tensors"]] == ["image", "left", "right"]
+    assert manifest["calibration"]["sha256"] != manifest["evaluation"]["sha256"]
+    assert manifest["versions"]["executorch"] != "not installed"
+    assert "no limits.json" in gate["limits"]
+
+
+def test_limits_beside_the_weights_decide(tmp_path: Path) -> None:
+    model = tiny_model(tmp_path)
+    impossible = {"format": 1, "recipes": {"xnnpack-fp32": {"size_bytes": 10}}}
+    (tmp_path / "limits.json").write_text(json.dumps(impossible))
+    samples = rendered_calibration(1, (64, 96)), rendered_evaluation(1, (64, 96))
+    result = export_model(model, tmp_path / "out", ["xnnpack-fp32"], *samples, rounds=1)
+    assert not result.passed
+    assert result.results[0].verdict.outcome is Outcome.OVER_BUDGET
+    (tmp_path / "limits.json").write_text("{")
+    with pytest.raises(DualpixError, match="no JSON"):
+        export_model(model, tmp_path / "out", ["xnnpack-fp32"], *samples, rounds=1)
+
+
+def test_unknown_recipes_and_mixed_sizes_are_user_errors(tmp_path: Path) -> None:
+    model, evaluation = tiny_model(tmp_path), rendered_evaluation(1, (64, 96))
+    with pytest.raises(UnknownNameError, match="unknown recipe 'tflite'; expected one of: coreml-fp16"):
+        export_model(model, tmp_path, ["tflite"], rendered_calibration(1, (64, 96)), evaluation)
+    with pytest.raises(DualpixError, match="2 sizes"):
+        export_model(model, tmp_path, ["xnnpack-fp32"], rendered_calibration(1, (32, 96)), evaluation)
+
+
+def test_the_tiny_network_is_siamese() -> None:
+    """The tests above mean what they say only while one encoder serves both views."""
+    assert isinstance(tiny_net(), TinySiamese)
+    graph = torch.export.export(tiny_net(), scene()).graph
+    assert sum(str(n.target) == "aten.conv2d.default" for n in graph.nodes) == 7

@@ -1,0 +1,93 @@
+"""The benchmark suites run and give results of the one form; committed result files have it."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from benchmarks.record import Figure, RecordError, Result, Row, machine_slug, new_result, read_result
+from benchmarks.run import RESULTS, SUITES, decode_suite, render_suite, run_suite
+
+from dualpix.export.bench import Latency
+
+ROOT = Path(__file__).parents[1]
+COMMITTED = sorted([*RESULTS.glob("*.json"), *(ROOT / "docs" / "results").glob("*.json")])
+
+
+def a_result() -> Result:
+    row = Row("a", {"time": Figure.of([1.0, 2.0, 4.0]), "size": Figure.exact(7)})
+    return new_result("Title", "make it", {"time": "s", "size": "bytes"}, [row])
+
+
+def test_a_result_survives_the_file(tmp_path: Path) -> None:
+    result = a_result()
+    result.write(tmp_path / "r.json")
+    assert read_result(tmp_path / "r.json") == result
+    assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", result.commit)
+    assert result.versions["torch"] and result.machine["processor"]
+
+
+def test_figures_are_median_or_mean_with_quartiles() -> None:
+    samples = [5.0, 1.0, 3.0, 2.0, 100.0]
+    assert Figure.of(samples) == Figure(3.0, "median", 3.0, 5)
+    assert Figure.of(samples, "mean") == Figure(float(np.mean(samples)), "mean", 3.0, 5)
+    assert (
+        Figure.of(samples).value == Latency.of(samples).median_s and Figure.of(samples).iqr == Latency.of(samples).iqr_s
+    )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda d: d.pop("commit"),
+        lambda d: d.update(commit=""),
+        lambda d: d.update(format=2),
+        lambda d: d.update(surprise=1),
+        lambda d: d.update(rows=[]),
+        lambda d: d["rows"][0]["figures"].update(speed=d["rows"][0]["figures"]["time"]),
+        lambda d: d["rows"][0]["figures"]["time"].update(iqr=None),
+        lambda d: d["rows"][0]["figures"]["time"].update(statistic="best"),
+        lambda d: d["rows"][0]["figures"]["time"].update(n=0),
+        lambda d: d["rows"][0]["figures"]["time"].pop("n"),
+        lambda d: d["rows"][0]["figures"]["time"].update(value=float("nan")),
+    ],
+)
+def test_a_file_without_the_form_is_refused(tmp_path: Path, change: Any) -> None:
+    data = a_result().to_json()
+    change(data)
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(data))
+    with pytest.raises(RecordError, match=r"r\.json"):
+        read_result(path)
+
+
+@pytest.mark.parametrize("path", COMMITTED, ids=lambda p: p.name)
+def test_committed_results_have_the_form(path: Path) -> None:
+    result = read_result(path)
+    if path.parent == RESULTS:
+        suite = path.name.split("--")[0]
+        assert suite in SUITES and path.name == f"{suite}--{machine_slug(result.machine)}.json"
+        assert all(row.figures["time"].n >= 5 for row in result.rows)
+
+
+def test_every_suite_has_a_committed_result() -> None:
+    assert {path.name.split("--")[0] for path in RESULTS.glob("*.json")} == set(SUITES)
+
+
+@pytest.mark.parametrize(("name", "suite"), [("decode", decode_suite((64, 96))), ("render", render_suite((48, 64)))])
+def test_suites_run_and_relate_to_their_reference(name: str, suite: Any) -> None:
+    result = run_suite(name, replace(suite, rounds=3))
+    labels = {row.label: row for row in result.rows}
+    assert set(labels[suite.reference].figures) == {"time"}
+    for row in result.rows:
+        assert row.figures["time"].value > 0 and row.figures["time"].n == 3
+        if row.label != suite.reference:
+            ratio = row.figures["times the reference"].value
+            # the ratio is taken round by round; it cannot leave what the times span
+            span = row.figures["time"].value / labels[suite.reference].figures["time"].value
+            assert 0.1 < ratio / span < 10
