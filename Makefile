@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint format bench clean
+.PHONY: demo test test-all lint format bench docs clean
 
 demo: $(STAMP)
 	$(BIN)/dualpix demo -o demo_out
@@ -27,6 +27,10 @@ format: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
+
+docs: $(STAMP)
+	$(BIN)/python -m docs.make_images
+	$(BIN)/python -m docs.make_tables
 
 clean:
 	rm -rf $(VENV) dist build demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -164,6 +164,25 @@ def test_explicit_pair_and_contradictions(tmp_path: Path, capsys: pytest.Capture
     assert len(errors) == 3 and all(line.startswith("dualpix: error: ") for line in errors)
 
 
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        (".", "is a folder"),
+        ("missing.CR2", "no file 'missing.CR2'"),
+        ("x" * 300, "File name too long"),
+        ("a.png/b", "a.png/b'"),
+    ],
+)
+def test_names_that_are_no_file(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "a.png").write_bytes(b"x")
+    assert run(name, "-o", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert error.startswith("dualpix: error: ") and message in error and error.count("\n") == 1
+
+
 def test_options_reach_the_decoder(shot: Path, tmp_path: Path) -> None:
     assert run(shot, "-o", tmp_path / "out", "--swap", "--no-equalise") == 0
     provenance = json.loads((tmp_path / "out/shot/decode.json").read_text())["meta"]["provenance"]

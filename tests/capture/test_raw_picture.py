@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualpix.capture.picture import grey_world, to_display
+from dualpix.capture.picture import grey_world, square_pixels, to_display
 
 
 def test_curve_at_known_points() -> None:
@@ -28,6 +28,16 @@ def test_clipped_highlights_are_neutral() -> None:
     image[:2] = 1.0  # the sensor clips all channels at the same level
     shown = to_display(image, white_balance=(2.0, 1.0, 1.6))
     assert np.ptp(shown[0, 0]) <= 1
+
+
+def test_square_pixels_stretch_across_the_baseline_and_keep_values() -> None:
+    values = np.array([[1, np.inf], [-3, 4]], np.float32)
+    assert square_pixels(values, 1.0, "x") is values
+    assert np.array_equal(square_pixels(values, 2.0, "x"), values.repeat(2, axis=0))
+    assert np.array_equal(square_pixels(values, 2.0, "y"), values.repeat(2, axis=1))
+    assert np.array_equal(square_pixels(values > 0, 2.0, "x"), (values > 0).repeat(2, axis=0))
+    smooth = square_pixels(np.array([[0], [100]], np.uint8), 2.0, "x", smooth=True)
+    assert smooth[:, 0].tolist() == [0, 25, 75, 100]
 
 
 def test_black_picture_stays_black() -> None:

@@ -34,26 +34,37 @@ def _invoke(*arguments: str) -> Result:
     return CliRunner().invoke(command, list(arguments))
 
 
-def _small(model: Path, out: Path, *more: str) -> Result:
+def _small(model: Path, out: Path) -> Result:
     return _invoke(
-        str(model), "-o", str(out), "--size", "64x64", "--calibration-count", "2", "--eval-count", "1",
-        "--rounds", "1", "--recipe", "xnnpack-int8", "--json", *more,
+        str(model), "-o", str(out), "--size", "64x64", "--calibration-count", "1", "--eval-count", "1",
+        "--rounds", "1", "--recipe", "xnnpack-fp32", "--json",
     )  # fmt: skip
 
 
 def test_exit_code_follows_the_gate(model: Path, tmp_path: Path) -> None:
-    loose = {"format": 1, "recipes": {"xnnpack-int8": {"delegated_compute": 0.95}}}
+    loose, strict = (
+        {"format": 1, "recipes": {"xnnpack-fp32": {"delegated_compute": 0.95, "sqnr_db": v}}} for v in (60, 300)
+    )
     (model / "limits.json").write_text(json.dumps(loose))
     result = _small(model, tmp_path / "out")
     gate = json.loads(result.stdout)
     assert result.exit_code == 0, result.output
     assert gate["passed"]
     assert gate["recipes"][0]["delegation"]["compute_share"] >= 0.95
-    assert gate["recipes"][0]["accuracy"]["from_float"]["sqnr_db"] > 15
-    (model / "limits.json").write_text(json.dumps({"format": 1, "recipes": {"xnnpack-int8": {"sqnr_db": 90}}}))
-    strict = _small(model, tmp_path / "out")
-    assert strict.exit_code == 1
-    assert json.loads(strict.stdout)["recipes"][0]["outcome"] == "runs, delegated, wrong"
+    (model / "limits.json").write_text(json.dumps(strict))
+    failed = _small(model, tmp_path / "out")
+    assert failed.exit_code == 1
+    assert json.loads(failed.stdout)["recipes"][0]["outcome"] == "runs, delegated, wrong"
+
+
+@pytest.mark.slow
+def test_the_shipped_network_passes_its_own_gate(tmp_path: Path) -> None:
+    result = _invoke("-o", str(tmp_path / "out"), "--size", "192x256", "--json")
+    assert result.exit_code == 0, result.output
+    entries = {e["recipe"]: e for e in json.loads(result.stdout)["recipes"]}
+    assert set(entries) == set(RECIPES)
+    assert entries["xnnpack-int8"]["delegation"]["compute_share"] >= 0.95
+    assert entries["xnnpack-int8"]["size_bytes"] < 0.4 * entries["xnnpack-fp32"]["size_bytes"]
 
 
 def test_list_names_everything() -> None:

@@ -20,6 +20,7 @@ from tests.support.pgm import write_pdcapture
 
 from dualpix.capture import optics
 from dualpix.capture.cli import main, root
+from dualpix.capture.colour_map import Panel, figure
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode
 from dualpix.capture.types import CaptureMeta, DualPixelImage, LensModel
@@ -232,6 +233,9 @@ def test_pixels_that_are_not_square_are_known_from_the_file(tmp_path: Path) -> N
     for name in ("left", "right"):
         write_pdcapture(tmp_path / f"t_{name}.pgm", rng.integers(64, 1000, (60, 160)))
     assert match_disparity(decode(tmp_path / "t_left.pgm")).working_size_hw == ((60, 80),)
+    assert invoke(tmp_path / "t_left.pgm", "-o", tmp_path / "out", "--method", "sgbm").exit_code == 0
+    bar_and_title = figure([Panel("", np.zeros((120, 160), np.float32), "diverging")])
+    assert cv2.imread(str(tmp_path / "out" / "t" / "disparity.png")).shape == bar_and_title.shape
 
 
 def test_one_bad_input_does_not_stop_the_others(pair: Path, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,10 +20,14 @@ from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.xnnpack import lower
 from dualpix.quantize.graph import fold_batch_norm, harmonise_scales, unshare_weights
 
+_OPERATORS = (torch.ops.aten.conv2d.default, torch.ops.aten.cat.default)
 
-def _prepare(graph: fx.GraphModule, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
+
+def _prepare(
+    graph: fx.GraphModule, inputs: tuple[Tensor, ...], operators: tuple[Any, ...] = _OPERATORS
+) -> fx.GraphModule:
     quantizer = XNNPACKQuantizer()
-    for operator in (torch.ops.aten.conv2d.default, torch.ops.aten.cat.default):
+    for operator in operators:
         quantizer.set_operator_type(operator, get_symmetric_quantization_config(is_per_channel=True))
     prepared = prepare_pt2e(graph, quantizer)
     prepared(*inputs)
@@ -100,27 +105,30 @@ def test_unsharing_copies_vectors_and_leaves_weights_one_tensor() -> None:
     assert names.count("encode.0.bias") == 1 and any(n.startswith("_encode_0_bias_use") for n in names)
 
 
-class _Sliced(nn.Module):
+class _Joined(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(8, 4, 3, padding=1)
+        self.small, self.large = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(3, 8, 3, padding=1)
+        self.last = nn.Conv2d(16, 4, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.second(self.first(x)[:, :8])
+        return self.last(torch.cat([self.small(x), self.large(x)], 1))
 
 
 @torch.no_grad()
 def test_moved_values_get_one_scale(tmp_path: Path) -> None:
+    """A concatenation that was left float between int8 convolutions, each with a scale of its own."""
     torch.manual_seed(0)
-    net, inputs = _Sliced().eval(), (torch.rand(1, 3, 32, 32),)
-    net.first.weight[8:] *= 5  # what is cut off has the wider range
+    net, inputs = _Joined().eval(), (torch.rand(1, 3, 32, 32),)
+    net.large.weight.mul_(3)
 
     def converted() -> fx.GraphModule:
-        return convert_pt2e(_prepare(unshare_weights(torch.export.export(net, inputs).module()), inputs))
+        graph = unshare_weights(torch.export.export(net, inputs).module())
+        return convert_pt2e(_prepare(graph, inputs, (torch.ops.aten.conv2d.default,)))
 
-    with pytest.raises(ExportError, match=r"does not load: .*slice"):
+    with pytest.raises(ExportError, match=r"does not load: .*cat"):
         _run(converted(), inputs, tmp_path / "plain.pte")
     graph = converted()
-    assert harmonise_scales(graph) == 2
+    assert harmonise_scales(graph) == 3
     assert sqnr_db(net(*inputs), _run(graph, inputs, tmp_path / "harmonised.pte")) > 20
     assert harmonise_scales(graph) == 0, "nothing is left to change"

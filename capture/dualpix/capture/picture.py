@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any, TypeVar
+
+import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.types import FloatImage
+from dualpix.capture.types import Baseline, FloatImage
+
+Pixel = TypeVar("Pixel", np.uint8, np.float32, np.bool_)
 
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)  # ITU-R BT.709
 _BRIGHT_PERCENTILE = 99.0
@@ -36,6 +41,26 @@ def to_display(
     linear = np.clip(colour * np.float32(exposure), 0.0, 1.0)
     curved = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** np.float32(1 / 2.4) - 0.055)
     return np.asarray(np.round(curved * 255), np.uint8)
+
+
+def square_pixels(
+    image: npt.NDArray[Pixel], pixel_aspect: float, baseline: Baseline, *, smooth: bool = False
+) -> npt.NDArray[Pixel]:
+    """``image`` (H, W, ...) stretched across the baseline by ``pixel_aspect``, so that shapes look as they are.
+
+    Args:
+        image: a picture, or a map of the view's size.
+        pixel_aspect: of the capture, see :class:`~dualpix.capture.types.CaptureMeta`; 1 returns ``image``.
+        baseline: of the capture.
+        smooth: interpolate; otherwise values are repeated, so that a map keeps its infinities and edges.
+    """
+    if pixel_aspect == 1.0:
+        return image
+    height, width = image.shape[:2]
+    size = (width, round(height * pixel_aspect)) if baseline == "x" else (round(width * pixel_aspect), height)
+    plain: npt.NDArray[Any] = image.astype(np.uint8) if image.dtype == np.bool_ else image
+    how = cv2.INTER_LINEAR if smooth else cv2.INTER_NEAREST
+    return np.asarray(cv2.resize(plain, size, interpolation=how)).astype(image.dtype)
 
 
 def grey_world(image: FloatImage) -> tuple[float, float, float]:

@@ -14,7 +14,7 @@ from rich.table import Column, Table
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.progress import ProgressLine
 from dualpix.export.bench import EAGER, Latency
-from dualpix.export.flow import ExportResult, export_model
+from dualpix.export.flow import ExportResult, RecipeResult, export_model
 from dualpix.export.recipes import RECIPES, find_recipe
 from dualpix.models.zoo import DEFAULT_MODEL, LoadedModel, known_models, load_model
 from dualpix.quantize.calibration import capture_calibration, rendered_calibration, rendered_evaluation
@@ -106,8 +106,8 @@ def _show(result: ExportResult, as_json: bool) -> None:
         return
     Console().print(table_of(result))
     for r in result.results:
-        if r.verdict.reason:
-            click.echo(f"{r.recipe}: {r.verdict.reason}")
+        if r.verdict.outcome is not Outcome.VERIFIED:
+            click.echo(": ".join(filter(None, (r.recipe, r.verdict.outcome.value, r.verdict.reason))))
     click.echo(f"gate: {'PASS' if result.passed else 'FAIL'}; wrote {result.folder}")
 
 
@@ -125,11 +125,11 @@ def table_of(result: ExportResult) -> Table:
     bench = result.benchmark
     height, width = bench.size_hw
     title = f"{result.model}, {height}x{width}, {bench.threads} thread(s), {bench.rounds} rounds"
-    numbers = ("MB", "ms", "IQR", "× eager", "deleg.", "AI(1)", "SQNR\ndB")
+    numbers = ("MB", "ms", "IQR", "×eager", "deleg", "AI(1)", "SQNR\ndB")
     columns = (Column(name, justify="right") for name in numbers)
-    table = Table(Column("recipe", no_wrap=True), *columns, "outcome", title=title)
+    table = Table(Column("recipe", no_wrap=True), *columns, "gate", title=title)
     eager = bench.latencies[EAGER]
-    table.add_row(EAGER, "", *_milliseconds(eager), "1.0", "", f"{result.reference.ai1:.4f}", "", "reference")
+    table.add_row(EAGER, "", *_milliseconds(eager), "1.0", "", f"{result.reference.ai1:.4f}", "", "")
     for r in result.results:
         latency, delegation = bench.latencies.get(r.recipe), r.artefact.delegation if r.artefact else None
         colour = "green" if r.verdict.outcome is Outcome.VERIFIED else "yellow" if r.verdict.passed else "red"
@@ -141,9 +141,15 @@ def table_of(result: ExportResult) -> Table:
             f"{delegation.compute_share:.0%}" if delegation else "",
             f"{r.accuracy.ai1:.4f}" if r.accuracy else "",
             f"{r.accuracy.from_float.sqnr_db:.1f}" if r.accuracy else "",
-            f"[{colour}]{r.verdict.outcome.value}[/{colour}]",
+            f"[{colour}]{_sign(r)}[/{colour}]",
         )
     return table
+
+
+def _sign(result: RecipeResult) -> str:
+    if result.verdict.outcome is Outcome.NOT_RUN_HERE:
+        return "not run"
+    return "pass" if result.verdict.passed else "FAIL"
 
 
 def _milliseconds(latency: Latency | None) -> tuple[str, str]:

@@ -112,10 +112,7 @@ def limits_of(model: LoadedModel) -> tuple[dict[str, Limits], str]:
     """
     if not (model.folder / LIMITS).is_file():
         return dict(HOUSE_LIMITS), f"the house's; '{model.name}' has no {LIMITS}"
-    try:
-        own = parse_limits(model.limits(), f"{LIMITS} of '{model.name}'")
-    except ValueError as error:
-        raise DualpixError(f"{LIMITS} of '{model.name}' is no JSON: {error}") from error
+    own = parse_limits(model.limits(), f"{LIMITS} of '{model.name}'")
     return dict(HOUSE_LIMITS) | own, f"{LIMITS} of '{model.name}'"
 
 

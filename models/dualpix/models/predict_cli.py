@@ -21,9 +21,10 @@ from rich.table import Column, Table
 from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, make_output_dir, write_json
+from dualpix.capture.picture import Pixel, square_pixels
 from dualpix.capture.raw import RawCapture
 from dualpix.capture.raw.jobs import DecodeOptions, Job, Outcome, decode_options, jobs_of, run_jobs
-from dualpix.capture.types import LensModel
+from dualpix.capture.types import DualPixelImage, LensModel, Mask
 from dualpix.models.predict import (
     WORKING_LONG_SIDE_PX,
     DisparityMap,
@@ -123,8 +124,9 @@ def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, A
     with atomic_dir(job.folder, SIDECAR) as folder:
         unit = f"{capture.image.baseline}_right - {capture.image.baseline}_left in px, > 0 behind the focus plane"
         _write_tiff(folder / "disparity_px.tiff", result.disparity_px, unit)
-        save_picture(folder / "disparity.png", disparity_picture(result.disparity_px, result.valid))
-        record["depth"] = _write_depth(folder, result, lens_or_missing)
+        shown = _Shown(capture.image, result.valid)
+        save_picture(folder / "disparity.png", disparity_picture(shown.of(result.disparity_px), shown.valid))
+        record["depth"] = _write_depth(folder, result, lens_or_missing, shown)
         write_json(folder / SIDECAR, record)
     return record
 
@@ -145,13 +147,24 @@ def _lens_options(given: dict[str, float | None]) -> dict[str, float]:
     return lens
 
 
-def _write_depth(folder: Path, result: DisparityMap, lens: LensModel | list[str]) -> dict[str, Any]:
+class _Shown:
+    """Maps as people see them: with square pixels."""
+
+    def __init__(self, image: DualPixelImage, valid: Mask | None) -> None:
+        self._image = image
+        self.valid = None if valid is None else self.of(valid)
+
+    def of(self, values: npt.NDArray[Pixel]) -> npt.NDArray[Pixel]:
+        return square_pixels(values, self._image.meta.pixel_aspect, self._image.baseline)
+
+
+def _write_depth(folder: Path, result: DisparityMap, lens: LensModel | list[str], shown: _Shown) -> dict[str, Any]:
     """Write the metric depth if the lens is known; either way say what is."""
     if not isinstance(lens, LensModel):
         return {"metric": False, "missing": lens, "hint": "give them as options: " + " ".join(map(_option, lens))}
     depth = metric_depth(result.disparity_px, lens)
     _write_tiff(folder / "depth_m.tiff", depth, "depth from the lens in m; inf at and beyond the disparity of infinity")
-    save_picture(folder / "depth.png", depth_picture(depth, result.valid))
+    save_picture(folder / "depth.png", depth_picture(shown.of(depth), shown.valid))
     known = depth if result.valid is None else depth[result.valid]
     return {
         "metric": True,

@@ -77,9 +77,9 @@ def _json_object(text: str) -> dict[str, object]:
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise DualpixError(f"--options is not JSON: {error}", expected='an object such as {"window": 16}') from error
+        raise DualpixError(f"--options is not JSON: {error}", expected='an object such as {"window": 4}') from error
     if not isinstance(value, dict):
-        raise DualpixError(f"--options is a {type(value).__name__}", expected='an object such as {"window": 16}')
+        raise DualpixError(f"--options is a {type(value).__name__}", expected='an object such as {"window": 4}')
     return value
 
 

@@ -20,7 +20,7 @@ import tifffile
 
 from dualpix.capture.errors import OutputError
 from dualpix.capture.files import atomic_dir, write_json
-from dualpix.capture.picture import to_display
+from dualpix.capture.picture import square_pixels, to_display
 from dualpix.capture.raw import RawCapture
 from dualpix.capture.types import FloatImage
 
@@ -86,12 +86,7 @@ def _preview(capture: RawCapture) -> npt.NDArray[np.uint8]:
         picture = to_display(capture.image.combined, white_balance=(1.0, 1.0, 1.0), exposure=1.0)
     else:
         picture = to_display(capture.image.combined, white_balance=capture.details.get("white_balance"))
-    aspect = capture.image.meta.pixel_aspect
-    if aspect == 1.0:
-        return picture
-    height, width = picture.shape[:2]
-    tall = (width, round(height * aspect)) if capture.image.baseline == "x" else (round(width * aspect), height)
-    return np.asarray(cv2.resize(picture, tall, interpolation=cv2.INTER_LINEAR), np.uint8)
+    return square_pixels(picture, capture.image.meta.pixel_aspect, capture.image.baseline, smooth=True)
 
 
 def _sidecar(capture: RawCapture, inputs: list[Path], full_scale: float) -> dict[str, Any]:

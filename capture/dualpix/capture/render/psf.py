@@ -97,7 +97,7 @@ def _centroid(columns: Tensor, axis: Tensor) -> Tensor:
 
 
 def _sample(fine: Tensor, axis: Tensor, size_px: int) -> Tensor:
-    """Fine kernels (K, n, n) onto the pixel grid (K, size, size), each summing to 0.5; the weights keep the centroid."""
+    """Fine kernels (K, n, n) onto the pixel grid (K, size, size), summing to 0.5; the weights keep the centroid."""
     pixels = torch.arange(size_px, dtype=axis.dtype, device=axis.device) - size_px // 2
     weights = (1 - (pixels[:, None] - axis[None, :]).abs()).clamp_min(0)
     weights = weights / weights.sum(0, keepdim=True)  # the outermost sub-samples have one neighbour only

@@ -1,7 +1,7 @@
 """Load and run a ``.pte`` once in a process of its own: ``python -m dualpix.export.executorch.probe``.
 
 A program that the runtime cannot handle may end the process with a segmentation fault instead of an error (seen with a
-matrix product by a constant of one column). The exporter must survive that and say so.
+parallax attention whose offsets were a matrix product by a constant column). The exporter must survive that and say so.
 """
 
 from __future__ import annotations

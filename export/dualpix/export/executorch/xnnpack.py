@@ -44,7 +44,10 @@ def build(request: BuildRequest) -> Artefact:
             raise ExportError(f"XNNPACK lowering failed: {type(error).__name__}: {reason}") from error
     with atomic_path(request.path) as temporary:
         temporary.write_bytes(buffer)
-        output = run_apart(temporary, request.inputs, request.threads)
+        try:
+            output = run_apart(temporary, request.inputs, request.threads)
+        except ExportError as error:
+            raise ExportError(str(error).replace(temporary.name, request.path.name)) from error
         if output.shape != expected.shape or not torch.isfinite(output).all():
             raise ExportError(f"'{request.path.name}' gives {tuple(output.shape)}", expected=f"{tuple(expected.shape)}")
     program = PteProgram(request.path, request.threads)
@@ -90,8 +93,8 @@ def multiply_accumulates(node: fx.Node) -> int:
     if node.op != "call_function":
         return 0
     name = _operator(node)
-    if name in ("conv2d", "convolution", "conv_transpose2d"):
-        transposed = name == "conv_transpose2d" or (name == "convolution" and node.args[6] is True)
+    if re.fullmatch(r"convolution|conv(_transpose)?[123]d", name):
+        transposed = "transpose" in name or (name == "convolution" and node.args[6] is True)
         weight = _shape(node, 1)
         # each input value (transposed) or output value meets one filter: all weights but their leading axis
         over = _shape(node, 0) if transposed else node.meta["val"].shape

@@ -112,7 +112,7 @@ class WindowedParallaxAttention(nn.Module):
 
     def _attend(self, scores: Tensor, values: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         weights = torch.softmax(scores, -1)  # (P, k, k)
-        # expand stays outside the delegate but costs nothing; a matmul by the (k, 1) constant crashes XNNPACK's loader
+        # expand stays outside the delegate but costs nothing; matmul by the constant column ends in a crash of XNNPACK
         position = self.position.expand(weights.shape[0], -1, -1)
         offset = torch.bmm(weights, position) - position  # (P, k, 1)
         return self._image(torch.bmm(weights, values), like), self._image(offset, like)

@@ -1,0 +1,121 @@
+"""Result files for README.md from what the commands print.
+
+dualpix evaluate --data rendered --json > scores.json
+python -m docs.record_results evaluate scores.json --name 1-rendered --title "Rendered scenes"
+dualpix export -o phone/
+python -m docs.record_results export phone/ --name 2-export --title "Exported for phones"
+python -m docs.make_tables
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from benchmarks.record import Figure, Result, Row, new_result
+from docs.make_tables import RESULTS
+
+_FILE = click.Path(path_type=Path, exists=True)
+_SCORES = {
+    "ai1": "AI(1)",
+    "ai2": "AI(2)",
+    "one_minus_abs_rho": "1-abs(ρ)",
+    "mae_px": "mean error",
+    "bad_1px": "off by > 1 px",
+}
+_UNITS = {"mean error": "px", "off by > 1 px": "share"}
+
+
+def evaluation_result(record: dict[str, Any], title: str) -> Result:
+    """A result from the JSON of ``dualpix evaluate``: means over the scenes, their spread beside them."""
+    scenes: list[dict[str, Any]] = record["scenes"]
+    columns = {name: _UNITS.get(name, "") for key, name in _SCORES.items() if scenes[0][key] is not None}
+    rows = []
+    for method in dict.fromkeys(scene["method"] for scene in scenes):
+        mine = [scene for scene in scenes if scene["method"] == method]
+        figures = {
+            name: Figure.of([float(scene[key]) for scene in mine], "mean")
+            for key, name in _SCORES.items()
+            if name in columns
+        }
+        rows.append(Row(method, figures))
+    sizes = ", ".join(f"{size} px" for size in record["network_working_sizes_px"])
+    return new_result(
+        title, f"dualpix evaluate --data {record['data']} --json", columns, rows, notes=f"Networks worked at {sizes}."
+    )
+
+
+def export_result(folder: Path, title: str) -> Result:
+    """A result from a folder of ``dualpix export``: size, latency and what the gate found."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    gate = json.loads((folder / "gate.json").read_text())
+    latencies: dict[str, Any] = gate["benchmark"]["latencies"]
+    eager = latencies["eager"]["samples_s"]
+    columns = {"size": "MB", "latency": "ms", "times faster than eager": "", "AI(1)": "", "delegated": "%"}
+    rows = [Row("float network, eager", {**_latency(latencies["eager"]), "AI(1)": Figure.exact(gate["float"]["ai1"])})]
+    for recipe in gate["recipes"]:
+        figures: dict[str, Figure] = {}
+        if recipe.get("size_bytes"):
+            figures["size"] = Figure.exact(recipe["size_bytes"] / 1e6)
+        if recipe["recipe"] in latencies:
+            mine = latencies[recipe["recipe"]]
+            ratios = [a / b for a, b in zip(eager, mine["samples_s"], strict=True)]
+            figures |= {**_latency(mine), "times faster than eager": Figure.of(ratios)}
+        if recipe.get("accuracy"):
+            figures["AI(1)"] = Figure.exact(recipe["accuracy"]["ai1"])
+        if recipe.get("delegation"):
+            figures["delegated"] = Figure.exact(100 * recipe["delegation"]["compute_share"])
+        if figures:
+            rows.append(Row(f"{recipe['recipe']}: {recipe['outcome']}", figures))
+    height, width = gate["benchmark"]["size_hw"]
+    threads = gate["benchmark"]["threads"]
+    return Result(
+        title,
+        f"dualpix export {manifest['model']['name']} --size {height}x{width}",
+        manifest["commit"] or "unknown",
+        manifest["machine"],
+        manifest["versions"],
+        columns,
+        tuple(rows),
+        f"Input {width}x{height}, {threads} thread(s) of the host, {gate['float']['samples']} rendered scenes.",
+    )
+
+
+def _latency(latency: dict[str, Any]) -> dict[str, Figure]:
+    return {"latency": Figure.of([1e3 * s for s in latency["samples_s"]])}
+
+
+@click.group()
+def main() -> None:
+    """Write a result file for README.md."""
+
+
+def _command(function: Callable[[Path, str], Result], source: Path, name: str, title: str) -> None:
+    path = RESULTS / f"{name}.json"
+    function(source, title).write(path)
+    click.echo(f"wrote {path}")
+
+
+@main.command()
+@click.argument("scores", type=_FILE)
+@click.option("--name", required=True, help="Of the file; tables are in the order of the names.")
+@click.option("--title", required=True, help="Of the table.")
+def evaluate(scores: Path, name: str, title: str) -> None:
+    """From the JSON that `dualpix evaluate --json` printed."""
+    _command(lambda path, text: evaluation_result(json.loads(path.read_text()), text), scores, name, title)
+
+
+@main.command()
+@click.argument("folder", type=_FILE)
+@click.option("--name", required=True, help="Of the file; tables are in the order of the names.")
+@click.option("--title", required=True, help="Of the table.")
+def export(folder: Path, name: str, title: str) -> None:
+    """From a folder that `dualpix export` wrote."""
+    _command(export_result, folder, name, title)
+
+
+if __name__ == "__main__":
+    main()
