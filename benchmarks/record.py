@@ -1,7 +1,7 @@
 """The form of every measured figure in this repository: which commit, which machine, which versions, how much spread.
 
 Convention: a result is a table. Columns have a unit; a figure has its statistic, the interquartile range of the samples
-behind it, and their number. ``benchmarks/results/`` and ``docs/results/`` hold such files and nothing else.
+behind it, and their number. The JSON files in ``benchmarks/results/`` and ``docs/results/`` have this form.
 """
 
 from __future__ import annotations

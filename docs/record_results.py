@@ -42,7 +42,7 @@ def evaluation_result(record: dict[str, Any], title: str) -> Result:
             if name in columns
         }
         rows.append(Row(method, figures))
-    sizes = ", ".join(f"{size} px" for size in record["network_working_sizes_px"])
+    sizes = ", ".join(f"{size} px" for size in record["network_working_sizes_px"] or ()) or "their default sizes"
     return new_result(
         title, f"dualpix evaluate --data {record['data']} --json", columns, rows, notes=f"Networks worked at {sizes}."
     )

@@ -16,9 +16,10 @@ from tests.support.halves import sensor_frames, shift_between
 from tests.support.pgm import write_pdcapture
 
 from dualpix.capture.errors import DecodeError
+from dualpix.capture.picture import linear_from_srgb
 from dualpix.capture.raw import decode, decode_capture
 from dualpix.capture.raw.dng import write_dual_pixel_dng
-from dualpix.capture.raw.pair import pair_stem, right_name, srgb_to_linear
+from dualpix.capture.raw.pair import pair_stem, right_name
 
 Samples = npt.NDArray[np.integer]
 
@@ -78,7 +79,7 @@ def test_exported_8_bit_pair_is_linearised(tmp_path: Path) -> None:
     save(tmp_path / "box_l.png", left[..., ::-1])
     save(tmp_path / "box_r.png", right[..., ::-1])
     image = decode(tmp_path / "box_l.png", equalise=False)
-    assert np.allclose(image.left, srgb_to_linear((left / 255).astype(np.float32)), atol=1e-6)
+    assert np.allclose(image.left, linear_from_srgb((left / 255).astype(np.float32)), atol=1e-6)
     assert image.meta.provenance["tone"] == "srgb (assumed)"
     assert np.array_equal(image.saturated, ((left == 255) | (right == 255)).any(-1))
     linear = decode(tmp_path / "box_l.png", equalise=False, encoding="linear")
@@ -87,7 +88,7 @@ def test_exported_8_bit_pair_is_linearised(tmp_path: Path) -> None:
 
 def test_srgb_curve_at_known_points() -> None:
     known = np.array([0, 0.04045, 0.5, 1], np.float32)
-    assert np.allclose(srgb_to_linear(known), [0, 0.0031308, 0.2140411, 1], atol=1e-6)
+    assert np.allclose(linear_from_srgb(known), [0, 0.0031308, 0.2140411, 1], atol=1e-6)
 
 
 def test_16_bit_and_float_pairs_are_linear(tmp_path: Path) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
 from dualpix.capture.render import (
-    IDEAL_HALF_DISC_GAIN,
     PsfModel,
     half_kernels,
     layers_from_depth,
@@ -46,7 +46,7 @@ def test_centroids_are_gain_times_coc_apart(coc: float, gain: float, rim: float,
 
 def test_ideal_gain_is_that_of_a_half_disc() -> None:
     # centroid of a half disc of radius r is 4 r / (3 pi) off: the two are 8 r / (3 pi) = 0.424 * 2 r apart
-    assert pytest.approx(0.4244, abs=1e-4) == IDEAL_HALF_DISC_GAIN
+    assert pytest.approx(0.4244, abs=1e-4) == IDEAL_DISPARITY_GAIN
     with pytest.raises(ValueError, match="expected in"):
         PsfModel(disparity_gain=0.6)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from dualpix.capture.errors import UnknownNameError
+from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.models.networks import NETWORKS, build_network, network_spec
 from dualpix.models.networks.blocks import WindowedParallaxAttention
 from dualpix.models.prepare import MEAN_LEVEL, network_inputs
@@ -32,9 +32,11 @@ def test_shapes_size_and_finiteness(name: str) -> None:
 def test_unknown_network_and_options() -> None:
     with pytest.raises(UnknownNameError, match="unknown network 'unet'; expected one of: difusenet"):
         network_spec("unet")
-    assert build_network("difusenet", {"window": 16, "dp_channels": [8, 16]}).config.window == 16  # type: ignore[union-attr]
-    with pytest.raises(ValueError, match="expected 'other' or 'own'"):
+    assert build_network("difusenet", {"window": 4, "dp_channels": [8, 16]}).config.window == 4  # type: ignore[union-attr]
+    with pytest.raises(DualpixError, match="expected 'other' or 'own'"):
         build_network("difusenet", {"attended": "both"})
+    with pytest.raises(DualpixError, match="window is 12, expected 2, 4 or 8"):
+        build_network("difusenet", {"window": 12})
 
 
 def loop_attention(module: WindowedParallaxAttention, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:

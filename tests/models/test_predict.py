@@ -107,7 +107,7 @@ def test_the_network_sees_any_size_and_colour(model: LoadedModel) -> None:
     gray = capture(*rng.random((2, 70, 101), np.float32))
     result = predict_disparity(gray, model)
     assert result.disparity_px.shape == (70, 101) and np.isfinite(result.disparity_px).all()
-    assert result.method == "random" and result.valid is None and result.working_size_hw == ((70, 101),)
+    assert result.method == "random" and result.valid is None and result.working_size_hw == ((70, 101), (46, 67))
     colour = capture(*rng.random((2, 70, 101, 3), np.float32))
     assert predict_disparity(colour, model, working_long_side_px=64).disparity_px.shape == (70, 101)
 

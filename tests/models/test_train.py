@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,12 +71,10 @@ def test_killed_run_goes_on_as_if_nothing_happened(tmp_path: Path) -> None:
 
 
 def test_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:
-    config = TrainConfig(steps=1, batch_size=1, samples=1, eval_samples=0, render=SMALL)
+    config = TrainConfig(steps=1, batch_size=1, samples=1, eval_samples=0, crop_hw=None, render=SMALL)
     trainer = Trainer(config, tmp_path, workers=0)
     trainer.run()
-    other = Trainer(
-        TrainConfig(steps=1, batch_size=1, samples=1, eval_samples=0, learning_rate=1.0, render=SMALL), tmp_path
-    )
+    other = Trainer(replace(config, learning_rate=1.0), tmp_path)
     with pytest.raises(DualpixError, match="other settings \\(learning_rate\\)"):
         other.resume()
     (tmp_path / "checkpoint.pt").write_bytes(b"not a checkpoint")
@@ -157,6 +156,11 @@ def test_evaluation_set_is_fixed_and_apart_from_training() -> None:
         TrainConfig(seed=EVALUATION_SEED)
 
 
+def test_crop_larger_than_the_scene_is_refused() -> None:
+    with pytest.raises(DualpixError, match=r"crop \(128, 160\); expected at most the rendered size \(64, 96\)"):
+        TrainConfig(render=SMALL)
+
+
 def test_unknown_network_lists_the_known_ones(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["-o", str(tmp_path), "--network", "nope", "--eval-samples", "0"])
     assert "unknown network 'nope'; expected one of: difusenet" in str(result.exception)
@@ -169,7 +173,7 @@ def test_options_must_be_an_object(tmp_path: Path) -> None:
 
 
 def test_card_is_json_a_machine_reads(tmp_path: Path) -> None:
-    config = TrainConfig(steps=2, batch_size=1, samples=2, eval_samples=1, evaluate_every=1, render=SMALL)
+    config = TrainConfig(steps=2, batch_size=1, samples=2, eval_samples=1, evaluate_every=1, crop_hw=None, render=SMALL)
     Trainer(config, tmp_path, workers=0).run()
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["network"] == "difusenet" and card["parameters"] < 2_500_000

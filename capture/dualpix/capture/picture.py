@@ -1,4 +1,4 @@
-"""Pictures for people: linear sensor light to an 8-bit display image."""
+"""Pictures for people: linear sensor light to an 8-bit display image, and the sRGB curve (IEC 61966-2-1) both ways."""
 
 from __future__ import annotations
 
@@ -39,8 +39,19 @@ def to_display(
         bright = float(np.percentile(colour @ _LUMINANCE, _BRIGHT_PERCENTILE))
         exposure = _BRIGHT_VALUE / max(bright, 1e-6)
     linear = np.clip(colour * np.float32(exposure), 0.0, 1.0)
-    curved = np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** np.float32(1 / 2.4) - 0.055)
-    return np.asarray(np.round(curved * 255), np.uint8)
+    return np.asarray(np.round(srgb_from_linear(linear) * 255), np.uint8)
+
+
+def srgb_from_linear(linear: FloatImage) -> FloatImage:
+    """Linear light in 0..1 to sRGB code values in 0..1."""
+    high = np.float32(1.055) * np.maximum(linear, 0) ** np.float32(1 / 2.4) - np.float32(0.055)
+    return np.where(linear <= np.float32(0.0031308), np.float32(12.92) * linear, high).astype(np.float32)
+
+
+def linear_from_srgb(code: FloatImage) -> FloatImage:
+    """sRGB code values in 0..1 to linear light in 0..1: the inverse of :func:`srgb_from_linear`."""
+    high = ((np.maximum(code, 0) + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4)
+    return np.where(code <= np.float32(0.04045), code / np.float32(12.92), high).astype(np.float32)
 
 
 def square_pixels(

@@ -27,7 +27,7 @@ from dualpix.models.evaluate import (
     pixel4_xin,
     rendered,
 )
-from dualpix.models.predict import WORKING_LONG_SIDE_PX, match_disparity, predict_disparity
+from dualpix.models.predict import match_disparity, predict_disparity
 from dualpix.models.zoo import DEFAULT_MODEL, load_model
 
 _FILE = click.Path(path_type=Path)
@@ -49,8 +49,8 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str) -> t
 @click.option("--method", "methods", default="sgbm,network", callback=_parse_methods, help="Comma-separated.")
 @click.option("--model", "models", multiple=True, default=[DEFAULT_MODEL], help="Network: name or folder; repeatable.")
 @click.option(
-    "--working-size", type=click.IntRange(min=32), multiple=True, default=[WORKING_LONG_SIDE_PX],
-    help="Long side in px at which the networks work; several give the median of their results.",
+    "--working-size", type=click.IntRange(min=32), multiple=True,
+    help="Long side in px at which the networks work; several give the median of their results. Default: 1008 and 672.",
 )  # fmt: skip
 @click.option("--count", type=click.IntRange(1, 1000), default=8, help="Number of rendered scenes.")
 @click.option("--size", type=click.IntRange(32, 4096), nargs=2, default=(192, 256), help="Of rendered scenes: H W.")
@@ -113,7 +113,7 @@ def _runs(methods: tuple[str, ...], models: tuple[str, ...], sizes: tuple[int, .
             continue
         for name in models:
             model = load_model(name)
-            runs[model.name] = partial(predict_disparity, model=model, working_long_side_px=sizes)
+            runs[model.name] = partial(predict_disparity, model=model, working_long_side_px=sizes or None)
     return runs
 
 
@@ -122,7 +122,7 @@ def _record(
 ) -> dict[str, Any]:
     return {
         "data": data,
-        "network_working_sizes_px": list(sizes),
+        "network_working_sizes_px": list(sizes) or None,
         "metric": "affine-invariant, ICCV 2019 form: IRLS 5 x, floor 1e-3; ranks as 'ties' says",
         "mean": means,
         "scenes": [score.to_json() for score in scores],

@@ -24,6 +24,9 @@ from dualpix.models.stereo import SgbmSettings, match_sgbm
 from dualpix.models.zoo import LoadedModel
 
 WORKING_LONG_SIDE_PX = 1008
+NETWORK_PYRAMID = (1.0, 2 / 3)
+"""Working sizes of a network, relative to the largest: chosen on Canon R6 II captures (not on the Pixel 4 scenes), where
+the blend of the two beats either alone; the coarse one sees more of the scene at a time."""
 SMALLEST_SIDE_PX = 16
 """Below this a view holds nothing to match."""
 Blend = Literal["mean", "median"]
@@ -61,7 +64,7 @@ def predict_disparity(
     image: DualPixelImage,
     model: LoadedModel,
     *,
-    working_long_side_px: int | Sequence[int] = WORKING_LONG_SIDE_PX,
+    working_long_side_px: int | Sequence[int] | None = None,
     blend: Blend = "median",
 ) -> DisparityMap:
     """Disparity by a network.
@@ -70,7 +73,8 @@ def predict_disparity(
         image: a decoded capture.
         model: from :func:`dualpix.models.zoo.load_model`; its output must be ``disparity_px``.
         working_long_side_px: long side of the network's input, never more than the view's own. Several sizes give the
-            blend of their results: a coarse one brings blur that is larger than any in training back into reach.
+            blend of their results: a coarse one brings blur that is larger than any in training back into reach. By
+            default 1008 px or the view's own size, and two thirds of that.
         blend: how several sizes are merged, pixel by pixel.
 
     Raises:
@@ -80,8 +84,14 @@ def predict_disparity(
         raise DualpixError(
             f"model '{model.name}' gives {model.spec.output}", expected="a model that gives disparity_px"
         )
-    estimator = network_estimator(model)
-    return estimate(image, estimator, model.name, working_long_side_px=working_long_side_px, blend=blend)
+    sizes = network_working_sizes(image) if working_long_side_px is None else working_long_side_px
+    return estimate(image, network_estimator(model), model.name, working_long_side_px=sizes, blend=blend)
+
+
+def network_working_sizes(image: DualPixelImage) -> tuple[int, ...]:
+    """Long sides in px at which a network works by default, largest first."""
+    largest = max(_working_size(image, WORKING_LONG_SIDE_PX))
+    return tuple(max(SMALLEST_SIDE_PX, round(largest * share)) for share in NETWORK_PYRAMID)
 
 
 def match_disparity(

@@ -49,8 +49,9 @@ Method = Callable[[RawCapture], DisparityMap]
 @click.option("--model", default=DEFAULT_MODEL, help="A shipped network's name, or a folder with card and weights.")
 @click.option("--method", type=click.Choice(["network", "sgbm"]), default="network", help="sgbm: classical matching.")
 @click.option(
-    "--working-size", type=click.IntRange(min=32), multiple=True, default=[WORKING_LONG_SIDE_PX],
-    help="Long side in px at which the method works; several give the median of their results.",
+    "--working-size", type=click.IntRange(min=32), multiple=True,
+    help="Long side in px at which the method works; several give the median of their results. "
+    "Default: 1008, networks 672 as well.",
 )  # fmt: skip
 @click.option("--left", type=_FILE, help="Left file of a pair whose names do not tell.")
 @click.option("--right", type=_FILE, help="Right file of a pair: with --left, or with one left FILE.")
@@ -133,9 +134,9 @@ def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, A
 
 def _method(name: str, model: str, sizes: tuple[int, ...]) -> Method:
     if name == "sgbm":
-        return lambda capture: match_disparity(capture.image, working_long_side_px=sizes)
+        return lambda capture: match_disparity(capture.image, working_long_side_px=sizes or WORKING_LONG_SIDE_PX)
     loaded = load_model(model)
-    return lambda capture: predict_disparity(capture.image, loaded, working_long_side_px=sizes)
+    return lambda capture: predict_disparity(capture.image, loaded, working_long_side_px=sizes or None)
 
 
 def _lens_options(given: dict[str, float | None]) -> dict[str, float]:

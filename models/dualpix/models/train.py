@@ -69,6 +69,8 @@ class TrainConfig:
             raise DualpixError(
                 f"seed {self.seed}", expected=f"below {EVALUATION_SEED}: seeds from there on are for evaluation"
             )
+        if self.crop_hw and any(c > s for c, s in zip(self.crop_hw, self.render.size_hw, strict=True)):
+            raise DualpixError(f"crop {self.crop_hw}", expected=f"at most the rendered size {self.render.size_hw}")
 
 
 def config_from_json(value: dict[str, Any]) -> TrainConfig:
@@ -242,12 +244,13 @@ class Trainer:
         write_bytes(
             self.folder / "weights.safetensors", save({k: v.contiguous() for k, v in network.state_dict().items()})
         )
+        errors = [float(row["eval_error_px"]) for row in self._rows if row["eval_error_px"]]
         card = {
             "network": self.config.network,
             "options": self.config.options,
             "parameters": sum(p.numel() for p in network.parameters()),
             "training": asdict(self.config),
-            "final_eval_error_px": next((r["eval_error_px"] for r in reversed(self._rows) if r["eval_error_px"]), None),
+            "final_eval_error_px": errors[-1] if errors else None,
         }
         write_json(self.folder / "card.json", card)
         return network

@@ -70,7 +70,9 @@ def command(
     if as_json:
         click.echo(json.dumps(result))
     else:
-        click.echo(f"{output}: {result['parameters']} parameters, evaluation error {result['final_eval_error_px']} px")
+        error = result["final_eval_error_px"]
+        judged = "not evaluated" if error is None else f"evaluation error {error:.4f} px"
+        click.echo(f"{output}: {result['parameters']} parameters, {judged}")
 
 
 def _json_object(text: str) -> dict[str, object]:

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
+from dualpix.capture.picture import linear_from_srgb
 from dualpix.capture.raw.images import Samples, picture_kind, read_picture
 from dualpix.capture.raw.plugin import SensorViews, Source
 from dualpix.capture.types import Baseline, CaptureMeta, FloatImage
@@ -90,13 +91,6 @@ def check_pair(left_path: Path, left: Samples, right_path: Path, right: Samples)
         )
 
 
-def srgb_to_linear(value: FloatImage) -> FloatImage:
-    """Inverse sRGB curve (IEC 61966-2-1) of values in 0..1."""
-    low = value / np.float32(12.92)
-    high = ((np.maximum(value, 0) + np.float32(0.055)) / np.float32(1.055)) ** np.float32(2.4)
-    return np.where(value <= np.float32(0.04045), low, high).astype(np.float32)
-
-
 class PairDecoder:
     """Any left / right pair of PNG, TIFF, JPEG or PGM files."""
 
@@ -148,7 +142,7 @@ def _usual_baseline(path: Path, samples: Samples) -> Baseline:
 
 def _linear(samples: Samples, white: float, encoding: str) -> FloatImage:
     value = samples.astype(np.float32) / np.float32(white)
-    return srgb_to_linear(value) if encoding == "srgb" else value
+    return linear_from_srgb(value) if encoding == "srgb" else value
 
 
 def _form(samples: Samples) -> str:

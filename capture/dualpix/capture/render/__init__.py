@@ -8,10 +8,9 @@ the camera's dual-pixel gain. Light is linear; left + right = the full-aperture 
 from dualpix.capture.render.from_scene import RenderedPair, render_scene, scene_margin_px
 from dualpix.capture.render.integral import render_integral
 from dualpix.capture.render.layered import layers_from_depth, render_dual_pixel, render_layers
-from dualpix.capture.render.psf import IDEAL_HALF_DISC_GAIN, PsfModel, half_kernels
+from dualpix.capture.render.psf import PsfModel, half_kernels
 
 __all__ = [
-    "IDEAL_HALF_DISC_GAIN",
     "PsfModel",
     "RenderedPair",
     "half_kernels",

@@ -12,12 +12,13 @@ the same light: views are flat-fielded.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, pi, sqrt
+from math import ceil, sqrt
 
 import torch
 from torch import Tensor
 
-IDEAL_HALF_DISC_GAIN = 4.0 / (3.0 * pi)
+from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
+
 _SUBSAMPLES = 3
 _BISECTIONS = 20
 
@@ -38,8 +39,8 @@ class PsfModel:
     """Where the ramp crosses zero, as a share of the CoC radius: 0 on axis, towards +-1 at the side of the field."""
 
     def __post_init__(self) -> None:
-        if not 0.0 < self.disparity_gain <= IDEAL_HALF_DISC_GAIN:
-            raise ValueError(f"disparity gain {self.disparity_gain}, expected in (0, {IDEAL_HALF_DISC_GAIN:.3f}]")
+        if not 0.0 < self.disparity_gain <= IDEAL_DISPARITY_GAIN:
+            raise ValueError(f"disparity gain {self.disparity_gain}, expected in (0, {IDEAL_DISPARITY_GAIN:.3f}]")
 
     def kernel_size_px(self, max_coc_px: float) -> int:
         """Odd kernel side that holds a disc of ``max_coc_px`` with three sigma of edge."""

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from dualpix.capture.files import write_bytes
+from dualpix.capture.picture import linear_from_srgb, srgb_from_linear
 from dualpix.capture.render import PsfModel, render_scene, scene_margin_px
 from dualpix.capture.scenes import make_scene
 from dualpix.models.prepare import network_inputs
@@ -162,10 +163,8 @@ def _shading(rng: np.random.Generator, width: int) -> Tensor:
 
 def _through_srgb_8bit(linear: Tensor) -> Tensor:
     """sRGB encoding, 8 bits, and back: what a JPEG or an 8-bit export leaves of a linear view."""
-    x = linear.clamp(0.0, 1.0)
-    coded = torch.where(x <= 0.0031308, 12.92 * x, 1.055 * x.clamp_min(1e-6) ** (1 / 2.4) - 0.055)
-    coded = torch.round(coded * 255) / 255
-    return torch.where(coded <= 0.04045, coded / 12.92, ((coded + 0.055) / 1.055) ** 2.4)
+    code = np.round(srgb_from_linear(linear.clamp(0.0, 1.0).numpy()) * 255) / np.float32(255)
+    return torch.from_numpy(linear_from_srgb(code))
 
 
 class AugmentedDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):

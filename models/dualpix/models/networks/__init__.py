@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import nn
 
-from dualpix.capture.errors import UnknownNameError
+from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.models.networks.difusenet import DiFuseNet, DiFuseNetConfig
 
 
@@ -54,5 +54,16 @@ def network_spec(name: str) -> NetworkSpec:
 
 
 def build_network(name: str, options: dict[str, Any] | None = None) -> nn.Module:
-    """Build network ``name`` with random weights; ``options`` are fields of its config dataclass."""
-    return network_spec(name).build(options or {})
+    """Build network ``name`` with random weights; ``options`` are fields of its config dataclass.
+
+    Raises:
+        UnknownNameError: no network of that name.
+        DualpixError: the options do not fit the network.
+    """
+    spec = network_spec(name)
+    try:
+        return spec.build(options or {})
+    except (TypeError, ValueError, AttributeError) as error:
+        raise DualpixError(
+            f"options of network '{name}' do not fit: {error}", expected="fields of its configuration"
+        ) from error

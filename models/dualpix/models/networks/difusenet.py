@@ -38,7 +38,12 @@ class DiFuseNetConfig:
     decoder_channels: tuple[int, int, int, int, int] = (24, 40, 48, 64, 80)
     """At 1/2, 1/4, 1/8, 1/16, 1/32."""
     window: int = 8
+    """Of the attention, in feature pixels: 2, 4 or 8, because inputs are multiples of 32 and it runs at 1/4."""
     attended: str = "other"
+
+    def __post_init__(self) -> None:
+        if self.window not in (2, 4, 8):
+            raise ValueError(f"window is {self.window}, expected 2, 4 or 8")
 
 
 class DualPixelEncoder(nn.Module):

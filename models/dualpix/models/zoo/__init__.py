@@ -59,12 +59,7 @@ def load_model(name_or_folder: str | Path = DEFAULT_MODEL) -> LoadedModel:
     card = _read_object(folder / "card.json")
     network, name = str(card.get("network")), folder.resolve().name
     spec = network_spec(network)
-    try:
-        module = build_network(network, card.get("options"))
-    except (TypeError, ValueError, AttributeError) as error:
-        raise DualpixError(
-            f"options of '{name}' do not fit: {error}", expected=f"fields of the configuration of network '{network}'"
-        ) from error
+    module = build_network(network, card.get("options"))
     try:
         module.load_state_dict(load_file(folder / "weights.safetensors"))
     except (OSError, RuntimeError, SafetensorError) as error:
