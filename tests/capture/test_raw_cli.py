@@ -101,9 +101,14 @@ def test_json_for_machines(shot: Path, tmp_path: Path, capsys: pytest.CaptureFix
 def test_same_name_is_not_overwritten(shot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     truth = sensor_frames(seed=1)
     write_cr2(tmp_path / "shot.CR2", truth.composite, truth.half, CROP)
-    assert run(shot, tmp_path / "shot.CR2", "-o", tmp_path / "out") == 2
-    assert "both become" in capsys.readouterr().err
+    assert run(shot, tmp_path / "shot.CR2", "-o", tmp_path / "out") == 0
     assert json.loads((tmp_path / "out/shot/decode.json").read_text())["inputs"] == ["shot.dng"]
+    assert json.loads((tmp_path / "out/shot_CR2/decode.json").read_text())["inputs"] == ["shot.CR2"]
+    (tmp_path / "other").mkdir()
+    write_cr2(tmp_path / "other/shot.CR2", truth.composite, truth.half, CROP)
+    capsys.readouterr()
+    assert run(tmp_path / "shot.CR2", tmp_path / "other/shot.CR2", "-o", tmp_path / "new") == 2
+    assert "both become" in capsys.readouterr().err and not (tmp_path / "new").exists()
 
 
 def test_an_earlier_result_is_replaced_whole(shot: Path, tmp_path: Path) -> None:

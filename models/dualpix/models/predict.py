@@ -25,7 +25,7 @@ from dualpix.models.zoo import LoadedModel
 
 WORKING_LONG_SIDE_PX = 1008
 NETWORK_PYRAMID = (1.0, 2 / 3)
-"""Working sizes of a network, relative to the largest: chosen on Canon R6 II captures (not on the Pixel 4 scenes), where
+"""Working sizes of a network, relative to the largest: chosen on Canon R6 II captures (not on Pixel 4 scenes), where
 the blend of the two beats either alone; the coarse one sees more of the scene at a time."""
 SMALLEST_SIDE_PX = 16
 """Below this a view holds nothing to match."""

@@ -89,8 +89,12 @@ def decode_options(command: C) -> C:
 def jobs_of(files: Sequence[Path], left: Path | None, right: Path | None, output: Path) -> list[Job]:
     """One job per capture; the right files of pairs that were listed too (``*.png``) are not captures of their own.
 
+    A capture becomes the folder of its stem. Where another file of that stem comes first (``IMG_1.CR3`` after
+    ``IMG_1.DNG``), its suffix joins the name: ``IMG_1_CR3``.
+
     Raises:
         DecodeError: nothing to do, or the files and ``--left`` / ``--right`` contradict each other.
+        OutputError: two captures of one name.
     """
     if left is not None and files:
         raise DecodeError("both FILES and --left were given", expected="one of the two")
@@ -100,7 +104,19 @@ def jobs_of(files: Sequence[Path], left: Path | None, right: Path | None, output
     if right is not None and len(paths) > 1:
         raise DecodeError(f"--right with {len(paths)} files", expected="one left file")
     partners = {partner for path in paths if (partner := right_name(path)) is not None}
-    return [Job(path, right, output / pair_stem(path)) for path in paths if path not in partners]
+    jobs: dict[Path, Job] = {}
+    for path in paths:
+        if path in partners:
+            continue
+        folder = output / pair_stem(path)
+        if folder in jobs and path.suffix != jobs[folder].path.suffix:
+            folder = folder.with_name(f"{folder.name}_{path.suffix.lstrip('.')}")
+        if folder in jobs:
+            raise OutputError(
+                f"'{path}' and '{jobs[folder].path}' both become '{folder}'", hint="decode one of them with another -o"
+            )
+        jobs[folder] = Job(path, right, folder)
+    return list(jobs.values())
 
 
 def run_jobs(
@@ -114,15 +130,11 @@ def run_jobs(
         work: does one and returns the content of its sidecar.
         stop_at_once: raise the first error instead of printing it and going on.
     """
-    taken: dict[Path, Path] = {}
     outcomes = []
     with ProgressLine(what) as line:
         for index, job in enumerate(jobs):
             line.update(index, len(jobs), job.path.name, important=len(jobs) > 1)
             try:
-                first = taken.setdefault(job.folder, job.path)
-                if first is not job.path:
-                    raise OutputError(f"'{job.path}' and '{first}' both become '{job.folder}'", hint="use another -o")
                 outcomes.append(Outcome(job, work(job), None))
             except DualpixError as error:
                 if stop_at_once:
