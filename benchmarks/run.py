@@ -125,7 +125,10 @@ def main(names: tuple[str, ...], output: Path) -> None:
         result.write(path)
         click.echo(f"{result.title}\n{result.notes}")
         for row in result.rows:
-            shown = "   ".join(f"{f.value:8.3f} (IQR {f.iqr:.3f}) {column}" for column, f in row.figures.items())
+            shown = "   ".join(
+                f"{f.value:8.3f} {result.columns[column]} (IQR {f.iqr:.3f}) {column}"
+                for column, f in row.figures.items()
+            )
             click.echo(f"  {row.label:28} {shown}")
         click.echo(f"  -> {path}")
 
