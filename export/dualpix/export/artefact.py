@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import logging
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -71,3 +74,16 @@ class Artefact:
     delegation: Delegation | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     """Backend's facts for the manifest; plain data."""
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Hold back what compilers and converters say about themselves: deprecations of their own calls, torch versions."""
+    level = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(level)

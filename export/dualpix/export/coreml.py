@@ -8,13 +8,10 @@ then not checked, and the gate says so.
 from __future__ import annotations
 
 import io
-import logging
 import sys
 import tempfile
-import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr
+from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from dualpix.capture.errors import OutputError
-from dualpix.export.artefact import Artefact, BuildRequest, ExportError
+from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.manifest import size_of
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.gate import Predict
@@ -39,7 +36,7 @@ def build(request: BuildRequest) -> Artefact:
         ExportError: the converter refuses the network, or the package lacks what it should hold.
         OutputError: the package cannot be put in its place.
     """
-    with _quiet(), torch.no_grad():
+    with quiet(), redirect_stderr(io.StringIO()), torch.no_grad():
         try:
             model = _convert(request)
         except Exception as error:  # the converter raises anything
@@ -135,17 +132,3 @@ def _replace(written: Path, target: Path) -> None:
         raise OutputError(
             f"cannot write '{target}': {error.strerror or error}", hint="choose another folder"
         ) from error
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back the converter's progress bars and its remarks on torch versions."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            with redirect_stderr(io.StringIO()):  # its progress bars
-                yield
-    finally:
-        logging.disable(level)

@@ -6,12 +6,8 @@ clean lowering proves nothing: files that do not load, or compute something else
 
 from __future__ import annotations
 
-import logging
 import re
-import warnings
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -19,7 +15,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from dualpix.capture.files import atomic_path
-from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportError
+from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportError, quiet
 from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.quantize.graph import fold_batch_norm
@@ -34,7 +30,7 @@ def build(request: BuildRequest) -> Artefact:
     Raises:
         ExportError: the network cannot be lowered, or the file does not load, run, or give the network's output shape.
     """
-    with _quiet(), torch.no_grad():
+    with quiet(), torch.no_grad():
         expected = request.module(*request.inputs)
         try:
             exported = _exported(request)
@@ -107,16 +103,3 @@ def _shape(node: fx.Node, argument: int) -> torch.Size:
     source: Any = node.args[argument]
     shape: torch.Size = source.meta["val"].shape
     return shape
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hold back what the compilers say about themselves (deprecations of their own calls)."""
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)
