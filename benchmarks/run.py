@@ -1,63 +1,166 @@
-"""``make bench``: how long decoding and rendering take, beside a reference timed in the same interleaved rounds.
+"""``make bench``: how long decoding and rendering take, beside a reference measured in the same interleaved rounds.
 
-    python -m benchmarks.run [--suite decode --suite render] [-o benchmarks/results]
+    python -m benchmarks.run [--suite decode-cr2 --suite render] [-o benchmarks/results]
 
-Milliseconds of one machine mean little on another, ratios carry further: each suite has a reference that is timed in
+Milliseconds of one machine mean little on another, ratios carry further: each suite has a reference that is measured in
 the same rounds, so that a slow moment hits both.
 """
 
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import tempfile
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import click
 import cv2
 import numpy as np
+import rawpy
+import tifffile
 import torch
 from benchmarks.record import Figure, Result, Row, machine_slug, new_result
+from tests.support.fixtures import Kind, Recipe, suffix, write, write_full_size
 
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.raw import decode
-from dualpix.capture.raw.dng import write_dual_pixel_dng
-from dualpix.capture.raw.libraw import read_frame
+from dualpix.capture.raw import decode_capture, read_planes
+from dualpix.capture.raw.layout import LAYOUTS
 from dualpix.capture.render import PsfModel, render_dual_pixel, render_integral
-from dualpix.export.bench import interleaved
 
 RESULTS = Path(__file__).parent / "results"
-CANON_5D4_HW = (4544, 6880)
-_COLUMNS = {"time": "s", "times the reference": ""}
+_FLOOR = "LibRaw alone, both frames"
+_DUALPIX = [str(Path(sys.executable).with_name("dualpix"))]
+_REPORT_PEAK = """
+import sys
+from pathlib import Path
+from dualpix.capture.cli import main
+try:
+    main(sys.argv[1:])
+finally:
+    peak_kb = int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+    print(peak_kb * 1024, file=sys.stderr)
+"""
+_LOOP = "rawpy, one at a time, mosaics"
+
+
+def seconds(run: Callable[[], object]) -> float:
+    """Wall time of one run."""
+    started = time.perf_counter()
+    run()
+    return time.perf_counter() - started
 
 
 @dataclass(frozen=True)
 class Suite:
-    """Things to time against a reference."""
+    """Things to measure against a reference."""
 
     title: str
     reference: str
     rounds: int
-    build: Callable[[Path], Mapping[str, Callable[[], object]]]
+    build: Callable[[Path], Mapping[str, Callable[[], Any]]]
     """A scratch folder -> name -> one run; holds the reference."""
+    threads: int | None = None
+    """Of OpenCV and torch; None leaves them as a user has them."""
+    quantity: str = "time"
+    unit: str = "s"
+    sample: Callable[[Callable[[], Any]], float] = seconds
+    """One run to its figure."""
 
 
-def decode_suite(size_hw: tuple[int, int] = CANON_5D4_HW, rounds: int = 5) -> Suite:
-    """Decoding a dual-pixel DNG of a full-frame Canon's size; the floor is LibRaw reading its two frames."""
+def decode_suite(kind: Kind, full_size: bool = True, rounds: int = 7) -> Suite:
+    """Decoding one raw; the floor is LibRaw alone unpacking its two frames, one after the other."""
 
     def build(folder: Path) -> Mapping[str, Callable[[], object]]:
-        path = folder / "capture.dng"
-        _write_capture(path, size_hw)
+        path = folder / f"capture{suffix(kind)}"
+        _write_raw(kind, path, full_size)
+
+        def views(**options: Any) -> None:
+            capture = decode_capture(path, **options)
+            for name in ("left", "right", "combined"):
+                capture.view(name)  # type: ignore[arg-type]
+
         return {
-            "LibRaw alone, both frames": lambda: [read_frame(path, index) for index in (0, 1)],
-            "decode, as read": lambda: decode(path, equalise=False),
-            "decode, equalised": lambda: decode(path),
+            _FLOOR: lambda: [libraw_unpack(path, index) for index in (0, 1)],
+            "frames, derived half, masks": lambda: read_planes(path),
+            "superpixel views, as read": lambda: views(equalise=False),
+            "superpixel views, equalised": lambda: views(),
+            "rgb views, equalised": lambda: views(layout="rgb"),
         }
 
-    megapixels = size_hw[0] * size_hw[1] / 1e6
-    title = f"Decoding a dual-pixel DNG of {size_hw[1]}x{size_hw[0]} ({megapixels:.0f} MP, two frames)"
-    return Suite(title, "LibRaw alone, both frames", rounds, build)
+    title = f"Decoding one {kind} of {'full' if full_size else 'small'} size to arrays"
+    return Suite(title, _FLOOR, rounds, build)
+
+
+def batch_suite(full_size: bool = True, files: int = 20, rounds: int = 5) -> Suite:
+    """The whole command on a folder of raws, beside what one would write with rawpy in an evening."""
+
+    def build(folder: Path) -> Mapping[str, Callable[[], object]]:
+        _write_raw("CR3-crop", folder / "first.CR3", full_size)
+        shots = folder / "shots"
+        shots.mkdir()
+        for index in range(files):
+            shutil.copyfile(folder / "first.CR3", shots / f"IMG_{index:04}.CR3")
+        outputs = (folder / f"out{index}" for index in count())
+
+        def ours(*options: str) -> None:
+            output = next(outputs)
+            decode_command(shots, output, *options)
+            shutil.rmtree(output)
+
+        def loop() -> None:
+            output = next(outputs)
+            rawpy_loop(sorted(shots.iterdir()), output)
+            shutil.rmtree(output)
+
+        plain = ("--layout", "mosaic", "--no-equalise")
+        return {
+            _LOOP: loop,
+            "dualpix, mosaics as read": lambda: ours(*plain),
+            "dualpix, mosaics as read, --jobs 2": lambda: ours(*plain, "--jobs", "2"),
+            "dualpix, superpixels equalised, --jobs 2": lambda: ours("--jobs", "2"),
+        }
+
+    title = f"Decoding {files} CR3 files of {'crop-mode' if full_size else 'small'} size to TIFF, whole command"
+    return Suite(title, _LOOP, rounds, build)
+
+
+def memory_suite(full_size: bool = True, rounds: int = 3) -> Suite:
+    """Peak memory of the whole command on one raw, beside one sensor frame as float32."""
+
+    def build(folder: Path) -> Mapping[str, Callable[[], float]]:
+        path = folder / "capture.CR2"
+        frame_mb = _write_raw("CR2", path, full_size) * 4 / 1e6
+        output = folder / "out"
+        return {
+            "one sensor frame as float32": lambda: frame_mb,
+            "dualpix --version": lambda: peak_memory_mb("--version"),
+            **{
+                f"decode --layout {layout}": partial(
+                    peak_memory_mb, "decode", str(path), "-o", str(output), "--layout", layout
+                )
+                for layout in LAYOUTS
+            },
+        }
+
+    title = f"Peak memory of decoding one {'full-size' if full_size else 'small'} CR2 to TIFF, whole command"
+    return Suite(
+        title,
+        "one sensor frame as float32",
+        rounds,
+        build,
+        quantity="memory",
+        unit="MB",
+        sample=lambda run: float(run()),
+    )
 
 
 def render_suite(size_hw: tuple[int, int] = (384, 512), rounds: int = 7) -> Suite:
@@ -74,43 +177,99 @@ def render_suite(size_hw: tuple[int, int] = (384, 512), rounds: int = 7) -> Suit
             "layered, 24 layers": lambda: render_dual_pixel(image, ramp, psf, layers=24),
         }
 
-    return Suite(f"Rendering a pair of {size_hw[1]}x{size_hw[0]}, CoC -20..20 px", "integral image", rounds, build)
+    return Suite(
+        f"Rendering a pair of {size_hw[1]}x{size_hw[0]}, CoC -20..20 px", "integral image", rounds, build, threads=1
+    )
 
 
-SUITES: dict[str, Callable[[], Suite]] = {"decode": decode_suite, "render": render_suite}
+SUITES: dict[str, Callable[[], Suite]] = {
+    "decode-cr2": lambda: decode_suite("CR2"),
+    "decode-cr3": lambda: decode_suite("CR3"),
+    "decode-batch": batch_suite,
+    "decode-memory": memory_suite,
+    "render": render_suite,
+}
 
 
 def run_suite(name: str, suite: Suite, on_round: Callable[[int, int], None] = lambda done, total: None) -> Result:
-    """Time a suite on one thread."""
+    """Measure a suite: one round to warm up, then interleaved ones."""
     load = os.getloadavg()[0]
-    with tempfile.TemporaryDirectory() as scratch:
+    samples: dict[str, list[float]] = {}
+    with tempfile.TemporaryDirectory() as scratch, _threads(suite.threads):
         runs = suite.build(Path(scratch))
-        cv2_threads = cv2.getNumThreads()
-        cv2.setNumThreads(1)
-        try:
-            timed = interleaved(runs, size_hw=(0, 0), rounds=suite.rounds, warmup=1, on_round=on_round)
-        finally:
-            cv2.setNumThreads(cv2_threads)
-    reference = np.asarray(timed.latencies[suite.reference].samples_s)
+        for done in range(suite.rounds + 1):
+            for label, run in runs.items():
+                samples.setdefault(label, []).append(suite.sample(run))
+            on_round(done, suite.rounds + 1)
+    measured = {label: values[1:] for label, values in samples.items()}
+    reference = np.asarray(measured[suite.reference])
     rows = []
-    for label, latency in timed.latencies.items():
-        figures = {"time": Figure.of(latency.samples_s)}
+    for label, values in measured.items():
+        figures = {suite.quantity: Figure.of(values)}
         if label != suite.reference:
-            ratios = np.asarray(latency.samples_s) / reference
-            figures["times the reference"] = Figure.of(ratios.tolist())
+            figures["times the reference"] = Figure.of((np.asarray(values) / reference).tolist())
         rows.append(Row(label, figures))
-    notes = f"One thread; reference: {suite.reference}; load average at the start {load:.1f} on {os.cpu_count()} CPUs."
-    return new_result(suite.title, f"python -m benchmarks.run --suite {name}", _COLUMNS, rows, notes=notes)
+    threads = f"{suite.threads} thread" if suite.threads else "threads as installed"
+    notes = f"{threads}; reference: {suite.reference}; load average at the start {load:.1f} on {os.cpu_count()} CPUs."
+    columns = {suite.quantity: suite.unit, "times the reference": ""}
+    return new_result(suite.title, f"python -m benchmarks.run --suite {name}", columns, rows, notes=notes)
 
 
-def _write_capture(path: Path, size_hw: tuple[int, int]) -> None:
-    """A noisy texture in both frames; the time of decoding does not depend on what is seen."""
-    height, width = size_hw
-    rng = np.random.default_rng(0)
-    tile = rng.integers(600, 6000, (min(256, height), min(256, width))).astype(np.uint16)
-    half = np.tile(tile, (-(-height // tile.shape[0]), -(-width // tile.shape[1])))[:height, :width]
-    noise = rng.integers(0, 40, half.shape, np.uint16)
-    write_dual_pixel_dng(path, 2 * half - np.uint16(512) + noise, half, white=16383)
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    before = cv2.getNumThreads(), torch.get_num_threads()
+    if number is not None:
+        cv2.setNumThreads(number)
+        torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        cv2.setNumThreads(before[0])
+        torch.set_num_threads(before[1])
+
+
+def libraw_unpack(path: Path, index: int) -> None:
+    """What any reader of the frame has to wait for."""
+    with rawpy.RawPy() as raw:
+        raw.set_unpack_params(shot_select=index)
+        raw.open_file(str(path))
+        raw.unpack()
+        assert raw.raw_image is not None
+
+
+def rawpy_loop(paths: list[Path], output: Path) -> None:
+    """Both frames of each file, the difference, three 16-bit TIFFs: no levels, no checks, no metadata."""
+    for path in paths:
+        folder = output / path.stem
+        folder.mkdir(parents=True)
+        frames = []
+        for index in (0, 1):
+            with rawpy.RawPy() as raw:
+                raw.set_unpack_params(shot_select=index)
+                raw.open_file(str(path))
+                raw.unpack()
+                frames.append(raw.raw_image_visible.copy())
+                black = raw.black_level_per_channel[0]
+        other = np.clip(frames[0].astype(np.int32) - frames[1] + black, 0, 65535).astype(np.uint16)
+        for name, image in zip(("combined", "left", "right"), (*frames, other), strict=True):
+            tifffile.imwrite(folder / f"{name}.tiff", image)
+
+
+def decode_command(path: Path, output: Path, *options: str) -> None:
+    """The command a user types, in a process of its own."""
+    subprocess.run([*_DUALPIX, "decode", str(path), "-o", str(output), *options], check=True, capture_output=True)
+
+
+def peak_memory_mb(*arguments: str) -> float:
+    """Largest resident size of one command. The child reads its own: the kernel's sum would include our fork."""
+    done = subprocess.run([sys.executable, "-c", _REPORT_PEAK, *arguments], check=True, capture_output=True, text=True)
+    return int(done.stderr.split()[-1]) / 1e6
+
+
+def _write_raw(kind: Kind, path: Path, full_size: bool) -> int:
+    """Write a raw; the number of its pixels."""
+    truth = write_full_size(kind, path) if full_size else write(path, Recipe(kind))
+    return int(truth.composite.size)
 
 
 @click.command()

@@ -46,7 +46,7 @@ def test_files_and_their_meaning(shot: Path, tmp_path: Path) -> None:
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["shot"]
     record = json.loads((folder / "decode.json").read_text())
     image = decode(shot)
-    scale = record["tiff"]["full_scale"]
+    scale = record["samples"]["full_scale"]
     assert scale >= max(1.0, image.left.max(), image.right.max(), image.combined.max())
     for name in ("left", "right", "combined"):
         codes = tifffile.imread(folder / f"{name}.tiff")
@@ -135,7 +135,7 @@ def test_nothing_is_left_of_a_failed_write(
 
     assert run(shot, "-o", tmp_path / "out") == 0
     before = (tmp_path / "out" / "shot" / "decode.json").read_bytes()
-    monkeypatch.setattr(outputs_module, "_write_png", full_disk)
+    monkeypatch.setattr(outputs_module, "write_picture", full_disk)
     assert run(shot, "-o", tmp_path / "out") == 2
     assert "No space left on device" in capsys.readouterr().err
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["shot"]

@@ -88,8 +88,8 @@ def test_high_iso_and_infinity(tmp_path: Path) -> None:
     write_dual_pixel_dng(path, frames.composite, frames.half, white=16383, meta=meta)
     read = decode(path).meta
     assert read.iso == 102400
-    assert read.focus_distance_m is None
-    assert read.provenance["focus_distance"] == "infinity"
+    assert read.focus_distance_m == math.inf
+    assert read.provenance["focus_distance"] == "SubjectDistance: infinity"
 
 
 @pytest.mark.parametrize("side", ["left", "right"])

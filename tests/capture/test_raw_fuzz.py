@@ -2,26 +2,38 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from tests.fuzz.case import FOUND, SEEDS, load_all
+from tests.fuzz.hostile import hostile_cases
+from tests.fuzz.minimise import minimised
+from tests.fuzz.mutate import Step, applied
+from tests.fuzz.run import Report, fuzz, make_input, random_inputs, replay
+from tests.fuzz.traps import trap
+from tests.fuzz.worker import Worker
 from tests.support.cr2 import write_cr2
 from tests.support.cr3 import write_cr3
+from tests.support.dng import write_frame_dng
 from tests.support.halves import CROP, sensor_frames
 from tests.support.pgm import write_pdcapture
 
 from dualpix.capture.errors import DecodeError, DualpixError
-from dualpix.capture.raw import decode
+from dualpix.capture.raw import DECODERS, decode
 from dualpix.capture.raw.boxes import read_cr3
 from dualpix.capture.raw.dng import write_dual_pixel_dng
+from dualpix.capture.raw.inspect import inspect
 from dualpix.capture.raw.tiff import ASCII, LONG, RATIONAL, SHORT, Tag, TiffReader, ifd_bytes
 
-FUZZ = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 KINDS = ("CR2", "CR3", "dng", "pgm")
+in_processes = pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="memory is measured as Linux does")
 
 
 @pytest.fixture(scope="module")
@@ -131,3 +143,104 @@ def test_tags_read_back_as_written(longs: list[int], shorts: list[int], text: st
     assert ifd.integers(2) == tuple(shorts)
     assert ifd.text(3) == (text.strip() or None)
     assert ifd.numbers(4) == (ratio,)
+
+
+# --- files of every kind, mutated by tests/fuzz, in processes of their own -------------------------------------------
+
+
+def failures(report: Report) -> str:
+    return "\n".join(line for line in report.lines() if line.startswith("FAILED"))
+
+
+@in_processes
+def test_every_seed_decodes_and_every_decoder_has_one() -> None:
+    seeds = load_all(SEEDS)
+    found = {case.kind: tried.outcome for case, tried in zip(seeds, replay(seeds), strict=True)}
+    assert {kind: o for kind, o in found.items() if o.result != "decoded"} == {}
+    assert {outcome.reason for outcome in found.values()} == {decoder.name for decoder in DECODERS}
+
+
+@in_processes
+def test_what_once_failed_is_refused_or_decoded() -> None:
+    found = load_all(FOUND)
+    assert found
+    for case, tried in zip(found, replay(found), strict=True):
+        assert tried.outcome.result in ("decoded", "refused"), f"{case.kind}: {tried.outcome.detail}"
+
+
+@in_processes
+def test_small_files_with_enormous_claims_are_refused_before_memory_is_taken() -> None:
+    cases = list(hostile_cases({case.kind: case for case in load_all(SEEDS)}))
+    for (case, expected), tried in zip(cases, replay([case for case, _ in cases]), strict=True):
+        assert tried.outcome.result == "refused", f"{case.kind}: {tried.outcome}"
+        assert re.search(expected, tried.outcome.detail), f"{case.kind}: {tried.outcome.detail}"
+        assert tried.peak_bytes < 64 << 20, f"{case.kind}: {tried.peak_bytes >> 20} MiB"
+
+
+@in_processes
+def test_some_hundred_mutations() -> None:
+    report = fuzz(random_inputs(load_all(SEEDS), 1, range(384)), jobs=1)
+    assert not report.failures, failures(report)
+    assert report.inputs == 384
+    assert min(report.results["decoded"], report.results["refused"]) > 60  # neither too gentle nor too coarse
+    assert len(report.reasons) > 30
+
+
+@in_processes
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_twenty_thousand_mutations(tmp_path: Path) -> None:
+    report = fuzz(random_inputs(load_all(SEEDS), 0, range(20000)), jobs=2, out=tmp_path)
+    assert not report.failures, failures(report)
+    assert report.inputs == 20000
+
+
+def test_an_input_is_named_by_its_number() -> None:
+    seeds = load_all(SEEDS)
+    one, again, other = (make_input(seeds, seed, 77) for seed in (3, 3, 4))
+    assert one.case == again.case
+    assert one.case != other.case
+
+
+@in_processes
+def test_dead_and_endless_and_greedy_inputs_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The instrument itself: children that are killed, spin, or take memory are found out and replaced."""
+    monkeypatch.setattr("tests.fuzz.worker.MAX_SECONDS", 0.5)
+    monkeypatch.setattr("tests.fuzz.worker.GRACE_SECONDS", 0.5)
+    worker = Worker()
+    try:
+        results = [worker.try_one(case) for case in (trap("kill"), trap("spin"), trap("eat"), load_all(SEEDS)[0])]
+    finally:
+        worker.close()
+    assert [tried.outcome.result for tried in results] == ["died", "hung", "failed", "decoded"]
+    assert "MemoryError" in results[2].outcome.reason
+
+
+@in_processes
+def test_a_failure_is_made_small() -> None:
+    """Of a message that is too long, one step and no option remain."""
+    seed = next(case for case in load_all(SEEDS) if case.kind == "pgm")
+    steps = [Step("a_left.pgm", "flip", 5), Step("a_left.pgm", "cut", 3), Step("a_right.pgm", "flip", 1)]
+    case = replace(applied(seed, steps), options={"layout": "rgb"})
+    worker = Worker()
+    try:
+        small, outcome = minimised(worker, seed, case, steps, bad=("refused",))
+    finally:
+        worker.close()
+    assert outcome is not None
+    assert outcome.result == "refused"
+    assert small.files["a_right.pgm"] == seed.files["a_right.pgm"]
+    assert small.options == {}
+
+
+def test_text_of_a_file_reaches_a_message_without_control_characters() -> None:
+    assert str(DecodeError("camera 'Ca\x1b[2J\x00n\u202eon'", hint="a\nb\tc")) == "camera 'Ca?[2J?n?on'; a b c"
+
+
+def test_frames_with_crops_of_their_own_are_an_answer_of_inspect(tmp_path: Path) -> None:
+    truth = sensor_frames()
+    write_frame_dng(tmp_path / "a.dng", truth.composite, CROP)
+    write_frame_dng(tmp_path / "a_sub.dng", truth.half, replace(CROP, width=CROP.width - 32))
+    broken = inspect(tmp_path / "a.dng", levels=True).broken
+    assert broken is not None
+    assert "pictures of" in broken

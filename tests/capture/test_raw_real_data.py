@@ -12,7 +12,6 @@ import pytest
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw import decode, decode_capture
-from dualpix.capture.raw.shading import self_gain, sheet_gain
 
 SharedData = Callable[[str], Path]
 Image = npt.NDArray[np.float32]
@@ -97,25 +96,6 @@ def test_canon_export_sign(shared_data: SharedData) -> None:
     assert len(measured) > 300
     assert np.corrcoef(measured, expected)[0, 1] > 0.7
     assert 0.6 < np.dot(measured, expected) / np.dot(expected, expected) < 1.3
-
-
-def test_white_sheet_gain_is_that_of_xin_et_al(shared_data: SharedData) -> None:
-    sheet = decode(shared_data("pixel4_xin2021") / "calibration/white_sheet_left.png", equalise=False)
-    theirs = cv2.blur(sheet.left / np.maximum(sheet.right, 1e-6), (101, 101))
-    ours = sheet_gain(sheet.left, sheet.right)
-    assert np.abs(ours / theirs - 1).mean() < 0.003
-    assert np.abs(ours / theirs - 1).max() < 0.03
-
-
-@pytest.mark.parametrize("scene", ["001", "003", "005"])
-def test_gain_from_the_views_approaches_the_sheets(shared_data: SharedData, scene: str) -> None:
-    folder = shared_data("pixel4_xin2021")
-    sheet = decode(folder / "calibration/white_sheet_left.png", equalise=False)
-    exact = np.log(sheet_gain(sheet.left, sheet.right))
-    image = decode(folder / f"{scene}_left.png", equalise=False)
-    estimate = np.log(self_gain(image.left, image.right, image.saturated))
-    before, after = float(np.sqrt(np.mean(exact**2))), float(np.sqrt(np.mean((estimate - exact) ** 2)))
-    assert after < 0.3 * before
 
 
 def test_portrait_capture_of_garg_et_al(shared_data: SharedData) -> None:

@@ -6,6 +6,7 @@ main header names IFD3; IFD4 hangs behind it and exists in dual-pixel files only
 
 from __future__ import annotations
 
+import math
 import struct
 from dataclasses import dataclass
 from fractions import Fraction
@@ -20,27 +21,52 @@ from dualpix.capture.raw.dng import Crop
 from dualpix.capture.raw.tiff import ASCII, LONG, RATIONAL, SHORT, SLONG, UNDEFINED, Tag, ifd_bytes
 
 Frame = npt.NDArray[np.uint16]
+Slices = tuple[int, int, int]
 MODEL, MODEL_ID = "Canon EOS 5D Mark IV", 0x80000349
+_INFINITY_CM = 65535
 
 
 @dataclass(frozen=True)
 class Shot:
-    """Metadata of a fixture."""
+    """Metadata of a fixture: what the file says, true or not."""
 
     orientation: int = 1
     iso: int = 100
-    black: int = 512
+    black: int | tuple[int, ...] = 512
+    """One level, or four in cell order R, G, G, B."""
     white: int = 15000
     pitch_um: float = 5.36
+    model: str | None = None
+    """The container's usual camera if None."""
+    model_id: int | None = None
+    lens: str | None = None
+    focus_m: tuple[float, float] | None = None
+    """Upper and lower limit of the focus distance as Canon's notes have it, in whole cm; infinity is possible."""
+    dual: bool | None = None
+    """The DualPixelRaw flag; None says what the file really holds."""
 
 
-def write_cr2(path: Path, composite: Frame, half: Frame | None, crop: Crop, shot: Shot | None = None) -> None:
-    """Write a CR2; without ``half`` an ordinary one."""
+def write_cr2(
+    path: Path,
+    composite: Frame,
+    half: Frame | None,
+    crop: Crop,
+    shot: Shot | None = None,
+    *,
+    slices: Slices | None = None,
+    components: int = 4,
+) -> None:
+    """Write a CR2; without ``half`` an ordinary one.
+
+    ``slices`` is tag 0xC640, two halves by default. Four ``components`` are two sensor rows in one row of the JPEG, as
+    the 5D Mark IV writes them; two are one row. LibRaw understands four by the picture being wider than high.
+    """
     shot = shot or Shot()
     height, width = composite.shape
+    assert components == 2 or width > height
     frames = [composite] if half is None else [composite, half]
-    slices = (1, width // 2, width // 2)
-    raws = [ljpeg.encode(f, components=4, slices=slices, rows=height // 2) for f in frames]
+    slices = slices or (1, width // 2, width // 2)
+    raws = [ljpeg.encode(f, components=components, slices=slices, rows=height * 2 // components) for f in frames]
     jpeg, small = preview_jpeg(), np.full((24, 32, 3), 90, np.uint8).tobytes()
     blobs = [jpeg, jpeg, small, *raws]
 
@@ -85,7 +111,9 @@ def preview_jpeg() -> bytes:
 
 
 def exif_tags(shot: Shot) -> list[Tag]:
+    lens = [Tag(0xA434, ASCII, shot.lens.encode())] if shot.lens else []
     return [
+        *lens,
         Tag(0x829A, RATIONAL, [Fraction(1, 125)]),
         Tag(0x829D, RATIONAL, [Fraction(14, 5)]),
         Tag(0x8827, SHORT, [shot.iso]),
@@ -102,9 +130,27 @@ def sensor_info(shape: tuple[int, ...], crop: Crop) -> Tag:
     return Tag(0x00E0, SHORT, values)
 
 
-def lighting(dual: bool) -> Tag:
-    """LightingOpt; its element 11 is DualPixelRaw."""
-    return Tag(0x4018, SLONG, [48] + [0] * 10 + [int(dual)])
+def camera_tags(shot: Shot, model: str, model_id: int, dual: bool, *, quality: int, new: bool) -> list[Tag]:
+    """The tags of Canon's MakerNote that CR2 and CR3 share (numbers after ExifTool's Canon.pm).
+
+    ``quality`` is 4 for RAW, 7 for CRAW. ``new`` cameras, those with CR3 files, have the focus distance in FileInfo and
+    leave that of ShotInfo at 0.
+    """
+    settings, shot_info, file_info = [100] + [0] * 49, [68] + [0] * 33, [66] + [0] * 32
+    settings[3] = quality
+    if shot.focus_m is not None:
+        limits_cm = [round(m * 100) if m < math.inf else _INFINITY_CM for m in shot.focus_m]
+        array, at = (file_info, 20) if new else (shot_info, 19)
+        array[at : at + 2] = limits_cm
+    tags = [
+        Tag(0x0001, SHORT, settings),
+        Tag(0x0004, SHORT, shot_info),
+        Tag(0x0093, SHORT, file_info),
+        Tag(0x0006, ASCII, model.encode()),
+        Tag(0x0010, LONG, [model_id]),
+        Tag(0x4018, SLONG, [48] + [0] * 10 + [int(dual if shot.dual is None else shot.dual)]),  # 11: DualPixelRaw
+    ]
+    return [*tags, Tag(0x0095, ASCII, shot.lens.encode())] if shot.lens else tags
 
 
 def _ifd0(shot: Shot, start: int, size: int, exif_at: int) -> list[Tag]:
@@ -114,7 +160,7 @@ def _ifd0(shot: Shot, start: int, size: int, exif_at: int) -> list[Tag]:
         Tag(0x0102, SHORT, [8, 8, 8]),
         Tag(0x0103, SHORT, [6]),
         Tag(0x010F, ASCII, b"Canon"),
-        Tag(0x0110, ASCII, MODEL.encode()),
+        Tag(0x0110, ASCII, (shot.model or MODEL).encode()),
         Tag(0x0111, LONG, [start]),
         Tag(0x0112, SHORT, [shot.orientation]),
         Tag(0x0117, LONG, [size]),
@@ -128,7 +174,7 @@ def _rgb_ifd(start: int, size: int) -> list[Tag]:
     return [*tags, Tag(0x0102, SHORT, [8, 8, 8]), Tag(0x0111, LONG, [start]), Tag(0x0117, LONG, [size])]
 
 
-def _raw_ifd(start: int, size: int, slices: tuple[int, int, int]) -> list[Tag]:
+def _raw_ifd(start: int, size: int, slices: Slices) -> list[Tag]:
     return [
         Tag(0x0103, SHORT, [6]),
         Tag(0x0111, LONG, [start]),
@@ -147,11 +193,7 @@ def _maker_note(shape: tuple[int, ...], crop: Crop, shot: Shot, dual: bool) -> l
     colour[0x30A:0x30E] = shot.black
     colour[0x30E:0x310] = (shot.white - 1000, shot.white)
     return [
-        Tag(0x0001, SHORT, [100] + [0] * 49),
-        Tag(0x0004, SHORT, [68] + [0] * 33),
-        Tag(0x0006, ASCII, MODEL.encode()),
-        Tag(0x0010, LONG, [MODEL_ID]),
+        *camera_tags(shot, shot.model or MODEL, shot.model_id or MODEL_ID, dual, quality=4, new=False),
         sensor_info(shape, crop),
         Tag(0x4001, SHORT, colour.tolist()),
-        lighting(dual),
     ]

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-from tests.support.cr2 import Shot, exif_tags, lighting, preview_jpeg, sensor_info
-from tests.support.crx import encode_track
+from tests.support import crx, crx_wavelet
+from tests.support.cr2 import Shot, camera_tags, exif_tags, preview_jpeg, sensor_info
 
 from dualpix.capture.raw.dng import Crop
-from dualpix.capture.raw.tiff import ASCII, LONG, SHORT, UNDEFINED, Tag, ifd_bytes
+from dualpix.capture.raw.tiff import ASCII, SHORT, UNDEFINED, Tag, ifd_bytes
 
 Frame = npt.NDArray[np.uint16]
 MODEL, MODEL_ID = "Canon EOS R", 0x80000424
@@ -24,25 +24,36 @@ _UUID_CANON = bytes.fromhex("85c0b687820f11e08111f4ce462b6a48")
 _BITS = 14
 
 
-def write_cr3(path: Path, composite: Frame, half: Frame | None, crop: Crop, shot: Shot | None = None) -> None:
-    """Write a CR3; without ``half`` an ordinary one."""
+def write_cr3(
+    path: Path,
+    composite: Frame,
+    half: Frame | None,
+    crop: Crop,
+    shot: Shot | None = None,
+    *,
+    tiles: int = 2,
+    quantiser: int | None = None,
+) -> None:
+    """Write a CR3; without ``half`` an ordinary one.
+
+    ``tiles`` is the number of tile columns. ``quantiser`` makes it a C-RAW, see :mod:`tests.support.crx_wavelet`.
+    """
     shot = shot or Shot()
     small = (np.arange(64, dtype=np.uint16) * 7 + 5000)[None].repeat(48, 0)
     jpeg = preview_jpeg()
     samples, entries = {}, {}
     samples[1], entries[1] = jpeg, _craw(64, 48, _box(b"JPEG", bytes(4)), raw=False)
-    samples[2], entries[2] = _raw_entry(small, crop, tiles=1)
-    samples[3], entries[3] = _raw_entry(composite, crop, tiles=2)
+    samples[2], entries[2] = _raw_entry(small, crop, 1, None)
+    samples[3], entries[3] = _raw_entry(composite, crop, tiles, quantiser)
     samples[4], entries[4] = _timed_metadata(shot), _box(b"CTMD", struct.pack(">6xH", 1), bytes(60))
     if half is not None:
-        samples[5], entries[5] = _raw_entry(half, crop, tiles=2)
+        samples[5], entries[5] = _raw_entry(half, crop, tiles, quantiser)
 
     def movie(starts: dict[int, int]) -> bytes:
         tracks = [_trak(i, entries[i], len(samples[i]), starts[i]) for i in samples]
         header = struct.pack(">6I", 0, 0, 1, 1, 0x10000, 0x1000000) + bytes(68) + struct.pack(">I", len(tracks) + 1)
-        return _box(
-            b"moov", _canon_uuid(composite.shape, crop, shot, half is not None), _full(b"mvhd", header), *tracks
-        )
+        notes = _canon_uuid(composite.shape, crop, shot, half is not None, quantiser is not None)
+        return _box(b"moov", notes, _full(b"mvhd", header), *tracks)
 
     start = _box(b"ftyp", b"crx \0\0\0\1crx isom")
     at = len(start) + len(movie(dict.fromkeys(samples, 0))) + 16
@@ -67,7 +78,7 @@ def _tiff(tags: Sequence[Tag]) -> bytes:
     return data + bytes(-len(data) % 4)
 
 
-def _canon_uuid(shape: tuple[int, ...], crop: Crop, shot: Shot, dual: bool) -> bytes:
+def _canon_uuid(shape: tuple[int, ...], crop: Crop, shot: Shot, dual: bool, lossy: bool) -> bytes:
     kinds = [(0x10, 0, 1), (1, 0, 2), (0, 0, 3), *([(4, 1, 5)] if dual else [])]
     entries = [_box(b"CCDT", struct.pack(">QII", *kind)) for kind in kinds]
     picture = [
@@ -75,15 +86,12 @@ def _canon_uuid(shape: tuple[int, ...], crop: Crop, shot: Shot, dual: bool) -> b
         Tag(0x0101, SHORT, [crop.height]),
         Tag(0x0103, SHORT, [6]),
         Tag(0x010F, ASCII, b"Canon"),
-        Tag(0x0110, ASCII, MODEL.encode()),
+        Tag(0x0110, ASCII, (shot.model or MODEL).encode()),
         Tag(0x0112, SHORT, [shot.orientation]),
     ]
     note = [
-        Tag(0x0001, SHORT, [100] + [0] * 49),
-        Tag(0x0006, ASCII, MODEL.encode()),
-        Tag(0x0010, LONG, [MODEL_ID]),
+        *camera_tags(shot, shot.model or MODEL, shot.model_id or MODEL_ID, dual, quality=7 if lossy else 4, new=True),
         sensor_info(shape, crop),
-        lighting(dual),
     ]
     return _box(
         b"uuid",
@@ -112,12 +120,14 @@ def _timed_metadata(shot: Shot) -> bytes:
     return first + struct.pack("<IHBBHH", 12 + len(inner), 8, 0, 1, 0xFFFF, 0xFFFF) + inner
 
 
-def _raw_entry(frame: Frame, crop: Crop, tiles: int) -> tuple[bytes, bytes]:
+def _raw_entry(frame: Frame, crop: Crop, tiles: int, quantiser: int | None) -> tuple[bytes, bytes]:
     """A CRX sample and its sample description."""
     height, width = frame.shape
-    sample, header_size, tile_width = encode_track(frame, _BITS, tiles)
-    layout = 1 if tiles == 1 else 0
-    coding = bytes([_BITS, 4 << 4 | layout, 0, 0x80 if tiles > 1 else 0])
+    if quantiser is None:
+        levels, (sample, header_size, tile_width) = 0, crx.encode_track(frame, _BITS, tiles)
+    else:
+        levels, (sample, header_size, tile_width) = 3, crx_wavelet.encode_track(frame, _BITS, tiles, quantiser)
+    coding = bytes([_BITS, 4 << 4, levels, 0x80 if tiles > 1 else 0])
     cmp1 = struct.pack(">hHHHIIII", -1, 0x30, 0x100, 0, width, height, tile_width, height) + coding
     cmp1 += struct.pack(">I", header_size) + bytes(4) + b"\1\1\0\0" * 4
     right, bottom = crop.left + crop.width - 1, crop.top + crop.height - 1

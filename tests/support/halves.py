@@ -17,6 +17,10 @@ SIZE_HW = (192, 288)
 CHANNEL_GAIN = ((0.6, 1.0), (1.0, 0.7))  # R G / G B
 
 
+Levels = int | tuple[int, int, int, int]
+"""One level, or four in cell order R, G, G, B."""
+
+
 @dataclass(frozen=True)
 class SensorFrames:
     """What the sensor reads out, and the noise-free truth in raw counts above black."""
@@ -32,42 +36,60 @@ class SensorFrames:
 def sensor_frames(
     *,
     disparity_px: float = 6.0,
-    black: tuple[int, int] = (512, 512),
+    black: tuple[Levels, Levels] = (512, 512),
     highlight: float = 0.0,
     shading: float = 0.0,
     read_noise: float = 2.0,
-    white: int = 16383,
+    shot_noise: float = 0.0,
+    white: Levels | tuple[Levels, Levels] = 16383,
+    full: float = 4000.0,
     crop: Crop = CROP,
+    size_hw: tuple[int, int] = SIZE_HW,
     seed: int = 0,
 ) -> SensorFrames:
     """Two half-aperture mosaics of a random texture; frame 1 is the left half.
 
     A pattern at x in focus appears at x - d/2 in the left half and at x + d/2 in the right one. Outside ``crop`` the
-    pixels are masked. ``highlight`` adds a bright block; ``shading`` tilts left against right.
+    pixels are masked. ``highlight`` adds a bright block; ``shading`` tilts left against right. ``black`` is that of
+    frames 0 and 1, and so is ``white``, where they clip, if it is a pair. ``full`` are the counts of a white object in
+    a half; ``shot_noise`` are the counts of variance per count of light.
     """
-    height, width = SIZE_HW
+    height, width = size_hw
     rng = np.random.default_rng(seed)
-    texture = cv2.GaussianBlur(rng.random((height, width)).astype(np.float32), (0, 0), 2.5)
+    texture = cv2.GaussianBlur(rng.random(size_hw).astype(np.float32), (0, 0), 2.5)
     scene = 0.2 + 0.8 * (texture - texture.min()) / np.ptp(texture)
-    scene[80:96, 120:144] += highlight
-    y, x = np.mgrid[0:height, 0:width].astype(np.float32)
-    gain = np.tile(np.float32(CHANNEL_GAIN), (height // 2, width // 2)) * 4000
-    tilt = shading * (x / width - 0.5)
+    rows, columns = (slice(n * 5 // 12, n // 2) for n in (height, width))
+    scene[rows, columns] += highlight
+    x = np.arange(width, dtype=np.float32)
+    gain = np.tile(np.array(CHANNEL_GAIN, np.float32), (height // 2, width // 2)) * np.float32(full)
+    tilt = np.float32(shading) * (x / width - np.float32(0.5))
+    picture = np.zeros(size_hw, np.float32)
+    picture[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width] = 1
+    gain *= picture
+    whites = white if isinstance(white, tuple) and len(white) == 2 else (white, white)
 
     def seen(offset_px: float) -> Image:
-        return cv2.remap(scene, x + offset_px, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT)
+        place = np.array([[1, 0, offset_px], [0, 1, 0]], np.float32)
+        how = cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP
+        return cv2.warpAffine(scene, place, (width, height), flags=how, borderMode=cv2.BORDER_REFLECT)
 
     left = seen(disparity_px / 2) * gain * (1 + tilt)
     right = seen(-disparity_px / 2) * gain * (1 - tilt)
-    masked = np.ones(SIZE_HW, bool)
-    masked[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width] = False
-    left[masked] = right[masked] = 0
 
     def read_out(light: Image, index: int) -> Frame:
-        noisy = light + black[index] + rng.normal(0, read_noise, SIZE_HW)
-        return np.clip(np.round(noisy), 0, white).astype(np.uint16)
+        noise = rng.standard_normal(size_hw)
+        noise *= np.sqrt(read_noise**2 + shot_noise * light) if shot_noise else read_noise
+        level = np.round(light + mosaic_of(black[index], size_hw) + noise)
+        return np.clip(level, 0, mosaic_of(whites[index], size_hw)).astype(np.uint16)
 
     return SensorFrames(read_out(left + right, 0), read_out(left, 1), left, right, disparity_px)
+
+
+def mosaic_of(levels: Levels, size_hw: tuple[int, int]) -> Image:
+    """The level of each pixel, (H, W) or (1, 1)."""
+    if isinstance(levels, int):
+        return np.full((1, 1), levels, np.float32)
+    return np.tile(np.array(levels, np.float32).reshape(2, 2), (size_hw[0] // 2, size_hw[1] // 2))
 
 
 def shift_between(left: Image, right: Image) -> tuple[float, float]:

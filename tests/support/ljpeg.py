@@ -11,6 +11,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+from tests.support.bits import pack
 
 Samples = npt.NDArray[np.uint16]
 
@@ -37,12 +38,12 @@ def encode(
         stream = np.concatenate([frame[:, a:b].ravel() for a, b in pairwise(edges)])
     rows = rows or height
     columns = stream.size // rows // components
-    values = stream.reshape(rows, columns, components).astype(np.int64)
+    values = stream.reshape(rows, columns, components).astype(np.int32)
     difference = np.empty_like(values)
     difference[:, 1:] = values[:, 1:] - values[:, :-1]
     difference[1:, 0] = values[1:, 0] - values[:-1, 0]
     difference[0, 0] = values[0, 0] - (1 << (precision - 1))
-    difference = (difference + 32768) % 65536 - 32768  # the standard's arithmetic is modulo 2^16
+    difference = difference.astype(np.int16).astype(np.int32)  # the standard's arithmetic is modulo 2^16
     body, table = _entropy(difference.ravel())
     frame_header = struct.pack(">BHHB", precision, rows, columns, components)
     frame_header += b"".join(bytes([c + 1, 0x11, 0]) for c in range(components))
@@ -61,33 +62,39 @@ def _segment(marker: int, payload: bytes) -> bytes:
     return struct.pack(">BBH", 0xFF, marker, len(payload) + 2) + payload
 
 
-def _entropy(difference: npt.NDArray[np.int64]) -> tuple[bytes, bytes]:
+def _entropy(difference: npt.NDArray[np.int32]) -> tuple[bytes, bytes]:
     """The stuffed entropy-coded bytes and the Huffman table (16 counts and the symbols)."""
     magnitude = np.abs(difference)
-    category = np.where(magnitude > 0, np.floor(np.log2(np.maximum(magnitude, 1))).astype(np.int64) + 1, 0)
+    # The exponent of a float is the place of the leading bit.
+    category = np.frexp(magnitude.astype(np.float32))[1].astype(np.uint8)
     lengths = code_lengths(np.bincount(category, minlength=17))
     symbols = sorted(lengths, key=lambda s: (lengths[s], s))
-    codes, code, previous = {}, 0, 0
+    codes, sizes = np.zeros(17, np.uint64), np.zeros(17, np.uint8)
+    code, previous = 0, 0
     for symbol in symbols:
         code <<= lengths[symbol] - previous
-        codes[symbol], previous = code, lengths[symbol]
+        codes[symbol], sizes[symbol], previous = code, lengths[symbol], lengths[symbol]
         code += 1
-    bits = []
-    for value, kind in zip(difference.tolist(), category.tolist(), strict=True):
-        bits.append(f"{codes[kind]:0{lengths[kind]}b}")
-        if kind and kind < 16:
-            bits.append(f"{value if value > 0 else value + (1 << kind) - 1:0{kind}b}")
-    text = "".join(bits)
-    text += "1" * (-len(text) % 8)
-    packed = int(text, 2).to_bytes(len(text) // 8, "big")
+    # Category 16 stands for the difference 32768 alone and has no bits of its own.
+    own = np.where(category < 16, category, 0).astype(np.uint8)
+    extra = np.where(difference < 0, difference + (1 << own.astype(np.int32)) - 1, difference)
+    extra[own == 0] = 0
+    body = pack(codes[category] << own.astype(np.uint64) | extra.astype(np.uint64), sizes[category] + own, pad_bit=1)
     counts = bytes(sum(1 for s in symbols if lengths[s] == n) for n in range(1, 17))
-    return packed.replace(b"\xff", b"\xff\0"), counts + bytes(symbols)
+    return body.replace(b"\xff", b"\xff\0"), counts + bytes(symbols)
 
 
-def code_lengths(frequency: npt.NDArray[np.int64]) -> dict[int, int]:
-    """Huffman code lengths of the symbols that occur; a dummy symbol keeps the all-ones code free, as JPEG demands."""
-    heap = [(int(n), symbol, (symbol,)) for symbol, n in enumerate(frequency) if n]
-    heap.append((0, 999, (999,)))
+def code_lengths(frequency: npt.NDArray[np.integer]) -> dict[int, int]:
+    """Huffman code lengths, 1..16, of the symbols that occur; the all-ones code stays free, as JPEG demands."""
+    weights = {symbol: int(n) for symbol, n in enumerate(frequency) if n}
+    while max((lengths := _huffman(weights)).values()) > 16:
+        weights = {symbol: (n + 1) // 2 for symbol, n in weights.items()}  # flatter: rare symbols move up
+    return lengths
+
+
+def _huffman(weights: dict[int, int]) -> dict[int, int]:
+    heap = [(n, symbol, (symbol,)) for symbol, n in weights.items()]
+    heap.append((0, 999, (999,)))  # a dummy for the all-ones code
     heapq.heapify(heap)
     depth = {symbol: 0 for _, _, (symbol,) in heap}
     while len(heap) > 1:
@@ -98,5 +105,4 @@ def code_lengths(frequency: npt.NDArray[np.int64]) -> dict[int, int]:
         heapq.heappush(heap, (first[0] + second[0], min(first[1], second[1]), members))
     # The dummy is among the deepest leaves: in canonical order it comes last and takes the all-ones code.
     del depth[999]
-    assert max(depth.values()) <= 16
     return depth

@@ -18,6 +18,8 @@ from dualpix.capture.errors import DualpixError
 COMMANDS: dict[str, tuple[str, str]] = {
     "demo": ("dualpix.export.demo:command", "The whole way on a simulated camera: raw, depth, phone model, report."),
     "decode": ("dualpix.capture.raw.cli:command", "Dual-pixel raws to left / right / combined views."),
+    "inspect": ("dualpix.capture.raw.inspect_cli:command", "What is in a file: frames, levels, dual-pixel or why not."),
+    "calibrate": ("dualpix.capture.calibrate.cli:command", "White sheets to a camera profile for `decode --shading`."),
     "depth": ("dualpix.models.predict_cli:command", "Signed disparity, and metric depth where the lens data allow it."),
     "evaluate": ("dualpix.models.evaluate_cli:command", "Score networks and SGBM on data with ground truth."),
     "train": ("dualpix.models.train_cli:command", "Train a network on rendered scenes; resumes after a kill."),

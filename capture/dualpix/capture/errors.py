@@ -17,7 +17,12 @@ class DualpixError(Exception):
             parts.append(f"expected {expected}")
         if hint:
             parts.append(hint)
-        super().__init__("; ".join(" ".join(p.split()) for p in parts))
+        super().__init__("; ".join(_one_line(p) for p in parts))
+
+
+def _one_line(text: str) -> str:
+    """Without line breaks and control characters: names and texts come from files, and end on a terminal."""
+    return " ".join("".join(c if c.isprintable() or c.isspace() else "?" for c in text).split())
 
 
 class DecodeError(DualpixError):

@@ -1,17 +1,44 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all.
+
+A folder in the making is a hidden neighbour ``.NAME.dualpix-HOST-new-RANDOM`` of the result ``NAME``; its writer holds
+a lock (``flock``) on it, which the system drops when the process ends, however it ends. So a later run can tell what a
+killed one left behind (:func:`remove_leftovers`) from what another process is writing now.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import shutil
+import socket
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from dualpix.capture.errors import OutputError
+
+try:
+    import fcntl
+except ImportError:  # Windows: leftovers are told by their age alone
+    fcntl = None  # type: ignore[assignment]
+
+_HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.dualpix-(?P<host>[0-9a-f]{8})-(?P<kind>new|old)-[^.]{8}")
+_STALE_S = 24 * 3600.0  # where locks tell nothing: other machines, file systems without them
+
+
+def _read_umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
+
+
+_UMASK = _read_umask()  # once: it can be read only by changing it, for all threads
 
 
 def make_output_dir(path: Path) -> Path:
@@ -45,11 +72,9 @@ def atomic_path(path: Path) -> Iterator[Path]:
         raise OutputError(f"cannot write '{path}': {error.strerror or error}", hint="choose another folder") from error
     os.close(handle)
     temporary = Path(name)
-    umask = os.umask(0)
-    os.umask(umask)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~umask)  # mkstemp makes it private; the result is an ordinary file
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes it private; the result is an ordinary file
         temporary.replace(path)
     except OSError as error:
         raise OutputError(f"cannot write '{path}': {error.strerror or error}", hint="choose another folder") from error
@@ -85,30 +110,105 @@ def atomic_dir(folder: Path, sidecar: str) -> Iterator[Path]:
         raise OutputError(
             f"'{folder}' exists and is no earlier result", expected="a free name", hint="choose another -o"
         )
-    temporary = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
-    umask = os.umask(0)
-    os.umask(umask)
+    with _new_folder(folder) as temporary:
+        try:
+            yield temporary
+            temporary.chmod(0o777 & ~_UMASK)  # mkdtemp makes it private; the result is an ordinary folder
+            _put_in_place(temporary, folder)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write '{folder}': {error.strerror or error}", hint="free some space or choose another -o"
+            ) from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def remove_leftovers(parent: Path) -> int:
+    """Remove what killed runs left of :func:`atomic_dir` in ``parent``; what a living process writes is left alone.
+
+    An earlier result that a kill caught between its two renames is put back. Leftovers of other machines, and those on
+    file systems without locks, are removed when they are a day old.
+
+    Returns:
+        The number of leftovers.
+    """
     try:
-        yield temporary
-        temporary.chmod(0o777 & ~umask)  # mkdtemp makes it private; the result is an ordinary folder
-        _put_in_place(temporary, folder)
+        found = [(match, Path(e.path)) for e in os.scandir(parent) if (match := _LEFTOVER.fullmatch(e.name))]
+    except OSError:  # not there, or not ours to list: nothing to remove
+        return 0
+    removed = 0
+    for match, path in found:
+        with _locked(path) as held, suppress(OSError):
+            ours = held is True and match["host"] == _HOST
+            if ours or (held is not False and time.time() - path.stat().st_mtime > _STALE_S):
+                _discard(path, match["kind"], parent / match["name"])
+                removed += 1
+    return removed
+
+
+def _discard(path: Path, kind: str, folder: Path) -> None:
+    if kind == "old" and not folder.exists() and any(path.iterdir()):
+        path.replace(folder)
+    else:
+        shutil.rmtree(path)
+
+
+@contextmanager
+def _new_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder beside ``folder`` with a lock on it."""
+    while True:
+        temporary = _hidden(folder, "new")
+        with _locked(temporary):
+            if temporary.exists():  # else another run took it for a leftover before it was locked
+                yield temporary
+                return
+
+
+def _hidden(folder: Path, kind: Literal["new", "old"]) -> Path:
+    try:
+        return Path(tempfile.mkdtemp(prefix=f".{folder.name}.dualpix-{_HOST}-{kind}-", dir=folder.parent))
     except OSError as error:
         raise OutputError(
-            f"cannot write '{folder}': {error.strerror or error}", hint="free some space or choose another -o"
+            f"cannot write '{folder}': {error.strerror or error}", hint="choose another folder"
         ) from error
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool | None]:
+    """True: this block holds the lock of ``folder``. False: another process does. None: there are no locks here."""
+    if fcntl is None:
+        yield None
+        return
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        yield None
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held: bool | None = True
+        except BlockingIOError:
+            held = False
+        except OSError:
+            held = None
+        yield held
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        os.close(handle)
 
 
 def _put_in_place(temporary: Path, folder: Path) -> None:
-    if not folder.exists():
+    with suppress(OSError):  # nothing there, or an empty folder
         temporary.replace(folder)
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{folder.name}.old.", dir=folder.parent))
-    folder.replace(old)
-    try:
-        temporary.replace(folder)
-    except OSError:
-        old.replace(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
+    with _locked(folder):
+        old = _hidden(folder, "old")
+        try:
+            folder.replace(old)
+            try:
+                temporary.replace(folder)
+            except OSError:
+                old.replace(folder)
+                raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import Self
 
@@ -22,7 +23,7 @@ class ProgressLine:
                 BarColumn(),
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
-                TextColumn("{task.description}"),
+                TextColumn("{task.description}", markup=False),
                 console=Console(stderr=True),
             )
             self._task = self._bar.add_task("", total=None)
@@ -44,3 +45,44 @@ class ProgressLine:
             self._bar.update(self._task, completed=done, total=total, description=text)
         elif important:
             print(f"{self.what}: {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
+
+    @property
+    def shows_time_left(self) -> bool:
+        """Whether there is a bar, which does."""
+        return self._bar is not None
+
+    def say(self, text: str) -> None:
+        """Print a line of its own, above the bar where there is one."""
+        if self._bar:
+            self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+
+class Pace:
+    """How fast a row of like pieces goes, and how long the rest will take."""
+
+    def __init__(self, total: int) -> None:
+        self.total, self.done = total, 0
+        self._started_s = time.monotonic()
+
+    @property
+    def seconds(self) -> float:
+        """Since the start."""
+        return time.monotonic() - self._started_s
+
+    @property
+    def per_second(self) -> float:
+        """Pieces per second so far."""
+        return self.done / max(self.seconds, 1e-9)
+
+    def step(self) -> None:
+        """Count one more piece."""
+        self.done += 1
+
+    @property
+    def time_left(self) -> str:
+        """At the speed so far, e.g. "0:42"."""
+        minutes, seconds = divmod(round((self.total - self.done) / max(self.per_second, 1e-9)), 60)
+        hours, minutes = divmod(minutes, 60)
+        return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"

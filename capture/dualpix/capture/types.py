@@ -24,12 +24,20 @@ class CaptureMeta:
     """What is known about the shot; ``None`` means the file does not say."""
 
     camera: str | None = None
+    lens_model: str | None = None
+    date_time: str | None = None
+    """When the picture was taken, ISO 8601 in camera time; with the offset from UTC where the file states it."""
     iso: float | None = None
     exposure_s: float | None = None
     f_number: float | None = None
     focal_length_mm: float | None = None
     focus_distance_m: float | None = None
-    """From the lens plane (EXIF SubjectDistance is taken as such)."""
+    """From the lens plane, up to infinity (EXIF SubjectDistance is taken as such). Canon's cameras record bounds only,
+    as far as known from the sensor plane; ``provenance["focus_distance"]`` says which it is."""
+    focus_distance_upper_m: float | None = None
+    """Far bound of the focus distance as the camera recorded it, up to infinity."""
+    focus_distance_lower_m: float | None = None
+    """Near bound."""
     pixel_pitch_um: float | None = None
     """Of the decoded view, along the baseline: a half-size view has twice the sensor's pitch."""
     pixel_aspect: float = 1.0

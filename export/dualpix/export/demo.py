@@ -109,7 +109,7 @@ def run_demo(output: Path, *, seed: int, model: LoadedModel) -> DemoResult:
         write_capture(capture, [shot.path], output / "decoded")
         clock.start("depth")
         depth_of(
-            Job(shot.path, None, output / "depth"), DecodeOptions(), lambda c: predict_disparity(c.image, model), {}
+            Job(shot.path, None, output / "depth"), DecodeOptions(), lambda image: predict_disparity(image, model), {}
         )
         scores, maps = _against_truth(capture, shot, model)
         save_picture(output / "depth-against-truth.png", _comparison(capture, shot, maps))

@@ -18,9 +18,9 @@ import torch
 
 from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.stereo import SgbmSettings, match_sgbm
 from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensModel, Mask
 from dualpix.models.prepare import network_inputs
-from dualpix.models.stereo import SgbmSettings, match_sgbm
 from dualpix.models.zoo import LoadedModel
 
 WORKING_LONG_SIDE_PX = 1008
@@ -101,7 +101,7 @@ def match_disparity(
     working_long_side_px: int | Sequence[int] = WORKING_LONG_SIDE_PX,
     blend: Blend = "median",
 ) -> DisparityMap:
-    """Disparity by :func:`dualpix.models.stereo.match_sgbm`; otherwise as :func:`predict_disparity`."""
+    """Disparity by :func:`dualpix.capture.stereo.match_sgbm`; otherwise as :func:`predict_disparity`."""
 
     def matcher(views: WorkingViews) -> tuple[FloatImage, Mask | None]:
         return match_sgbm(views.left, views.right, settings)

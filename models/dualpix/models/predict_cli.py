@@ -23,7 +23,17 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, make_output_dir, write_json
 from dualpix.capture.picture import Pixel, square_pixels
 from dualpix.capture.raw import RawCapture
-from dualpix.capture.raw.jobs import DecodeOptions, Job, Outcome, decode_options, jobs_of, run_jobs
+from dualpix.capture.raw.jobs import (
+    Batch,
+    DecodeOptions,
+    Job,
+    Outcome,
+    decode_options,
+    jobs_of,
+    resume_option,
+    run_jobs,
+)
+from dualpix.capture.raw.resume import with_requests
 from dualpix.capture.types import DualPixelImage, LensModel, Mask
 from dualpix.models.predict import (
     WORKING_LONG_SIDE_PX,
@@ -40,7 +50,7 @@ _FILE = click.Path(path_type=Path)
 _LENS_FIELDS = ("focal_length_mm", "f_number", "focus_distance_m", "pixel_pitch_um", "disparity_gain")
 _SHOWN_PERCENTILES = (1, 50, 99)
 
-Method = Callable[[RawCapture], DisparityMap]
+Method = Callable[[DualPixelImage], DisparityMap]
 
 
 @click.command("depth")
@@ -55,12 +65,14 @@ Method = Callable[[RawCapture], DisparityMap]
 )  # fmt: skip
 @click.option("--left", type=_FILE, help="Left file of a pair whose names do not tell.")
 @click.option("--right", type=_FILE, help="Right file of a pair: with --left, or with one left FILE.")
+@click.option("--sub", type=_FILE, help="The second frame's own DNG, with one FILE.")
 @decode_options
 @click.option("--focal-length-mm", type=float, help="Lens data that the file lacks or has wrong; all five give depth.")
 @click.option("--f-number", type=float, help="Aperture number N.")
 @click.option("--focus-distance-m", type=float, help="From the lens to the plane in focus; 'inf' is allowed.")
 @click.option("--pixel-pitch-um", type=float, help="Of the decoded view, along the baseline.")
 @click.option("--disparity-gain", type=float, help="Disparity per circle of confusion; ideal 0.424, Pixel 4 0.21.")
+@resume_option
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on stdout.")
 @click.pass_context
 def command(
@@ -73,6 +85,8 @@ def command(
     working_size: tuple[int, ...],
     left: Path | None,
     right: Path | None,
+    sub: Path | None,
+    resume: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
@@ -84,14 +98,18 @@ def command(
     """
     debug = bool((ctx.obj or {}).get("debug"))
     lens = _lens_options({name: settings.pop(name) for name in _LENS_FIELDS})
-    jobs = jobs_of(files, left, right, output)
+    options = DecodeOptions(**settings)
+    jobs = jobs_of(files, left, right, output, sub=sub, dumps=options.dump is not None)
     run = _method(method, model, working_size)
+    asked = {"method": method, "model": Path(model) if Path(model).is_dir() else model, "working_size": working_size}
+    jobs = with_requests(jobs, {**asdict(options), **lens, **asked})
     make_output_dir(output)
 
     def process(job: Job) -> dict[str, Any]:
-        return depth_of(job, DecodeOptions(**settings), run, lens)
+        return depth_of(job, options, run, lens)
 
-    outcomes = run_jobs("depth", jobs, process, stop_at_once=debug or (len(jobs) == 1 and not as_json))
+    stop_at_once = debug or (len(jobs) == 1 and not as_json)
+    outcomes = run_jobs("depth", jobs, process, sidecar=SIDECAR, batch=Batch(resume=resume), stop_at_once=stop_at_once)
     if as_json:
         click.echo(json.dumps([o.to_json() for o in outcomes], indent=2, ensure_ascii=False))
     else:
@@ -106,7 +124,7 @@ def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, A
     Args:
         job: the capture and the folder to write.
         options: how to decode it.
-        method: decoded capture to disparity.
+        method: decoded views to disparity.
         lens: fields of :class:`~dualpix.capture.types.CaptureMeta` that replace what the file says.
 
     Returns:
@@ -116,16 +134,17 @@ def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, A
         DualpixError: the capture cannot be decoded or matched, the lens is impossible, or the folder cannot be written.
     """
     capture = options.decode(job)
-    capture = replace(capture, image=replace(capture.image, meta=replace(capture.image.meta, **lens)))
-    lens_or_missing = lens_of(capture.image.meta)
+    capture = replace(capture, meta=replace(capture.meta, **lens))
+    image = capture.image  # developed once
+    lens_or_missing = lens_of(image.meta)
     started = time.perf_counter()
-    result = method(capture)
+    result = method(image)
     seconds = time.perf_counter() - started
     record = _record(job, capture, result, seconds)
     with atomic_dir(job.folder, SIDECAR) as folder:
-        unit = f"{capture.image.baseline}_right - {capture.image.baseline}_left in px, > 0 behind the focus plane"
+        unit = f"{image.baseline}_right - {image.baseline}_left in px, > 0 behind the focus plane"
         _write_tiff(folder / "disparity_px.tiff", result.disparity_px, unit)
-        shown = _Shown(capture.image, result.valid)
+        shown = _Shown(image, result.valid)
         save_picture(folder / "disparity.png", disparity_picture(shown.of(result.disparity_px), shown.valid))
         record["depth"] = _write_depth(folder, result, lens_or_missing, shown)
         write_json(folder / SIDECAR, record)
@@ -134,9 +153,9 @@ def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, A
 
 def _method(name: str, model: str, sizes: tuple[int, ...]) -> Method:
     if name == "sgbm":
-        return lambda capture: match_disparity(capture.image, working_long_side_px=sizes or WORKING_LONG_SIDE_PX)
+        return lambda image: match_disparity(image, working_long_side_px=sizes or WORKING_LONG_SIDE_PX)
     loaded = load_model(model)
-    return lambda capture: predict_disparity(capture.image, loaded, working_long_side_px=sizes or None)
+    return lambda image: predict_disparity(image, loaded, working_long_side_px=sizes or None)
 
 
 def _lens_options(given: dict[str, float | None]) -> dict[str, float]:
@@ -176,13 +195,14 @@ def _write_depth(folder: Path, result: DisparityMap, lens: LensModel | list[str]
 
 
 def _record(job: Job, capture: RawCapture, result: DisparityMap, seconds: float) -> dict[str, Any]:
-    height, width = capture.image.size_hw
+    height, width = capture.size_hw
     valid = result.disparity_px if result.valid is None else result.disparity_px[result.valid]
-    axis = capture.image.baseline
+    axis = capture.baseline
     return {
-        "inputs": [path.name for path in (job.path, job.right) if path],
+        "inputs": [path.name for path in job.files],
+        "request": dict(job.request or {}),
         "decoder": capture.decoder,
-        "meta": capture.image.meta.to_json(),
+        "meta": capture.meta.to_json(),
         "method": result.method,
         "baseline": axis,
         "sign": f"{axis}_right - {axis}_left > 0 behind the focus plane",

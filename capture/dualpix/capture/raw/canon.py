@@ -2,9 +2,7 @@
 
 Such a file holds two full mosaics: frame 0 is the sum of both photodiodes (AB), frame 1 is one photodiode (A). The
 other one is the difference, ``B = (AB - black0) - (A - black1)``, signed: noise may be negative. Where AB is clipped, B
-is only a lower bound, so ``saturated`` marks every superpixel with a clipped sample in AB or in A.
-
-Views are half-size superpixels (R, mean of both G, B), not interpolated: (H/2, W/2, 3). 1.0 is the white level of AB.
+is only a lower bound, so ``saturated`` marks every sample that is clipped in AB or in A. 1.0 is the white level of AB.
 
 Which half frame 1 is, Canon does not say. Known models are looked up in ``STORED_HALF``, a file of ours states it; all
 others are taken as "left" and the provenance says "assumed".
@@ -12,45 +10,40 @@ others are taken as "left" and the provenance says "assumed".
 
 from __future__ import annotations
 
-import mmap
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
-from dualpix.capture.raw.boxes import is_cr3, read_cr3
-from dualpix.capture.raw.dng import Crop, Description, Side, read_description
+from dualpix.capture.raw.boxes import is_cr3
+from dualpix.capture.raw.dng import Description, Side, read_description
 from dualpix.capture.raw.exif import capture_meta
-from dualpix.capture.raw.libraw import Frame, RawFrame, no_second_frame, read_frame
-from dualpix.capture.raw.plugin import MAX_PIXELS, SensorViews, Source
-from dualpix.capture.raw.tiff import Buffer, Ifd, TiffReader
-from dualpix.capture.types import CaptureMeta, FloatImage, Mask
+from dualpix.capture.raw.libraw import Frame, RawFrame, no_second_frame, read_frames
+from dualpix.capture.raw.planes import CELL, Plane
+from dualpix.capture.raw.plugin import SensorViews, Source
+from dualpix.capture.raw.structure import DNG_VERSION, Structure, check_whole, mapped, structure_of
+from dualpix.capture.raw.tiff import TiffReader
+from dualpix.capture.types import CaptureMeta, Mask
 
 # Which half aperture frame 1 is, by EXIF model, once someone has measured it (known-far background must have
 # x_right - x_left > 0). No genuine file has been measured yet, so the table is empty and "left" is assumed.
 STORED_HALF: dict[str, Side] = {}
 
-_CELL = ((0, 0), (0, 1), (1, 0), (1, 1))  # R, G, G, B
-_CFA = 32803
-_DNG_VERSION = 0xC612
+Scalar = TypeVar("Scalar", bound=np.generic)
+
+_C_RAW = "C-RAW: both frames are quantised by themselves, the derived half carries both errors"
 
 # The masked columns next to the picture and at the very edge leak light or belong to the readout.
 _MASK_SKIP_LEFT, _MASK_SKIP_RIGHT = 4, 8
 _MASK_MIN_SAMPLES = 256
 _MASK_MAX_NOISE = 256.0
-
-
-@dataclass(frozen=True)
-class _Header:
-    """What the file says before LibRaw decodes it."""
-
-    kind: str
-    picture: Ifd
-    exif: Ifd
+# Statistics of a picture need no more samples than this: of a larger one some rows are read.
+_ENOUGH_SAMPLES = 4_000_000
 
 
 @dataclass(frozen=True)
@@ -59,6 +52,24 @@ class BlackLevel:
 
     levels: tuple[float, float, float, float]
     source: str
+    noise_dn: float | None = None
+    """Standard deviation of a masked sample; None where none were looked at."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One frame with what its own samples say about its levels."""
+
+    frame: RawFrame
+    picture: Frame
+    """(h, w): the samples within the crop."""
+    black: BlackLevel
+    clip: tuple[int, int, int, int]
+    """Raw value from which a sample counts as clipped, in cell order."""
+    clipped: Mask
+    """(h, w)"""
+    peak: int
+    """Largest sample of the picture."""
 
 
 class CanonDecoder:
@@ -66,6 +77,8 @@ class CanonDecoder:
 
     name = "canon"
     needs = "one Dual Pixel RAW file: CR2, CR3 or a two-sample DNG"
+    summary = "Canon Dual Pixel RAW (composite and one photodiode)"
+    suffixes = (".cr2", ".cr3", ".dng")
 
     def refuses(self, source: Source) -> str | None:
         """None for a CR3, a CR2 or a DNG."""
@@ -75,9 +88,9 @@ class CanonDecoder:
         if head[:4] not in (b"II*\0", b"MM\0*"):
             return "not a CR2, CR3 or DNG"
         try:
-            with _mapped(source.path) as data:
+            with mapped(source.path) as data:
                 reader = TiffReader(data)
-                is_dng = _DNG_VERSION in reader.ifd(reader.first_offset).tags
+                is_dng = DNG_VERSION in reader.ifd(reader.first_offset).tags
         except DecodeError as error:
             return f"broken TIFF: {error.found}"
         return None if is_dng else "a TIFF, but neither CR2 nor DNG"
@@ -90,169 +103,110 @@ class CanonDecoder:
                 expected=self.needs,
                 hint="leave out --right",
             )
-        with _mapped(source.path) as data:
-            header = _read_header(source.path, source.head, data)
-        both = (read_frame(source.path, 0), read_frame(source.path, 1))
-        return _views(source.path, header, both)
+        structure = structure_of(source.path, source.head)
+        if not structure.dual:
+            raise _no_halves(source.path, structure)
+        check_whole(source.path, structure)
+        composite, half = read_frames([(source.path, 0), (source.path, 1)], measure)
+        return dual_views(source.path, structure, (composite, half))
 
 
-@contextmanager
-def _mapped(path: Path) -> Iterator[memoryview]:
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as mapped:
-        view = memoryview(mapped)
-        try:
-            yield view
-        finally:
-            view.release()
-
-
-def _read_header(path: Path, head: bytes, data: Buffer) -> _Header:
-    """Check the structure: two frames of a possible size whose bytes all lie within the file."""
-    if is_cr3(head):
-        return _cr3_header(path, data)
-    reader = TiffReader(data)
-    chain = list(reader.chain())
-    if not chain:
-        raise DecodeError(f"'{path.name}' has no image directory", expected="a complete CR2 or DNG")
-    exif_at = chain[0].integer(0x8769)
-    exif = reader.ifd(exif_at) if exif_at else Ifd({}, 0)
-    if head[8:10] == b"CR" and _DNG_VERSION not in chain[0].tags:
-        _check_cr2(path, reader)
-        return _Header("CR2", chain[0], exif)
-    _check_dng(path, reader, chain)
-    return _Header("DNG", chain[0], exif)
-
-
-def _cr3_header(path: Path, data: Buffer) -> _Header:
-    layout = read_cr3(data)
-    if not layout.tracks:
-        raise DecodeError(f"'{path.name}' has no raw track", expected="a Dual Pixel RAW CR3")
-    largest = max(t.width * t.height for t in layout.tracks)
-    full_size = [t for t in layout.tracks if t.width * t.height == largest]
-    _check_size(path, full_size[0].width, full_size[0].height)
-    if len(full_size) < 2:
-        raise no_second_frame(path)
-    _check_extents(path, [(t.offset, t.size) for t in full_size], len(data))
-    picture, exif = (_first_ifd(layout.blobs.get(name)) for name in (b"CMT1", b"CMT2"))
-    return _Header("CR3", picture, exif)
-
-
-def _first_ifd(blob: bytes | None) -> Ifd:
-    if not blob:
-        return Ifd({}, 0)
-    reader = TiffReader(blob)
-    return reader.ifd(reader.first_offset)
-
-
-def _check_cr2(path: Path, reader: TiffReader) -> None:
-    """The header points to the raw directory; a dual-pixel file chains a second one behind it."""
-    raw_at = int.from_bytes(reader.data[12:16], "little")
-    frames = [ifd for ifd in reader.chain(raw_at) if ifd.numbers(0x0111)] if raw_at else []
-    if len(frames) < 2:
-        raise no_second_frame(path)
-    for ifd in frames:
-        _check_extents(path, _strips(ifd), len(reader.data))
-
-
-def _check_dng(path: Path, reader: TiffReader, chain: Sequence[Ifd]) -> None:
-    below = [reader.ifd(at) for ifd in chain for at in ifd.integers(0x014A)[:16]]
-    mosaics = [ifd for ifd in (*chain, *below) if ifd.integer(0x0106) == _CFA]
-    if not mosaics:
-        raise DecodeError(f"'{path.name}' has no mosaic image", expected="a DNG with a colour filter array")
-    main = max(mosaics, key=lambda ifd: ifd.integer(0x0100) * ifd.integer(0x0101))
-    width, height = main.integer(0x0100), main.integer(0x0101)
-    _check_size(path, width, height)
-    if main.integer(0x0115, 1) < 2:
-        raise no_second_frame(path)
-    strips = _strips(main)
-    _check_extents(path, strips, len(reader.data))
-    if main.integer(0x0103, 1) == 1 and sum(size for _, size in strips) < width * height * 4:
-        raise _cut(path, f"{width * height * 4} bytes of pixels", f"{sum(size for _, size in strips)} are listed")
-
-
-def _strips(ifd: Ifd) -> list[tuple[int, int]]:
-    """(offset, size) of each strip or tile."""
-    offsets, sizes = ifd.integers(0x0111), ifd.integers(0x0117)
-    if not offsets:
-        offsets, sizes = ifd.integers(0x0144), ifd.integers(0x0145)
-    return list(zip(offsets, sizes, strict=False))
-
-
-def _check_extents(path: Path, extents: Sequence[tuple[int, int]], file_size: int) -> None:
-    if not extents:
-        raise _cut(path, "pixel data", "none are listed")
-    end = max(offset + size for offset, size in extents)
-    if end > file_size or min(size for _, size in extents) <= 0:
-        raise _cut(path, f"pixel data up to byte {end}", f"the file has {file_size} bytes")
-
-
-def _cut(path: Path, needed: str, there: str) -> DecodeError:
+def _no_halves(path: Path, structure: Structure) -> DecodeError:
+    if len(structure.raw_frames) < 2:
+        return no_second_frame(path)
     return DecodeError(
-        f"'{path.name}' is cut or damaged: it needs {needed}, {there}",
-        expected="a complete raw file",
-        hint="copy it again from the card",
+        f"'{path.name}' holds {structure.why}", expected="a Dual Pixel RAW: composite and one photodiode"
     )
 
 
-def _check_size(path: Path, width: int, height: int) -> None:
-    if width < 4 or height < 4 or width * height > MAX_PIXELS:
-        raise DecodeError(
-            f"'{path.name}' claims a picture of {width}x{height} pixels", expected=f"at most {MAX_PIXELS} pixels"
-        )
+def dual_views(path: Path, structure: Structure, both: tuple[Measured, Measured]) -> SensorViews:
+    """The views of two measured frames: composite and one photodiode.
 
+    Args:
+        path: for messages.
+        structure: of the file of frame 0.
+        both: frame 0 (both photodiodes) and frame 1 (one of them).
 
-def _views(path: Path, header: _Header, both: tuple[RawFrame, RawFrame]) -> SensorViews:
+    Raises:
+        DecodeError: the frames do not belong together.
+    """
     composite, half = both
-    crop = composite.crop
     _check_pair(path, both)
-    black = (black_level(composite), black_level(half))
-    picture = [_picture(frame.samples, crop) for frame in both]
-    clip = [clip_levels(samples, composite.white) for samples in picture]
-    saturated = _clipped(picture[0], clip[0]) | _clipped(picture[1], clip[1])
-    scale = 1 / (composite.white - float(np.mean(black[0].levels)))
+    frame, crop = composite.frame, composite.frame.crop
+    black = (composite.black.levels, half.black.levels)
+    scale = 1 / (frame.white - float(np.mean(black[0])))
     if not 0 < scale < 1:
-        raise DecodeError(f"'{path.name}': white level {composite.white} is not above black {black[0].levels}")
-    total, stored = (superpixels(p, b.levels, scale) for p, b in zip(picture, black, strict=True))
+        raise DecodeError(f"'{path.name}': white level {frame.white} is not above black {black[0]}")
+    total_dn, stored_dn = (m.black.noise_dn for m in both)
+    total = Plane(composite.picture, black[0], scale, True, total_dn)
+    stored = Plane(half.picture, black[1], scale, True, stored_dn)
+    difference = tuple(first - second for first, second in zip(*black, strict=True))
+    derived_dn = None if total_dn is None or stored_dn is None else math.hypot(total_dn, stored_dn)
+    derived = Plane(_difference(composite, half), difference, scale, True, derived_dn)
+    saturated = composite.clipped | half.clipped
     _check_ratio(path, total, stored, saturated)
-    derived = total - stored
-    side, meta = _naming(header)
-    if side == "right":
-        stored, derived = derived, stored
+    side, assumed, meta = _naming(structure)
+    left, right = (stored, derived) if side == "left" else (derived, stored)
     details = {
-        "format": header.kind,
-        "black": {f"frame{i}": [round(v, 3) for v in b.levels] for i, b in enumerate(black)},
-        "black_source": {f"frame{i}": b.source for i, b in enumerate(black)},
-        "white": composite.white,
-        "clip": {f"frame{i}": c for i, c in enumerate(clip)},
+        "format": structure.kind,
+        "black": {f"frame{i}": [round(v, 3) for v in m.black.levels] for i, m in enumerate(both)},
+        "black_source": {f"frame{i}": m.black.source for i, m in enumerate(both)},
+        "white": frame.white,
+        "clip": {f"frame{i}": list(m.clip) for i, m in enumerate(both)},
         "crop": {"left": crop.left, "top": crop.top, "width": crop.width, "height": crop.height},
-        "channels": "R, mean of both G, B of each 2x2 cell; levels above in the order R, G, G, B",
-        "white_balance": composite.white_balance,
+        "channels": "black and clip in the order R, G, G, B of the 2x2 cell",
     }
 
+    samples = composite.frame.samples, half.frame.samples  # all that frames() keeps: the masks need not live on
+
     def frames() -> dict[str, npt.NDArray[np.generic]]:
-        other = derived_mosaic(composite.samples, half.samples, black[0].levels, black[1].levels)
-        return {"frame0": composite.samples, "frame1": half.samples, "other": other}
+        return {"frame0": samples[0], "frame1": samples[1], "other": derived_mosaic(*samples, *black)}
 
-    return SensorViews(stored, derived, total, saturated, meta, "x", details, frames)
+    return SensorViews(
+        left,
+        right,
+        total,
+        saturated,
+        meta,
+        details=details,
+        frames=frames,
+        white_balance=frame.white_balance,
+        srgb_from_camera=frame.srgb_from_camera,
+        half_assumed=assumed,
+        warnings=(_C_RAW,) if structure.lossy else (),
+    )
 
 
-def _check_pair(path: Path, both: tuple[RawFrame, RawFrame]) -> None:
-    first, second = (frame.samples for frame in both)
+def measure(frame: RawFrame) -> Measured:
+    """Black, clip levels and clipped samples of one frame. Raises DecodeError where no black level is possible."""
+    crop = frame.crop
+    picture = frame.samples[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
+    clip = clip_levels(picture, frame.white)
+    return Measured(frame, picture, black_level(frame), clip, _clipped(picture, clip), int(picture.max()))
+
+
+def _difference(composite: Measured, half: Measured) -> npt.NDArray[np.signedinteger[Any]]:
+    """AB - A, exact: 14-bit samples fit 16 signed bits and take half the memory."""
+    if max(composite.peak, half.peak) <= np.iinfo(np.int16).max:
+        return np.subtract(composite.picture, half.picture).view(np.int16)  # wraps to the signed difference
+    return np.subtract(composite.picture, half.picture, dtype=np.int32, casting="unsafe")
+
+
+def _check_pair(path: Path, both: tuple[Measured, Measured]) -> None:
+    first, second = (measured.frame.samples for measured in both)
     if first.shape != second.shape:
         raise DecodeError(f"'{path.name}' has frames of {first.shape} and {second.shape}", expected="equal sizes")
-    if np.array_equal(first, second):
+    few = slice(None, None, 64)  # real frames differ in the first rows looked at
+    if np.array_equal(first[few], second[few]) and np.array_equal(first, second):
         raise DecodeError(
             f"'{path.name}': both frames are the same picture", expected="the composite and one photodiode"
         )
 
 
-def _check_ratio(path: Path, total: FloatImage, stored: FloatImage, saturated: Mask) -> None:
+def _check_ratio(path: Path, total: Plane, stored: Plane, saturated: Mask) -> None:
     """One photodiode holds about half the light; anything else is another kind of multi-frame raw, or damage."""
-    light = float(total[~saturated].mean()) if not saturated.all() else 0.0
-    if light < 0.002:  # a capped lens: the ratio would be noise
-        return
-    ratio = float(stored[~saturated].mean()) / light
-    if not 0.25 <= ratio <= 0.75:
+    ratio = light_ratio(total, stored, saturated)
+    if ratio is not None and not 0.25 <= ratio <= 0.75:
         raise DecodeError(
             f"'{path.name}': frame 1 has {ratio:.2f} of the light of frame 0",
             expected="0.25 to 0.75, one photodiode of two",
@@ -260,20 +214,42 @@ def _check_ratio(path: Path, total: FloatImage, stored: FloatImage, saturated: M
         )
 
 
-def _naming(header: _Header) -> tuple[Side, CaptureMeta]:
-    """Which half frame 1 is, and the metadata with that said in the provenance."""
-    said = read_description(header.picture.text(0x010E)) if header.kind == "DNG" else Description()
-    model = header.picture.text(0x0110) or ""
+def light_ratio(total: Plane, stored: Plane, saturated: Mask) -> float | None:
+    """Light of ``stored`` over that of ``total`` where nothing clipped; None where it is too dark to tell.
+
+    A part of the rows is enough.
+    """
+    step = max(saturated.size // _ENOUGH_SAMPLES, 1)
+    good = ~_some_cells(saturated, step)
+    if not good.any():
+        return None
+    light, part = (
+        float(replace(plane, samples=_some_cells(plane.samples, step)).light()[good].mean())
+        for plane in (total, stored)
+    )
+    return part / light if light >= 0.002 else None  # a capped lens: the ratio would be noise
+
+
+def _some_cells(samples: npt.NDArray[Scalar], step: int) -> npt.NDArray[Scalar]:
+    height, width = samples.shape
+    return samples.reshape(height // 2, 2, width)[::step].reshape(-1, width)
+
+
+def _naming(structure: Structure) -> tuple[Side, bool, CaptureMeta]:
+    """Which half frame 1 is, whether that is only assumed, and the metadata with that said in the provenance."""
+    picture = structure.picture
+    said = read_description(picture.text(0x010E)) if structure.kind.startswith("DNG") else Description()
+    model = picture.text(0x0110) or ""
     if said.half:
         side, why = said.half, "stated by the file"
     elif model in STORED_HALF:
         side, why = STORED_HALF[model], "measured for this model"
     else:
-        side, why = "left", "assumed: Canon does not document it, use --swap if far things have negative disparity"
+        side, why = "left", "assumed: Canon does not document it, see --focused-on and --swap"
     other: Side = "right" if side == "left" else "left"
     provenance: dict[str, str] = {side: f"frame 1 ({why})", other: "derived: frame 0 - frame 1"}
-    meta = capture_meta(header.picture, header.exif, binning=2, provenance=provenance)
-    return side, replace(meta, disparity_gain=said.disparity_gain)
+    meta = capture_meta(picture, structure.exif, makernote=structure.note, provenance=provenance)
+    return side, why.startswith("assumed"), replace(meta, disparity_gain=said.disparity_gain)
 
 
 def black_level(frame: RawFrame) -> BlackLevel:
@@ -286,15 +262,15 @@ def black_level(frame: RawFrame) -> BlackLevel:
     """
     strip = frame.samples[frame.crop.top :, _MASK_SKIP_LEFT : max(frame.crop.left - _MASK_SKIP_RIGHT, 0)]
     strip = strip[:, : strip.shape[1] // 2 * 2]
-    cells = [strip[row::2, column::2] for row, column in _CELL]
+    cells = [strip[row::2, column::2] for row, column in CELL]
     if min(c.size for c in cells) >= _MASK_MIN_SAMPLES:
         middles = [float(np.median(c)) for c in cells]
         noise = max(1.4826 * float(np.median(np.abs(c - m))) for c, m in zip(cells, middles, strict=True))
         expected = float(np.mean(frame.metadata_black))
-        near = expected <= 0 or abs(float(np.mean(middles)) - expected) <= max(0.25 * expected, 64)
+        near = expected <= 0 or abs(float(np.mean(middles)) - expected) <= max(0.35 * expected, 160)
         if noise <= _MASK_MAX_NOISE and near and max(middles) < 0.5 * frame.white:
             r, g1, g2, b = (_inner_mean(c, m, noise) for c, m in zip(cells, middles, strict=True))
-            return BlackLevel((r, g1, g2, b), "masked columns")
+            return BlackLevel((r, g1, g2, b), "masked columns", noise)
     if not 0 <= min(frame.metadata_black) <= max(frame.metadata_black) < 0.5 * frame.white:
         raise DecodeError(
             f"black level {frame.metadata_black} at a white level of {frame.white}",
@@ -310,33 +286,31 @@ def _inner_mean(values: Frame, middle: float, noise: float) -> float:
     return float(inner.mean())
 
 
-def clip_levels(picture: Frame, white: int) -> list[int]:
+def clip_levels(picture: Frame, white: int) -> tuple[int, int, int, int]:
     """The raw value from which a sample counts as clipped, per mosaic channel (cell order R, G, G, B).
 
     Sensors clip below the nominal white at some sensitivities, and each frame at its own level: a level where samples
     pile up is taken, else the nominal white.
     """
-    return [_pile_up(picture[row::2, column::2], white) for row, column in _CELL]
+    low = max(int(0.75 * white), 1)  # no sensor clips below
+    peak = int(picture.max())
+    if peak < low:
+        return white, white, white, white
+    if peak > white:  # the stated white is a specular one, as Canon's 14008 is: the converter goes on to its last code
+        white = (1 << peak.bit_length()) - 1
+    cells = _some_cells(picture, max(picture.size // _ENOUGH_SAMPLES, 1))
+    r, g1, g2, b = (_pile_up(cells[row::2, column::2], low, white) for row, column in CELL)
+    return r, g1, g2, b
 
 
-def _pile_up(values: Frame, white: int) -> int:
+def _pile_up(values: Frame, low: int, white: int) -> int:
     counts = np.bincount(values.ravel(), minlength=white + 2)
-    low = max(int(0.75 * white), 1)
     above = np.cumsum(counts[::-1])[::-1]  # samples at this level or higher
     for level in (low + np.flatnonzero(counts[low:] >= max(16, values.size // 20000)))[::-1]:
         below = counts[max(level - 64, 0) : level].mean()
         if counts[level] > 8 * max(below, 1.0) and above[level] - counts[level] <= 0.1 * counts[level]:
             return int(level)
     return white
-
-
-def superpixels(picture: Frame, black: Sequence[float], scale: float) -> FloatImage:
-    """(H, W) RGGB mosaic -> (H/2, W/2, 3): R, mean of both G, B; black-subtracted, times ``scale``, signed."""
-    red, green1, green2, blue = (
-        picture[row::2, column::2].astype(np.float32) - np.float32(black[index])
-        for index, (row, column) in enumerate(_CELL)
-    )
-    return np.stack([red, (green1 + green2) * np.float32(0.5), blue], axis=-1) * np.float32(scale)
 
 
 def derived_mosaic(
@@ -347,18 +321,16 @@ def derived_mosaic(
     Blacks are taken per channel and their difference is rounded to whole counts.
     """
     other = composite.astype(np.int32) - half
-    for index, (row, column) in enumerate(_CELL):
-        other[row::2, column::2] -= round(black0[index] - black1[index])
+    for first, second, (row, column) in zip(black0, black1, CELL, strict=True):
+        other[row::2, column::2] -= round(first - second)
     return other
 
 
-def _picture(samples: Frame, crop: Crop) -> Frame:
-    return samples[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
-
-
 def _clipped(picture: Frame, clip: Sequence[int]) -> Mask:
-    """(H/2, W/2): True where any of the four samples of a superpixel reaches its clip level."""
-    mask = np.zeros((picture.shape[0] // 2, picture.shape[1] // 2), bool)
-    for level, (row, column) in zip(clip, _CELL, strict=True):
-        mask |= picture[row::2, column::2] >= level
+    """(H, W): True where a sample reaches the clip level of its channel."""
+    if len(set(clip)) == 1:
+        return np.asarray(picture >= clip[0])
+    mask = np.empty(picture.shape, bool)
+    for level, (row, column) in zip(clip, CELL, strict=True):
+        np.greater_equal(picture[row::2, column::2], level, out=mask[row::2, column::2])
     return mask

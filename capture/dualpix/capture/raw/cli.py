@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,45 +11,93 @@ import click
 from rich.console import Console
 from rich.table import Column, Table
 
+from dualpix.capture.errors import OutputError
 from dualpix.capture.files import make_output_dir
-from dualpix.capture.raw.jobs import DecodeOptions, Job, Outcome, decode_options, jobs_of, run_jobs
-from dualpix.capture.raw.outputs import write_capture
+from dualpix.capture.raw.inspect_cli import formats_json, formats_table
+from dualpix.capture.raw.jobs import (
+    Batch,
+    DecodeOptions,
+    Job,
+    Outcome,
+    batch_options,
+    decode_options,
+    jobs_of,
+    run_jobs,
+)
+from dualpix.capture.raw.output_settings import OutputSettings, output_options
+from dualpix.capture.raw.outputs import SIDECAR, read_schema, write_capture
+from dualpix.capture.raw.resume import with_requests
 
 _FILE = click.Path(path_type=Path)
 
 
+@dataclass(frozen=True)
+class DecodeWork:
+    """Decode one capture and write its result folder; goes to other processes as it is."""
+
+    options: DecodeOptions
+    settings: OutputSettings
+
+    def __call__(self, job: Job) -> dict[str, Any]:
+        """The content of ``decode.json``. Raises DualpixError."""
+        return write_capture(self.options.decode(job), job.files, job.folder, self.settings, job.request)
+
+
 @click.command("decode")
 @click.argument("files", nargs=-1, type=_FILE)
-@click.option("-o", "--output", type=_FILE, required=True, help="Folder; each capture becomes a folder in it.")
+@click.option("-o", "--output", type=_FILE, help="Folder; each capture becomes a folder in it.  [required]")
 @click.option("--left", type=_FILE, help="Left file of a pair whose names do not tell.")
 @click.option("--right", type=_FILE, help="Right file of a pair: with --left, or with one left FILE.")
+@click.option("--sub", type=_FILE, help="The second frame's own DNG, with one FILE.")
 @decode_options
-@click.option("--frames", is_flag=True, help="Also write frames.npz: the untouched sensor frames.")
+@output_options
+@batch_options
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on stdout.")
+@click.option("--list-formats", is_flag=True, help="Show the kinds of file that are decoded, and do nothing else.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of decode.json, and do nothing else.")
 @click.pass_context
 def command(
     ctx: click.Context,
     /,
     files: tuple[Path, ...],
-    output: Path,
+    output: Path | None,
     left: Path | None,
     right: Path | None,
-    frames: bool,
+    sub: Path | None,
+    jobs: int,
+    resume: bool,
+    cluster: str | None,
     as_json: bool,
-    **settings: Any,
+    list_formats: bool,
+    schema: bool,
+    **given: Any,
 ) -> None:
     """Decode dual-pixel captures to left, right and combined views.
 
     FILES are Canon Dual Pixel RAW (CR2, CR3, DNG), Google PDCapture or Pixel 4 pairs, or any exported left / right
-    pair, named by its left file. Each becomes OUTPUT/NAME/ with left.tiff, right.tiff, combined.tiff (16-bit, linear),
-    saturated.png, preview.png and decode.json.
+    pair, named by its left file; patterns of them ("*.CR3"), and folders, searched with their sub-folders. Each becomes
+    OUTPUT/NAME/ with left.tiff, right.tiff, combined.tiff (16-bit, linear), saturated.png, preview.png and decode.json.
+
+    --jobs and --cluster share the files out. One bad file does not stop the rest; the exit code is then 2. After a
+    kill, --resume goes on with what is missing. On a cluster all workers must see the same paths.
     """
-    jobs = jobs_of(files, left, right, output)
+    if list_formats:
+        _list_formats(as_json)
+    if schema:
+        click.echo(json.dumps(read_schema(), indent=2))
+    if list_formats or schema:
+        return
+    if output is None:
+        raise OutputError("no output folder was named", hint="give one with -o FOLDER")
+    settings = OutputSettings.taken_from(given)
+    work = DecodeWork(DecodeOptions(**given), settings)
+    todo = jobs_of(files, left, right, output, sub=sub, dumps=work.options.dump is not None)
+    todo = with_requests(todo, {**asdict(work.options), **asdict(settings)})
     make_output_dir(output)
     # A single bad file fails as itself; with --debug the first one does, for its traceback.
-    stop_at_once = bool((ctx.obj or {}).get("debug")) or (len(jobs) == 1 and not as_json)
-    options = DecodeOptions(**settings)
-    outcomes = run_jobs("decoding", jobs, lambda job: _decode(job, options, frames), stop_at_once=stop_at_once)
+    stop_at_once = bool((ctx.obj or {}).get("debug")) or (len(todo) == 1 and not as_json and cluster is None)
+    batch = Batch(jobs, resume, cluster)
+    outcomes = run_jobs("decoding", todo, work, sidecar=SIDECAR, batch=batch, stop_at_once=stop_at_once)
     if as_json:
         click.echo(json.dumps([o.to_json() for o in outcomes], indent=2, ensure_ascii=False))
     else:
@@ -57,9 +106,11 @@ def command(
         ctx.exit(2)
 
 
-def _decode(job: Job, options: DecodeOptions, frames: bool) -> dict[str, Any]:
-    inputs = [job.path, *([job.right] if job.right else [])]
-    return write_capture(options.decode(job), inputs, job.folder, frames=frames)
+def _list_formats(as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(formats_json(), indent=2))
+    else:
+        Console().print(formats_table())
 
 
 def _table(outcomes: list[Outcome], output: Path) -> Table:
@@ -71,12 +122,13 @@ def _table(outcomes: list[Outcome], output: Path) -> Table:
             table.add_row(outcome.job.path.name, "", "", "", "", "[red]failed[/red]")
             continue
         size = record["size"]
+        folder = outcome.job.folder.relative_to(output)
         table.add_row(
             outcome.job.path.name,
             record["decoder"],
             f"{size['width']}x{size['height']}x{size['channels']}",
             record["baseline"],
             f"{100 * record['saturated_fraction']:.2f}%",
-            outcome.job.folder.name,
+            f"{folder} (done before)" if outcome.status == "skipped" else str(folder),
         )
     return table

@@ -6,13 +6,15 @@ so that every reader opens it. LibRaw selects a sample with ``shot_select``.
 
 What DNG has no tag for (which half sample 1 is, the measured disparity gain) travels as a small JSON object in
 ImageDescription: ``{"dualpix": {"half": "left", "disparity_gain": 0.3}}``.
+
+:func:`write_view_dng` writes one developed view as an ordinary DNG for raw converters: a mosaic, or LinearRaw.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -23,8 +25,11 @@ import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.files import atomic_path
-from dualpix.capture.raw.tiff import ASCII, BYTE, LONG, RATIONAL, SHORT, SRATIONAL, Tag, ifd_bytes
-from dualpix.capture.types import CaptureMeta
+from dualpix.capture.raw.geometry import as_sensor
+from dualpix.capture.raw.metadata import exif_tags, picture_tags, rational
+from dualpix.capture.raw.tiff import ASCII, BYTE, LONG, RATIONAL, SHORT, SRATIONAL, Tag
+from dualpix.capture.raw.writers import Coding, encoded, write_tiff_file
+from dualpix.capture.types import CaptureMeta, FloatImage
 
 Frame = npt.NDArray[np.uint16]
 Side = Literal["left", "right"]
@@ -34,9 +39,15 @@ MAX_DISPARITY_GAIN = 10.0
 
 # CIE XYZ (D65) -> linear sRGB, IEC 61966-2-1: the camera's colour space is sRGB unless the caller says otherwise.
 _XYZ_TO_SRGB = ((3.2406, -1.5372, -0.4986), (-0.9689, 1.8758, 0.0415), (0.0557, -0.2040, 1.0570))
-_CENTIMETRE = 3
+_CFA, _LINEAR_RAW = 32803, 34892
+_LARGEST = 1000.0  # of white balance and colour matrices; beyond lies damage
 _D65 = 21
 _MAX_DESCRIPTION = 4096
+
+VIEW_DNG_BLACK = 4096
+"""Code of no light in the DNG of a view: 1/16 of the range is left for noise below it."""
+Matrix = tuple[tuple[float, ...], ...]
+Matrix3 = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -95,24 +106,68 @@ def write_dual_pixel_dng(
     meta = meta or CaptureMeta()
     crop = crop or Crop(0, 0, composite.shape[1], composite.shape[0])
     _check(composite, half, black, white, crop)
+    pitch_um = None if meta.pixel_pitch_um is None else meta.pixel_pitch_um / 2
     description = _description(half_side, meta.disparity_gain)
-    exif = _exif_tags(meta)
+    tags = [
+        *_picture_tags(composite.shape, crop, black, white),
+        Tag(0x010E, ASCII, description.encode("ascii")),
+        Tag(0x010F, ASCII, make.encode("utf-8")),
+        Tag(0x0110, ASCII, model.encode("utf-8")),
+        Tag(0x0112, SHORT, [meta.orientation]),
+        *_model_tags(model),
+        *_colour_tags(_XYZ_TO_SRGB, as_shot_neutral),
+    ]
+    exif = exif_tags(meta, None if pitch_um is None else (pitch_um, pitch_um))
+    pixels = np.stack([composite, half], axis=-1)
+    with atomic_path(path) as temporary:
+        write_tiff_file(temporary, tags, exif, [pixels], pixels.shape, np.dtype("<u2"), rows_per_strip=pixels.shape[0])
 
-    def header(exif_at: int, pixels_at: int) -> bytes:
-        tags = [
-            *_picture_tags(composite.shape, crop, black, white),
-            *_camera_tags(make, model, description, meta.orientation, as_shot_neutral),
-            Tag(0x0111, LONG, [pixels_at]),
-            Tag(0x8769, LONG, [exif_at]),
-        ]
-        return struct.pack("<2sHI", b"II", 42, 8) + ifd_bytes(tags, 8)
 
-    exif_at = len(header(0, 0))
-    exif_ifd = ifd_bytes(exif, exif_at)
-    pixels_at = (exif_at + len(exif_ifd) + 15) // 16 * 16
-    with atomic_path(path) as temporary, temporary.open("wb") as file:
-        file.write((header(exif_at, pixels_at) + exif_ifd).ljust(pixels_at, b"\0"))
-        np.stack([composite, half], axis=-1).astype("<u2", copy=False).tofile(file)
+@dataclass(frozen=True)
+class ViewDng:
+    """How one view becomes a DNG, and what it says about it."""
+
+    coding: Coding
+    """16-bit integers, with room for noise below black."""
+    meta: CaptureMeta
+    pitch_xy_um: tuple[float, float] | None
+    """Of the upright view's pixels."""
+    cfa: str | None
+    """Pattern of an upright mosaic view, e.g. "GRBG"."""
+    white_balance: tuple[float, float, float] | None
+    """R, G, B multipliers as shot, where the view is in camera colour."""
+    srgb_from_camera: Matrix | None
+    """3x3, from white-balanced camera colour to linear sRGB; None where the view is in sRGB or nothing is known."""
+    description: str
+
+
+def write_view_dng(path: Path, view: FloatImage, how: ViewDng) -> None:
+    """Write one view as a single-image DNG: a colour filter array where it is a mosaic, else LinearRaw.
+
+    The picture lies as the sensor does and the Orientation tag turns it upright, as raw converters expect. White level
+    is the largest code; BaselineExposure says how much more light than 1.0 that is.
+
+    Args:
+        path: where to; not atomic, the caller's folder is.
+        view: upright light, (H, W) or (H, W, 3) in R, G, B; a mosaic has even sizes.
+        how: levels and metadata.
+    """
+    orientation = how.meta.orientation
+    lying = as_sensor(view, orientation)
+    colourful = how.cfa is not None or view.ndim == 3
+    model = how.meta.camera or "unknown camera"
+    pitch = how.pitch_xy_um[::-1] if how.pitch_xy_um and orientation >= 5 else how.pitch_xy_um
+    tags = [
+        *picture_tags(how.meta, how.description, orientation),
+        *_view_tags(lying.shape, how),
+        *_model_tags(model),
+        *(_colour_tags(_camera_from_xyz(how), tuple(1 / gain for gain in _balance(how))) if colourful else []),
+        Tag(
+            0xC62A, SRATIONAL, [Fraction(math.log2(how.coding.full_scale)).limit_denominator(1000)]
+        ),  # BaselineExposure
+    ]
+    strips = encoded(lying, how.coding)
+    write_tiff_file(path, tags, exif_tags(how.meta, pitch), strips, lying.shape, how.coding.dtype)
 
 
 def read_description(text: str | None) -> Description:
@@ -154,78 +209,79 @@ def _check(composite: Frame, half: Frame, black: tuple[int, int], white: int, cr
 
 
 def _picture_tags(shape: tuple[int, ...], crop: Crop, black: tuple[int, int], white: int) -> list[Tag]:
-    height, width = shape
     area = [crop.top, crop.left, crop.top + crop.height, crop.left + crop.width]
     return [
         Tag(0x00FE, LONG, [0]),  # NewSubfileType: the main image
-        Tag(0x0100, LONG, [width]),
-        Tag(0x0101, LONG, [height]),
-        Tag(0x0102, SHORT, [16, 16]),  # BitsPerSample
-        Tag(0x0103, SHORT, [1]),  # Compression: none
-        Tag(0x0106, SHORT, [32803]),  # PhotometricInterpretation: colour filter array
-        Tag(0x0115, SHORT, [2]),  # SamplesPerPixel
-        Tag(0x0116, LONG, [height]),  # RowsPerStrip
-        Tag(0x0117, LONG, [height * width * 4]),  # StripByteCounts
-        Tag(0x011C, SHORT, [1]),  # PlanarConfiguration: interleaved
-        Tag(0x828D, SHORT, [2, 2]),  # CFARepeatPatternDim
-        Tag(0x828E, BYTE, [0, 1, 1, 2]),  # CFAPattern: RGGB
-        Tag(0xC616, BYTE, [0, 1, 2]),  # CFAPlaneColor
-        Tag(0xC617, SHORT, [1]),  # CFALayout: rectangular
+        *_mosaic_tags("RGGB"),
         Tag(0xC619, SHORT, [2, 2]),  # BlackLevelRepeatDim
         Tag(0xC61A, SHORT, list(black) * 4),  # BlackLevel: cell by cell, samples innermost
         Tag(0xC61D, LONG, [white, white]),  # WhiteLevel of each sample
         Tag(0xC68D, LONG, area),  # ActiveArea: top, left, bottom, right
-        Tag(0xC61F, LONG, [0, 0]),  # DefaultCropOrigin, within the active area
-        Tag(0xC620, LONG, [crop.width, crop.height]),  # DefaultCropSize
+        *_crop_tags(crop.width, crop.height),
     ]
 
 
-def _camera_tags(
-    make: str, model: str, description: str, orientation: int, neutral: tuple[float, float, float]
-) -> list[Tag]:
-    matrix = [Fraction(round(v * 10000), 10000) for row in _XYZ_TO_SRGB for v in row]
+def _view_tags(shape: tuple[int, ...], how: ViewDng) -> list[Tag]:
+    height, width, samples = (*shape, 1)[:3]
+    repeat = 1
+    form = [Tag(0x0106, SHORT, [_LINEAR_RAW])]
+    if how.cfa is not None:
+        repeat = 2
+        pattern = as_sensor(np.array(list(how.cfa)).reshape(2, 2), how.meta.orientation)
+        form = _mosaic_tags("".join(pattern.ravel()))
     return [
-        Tag(0x010E, ASCII, description.encode("ascii")),
-        Tag(0x010F, ASCII, make.encode("utf-8")),
-        Tag(0x0110, ASCII, model.encode("utf-8")),
-        Tag(0x0112, SHORT, [orientation]),
+        Tag(0x00FE, LONG, [0]),
+        *form,
+        Tag(0xC619, SHORT, [repeat, repeat]),
+        Tag(0xC61A, SHORT, [how.coding.black] * (repeat * repeat * samples)),
+        Tag(0xC61D, LONG, [how.coding.white] * samples),
+        *_crop_tags(width, height),
+    ]
+
+
+def _mosaic_tags(pattern: str) -> list[Tag]:
+    return [
+        Tag(0x0106, SHORT, [_CFA]),  # PhotometricInterpretation: colour filter array
+        Tag(0x828D, SHORT, [2, 2]),  # CFARepeatPatternDim
+        Tag(0x828E, BYTE, ["RGB".index(colour) for colour in pattern]),  # CFAPattern
+        Tag(0xC616, BYTE, [0, 1, 2]),  # CFAPlaneColor
+        Tag(0xC617, SHORT, [1]),  # CFALayout: rectangular
+    ]
+
+
+def _crop_tags(width: int, height: int) -> list[Tag]:
+    """DefaultCropOrigin, within the active area, and DefaultCropSize."""
+    return [Tag(0xC61F, LONG, [0, 0]), Tag(0xC620, LONG, [width, height])]
+
+
+def _model_tags(model: str) -> list[Tag]:
+    return [
         Tag(0xC612, BYTE, [1, 3, 0, 0]),  # DNGVersion
         Tag(0xC613, BYTE, [1, 1, 0, 0]),  # DNGBackwardVersion
         Tag(0xC614, ASCII, model.encode("utf-8")),  # UniqueCameraModel
+    ]
+
+
+def _colour_tags(camera_from_xyz: Sequence[Sequence[float]] | Matrix3, neutral: Sequence[float]) -> list[Tag]:
+    matrix = [Fraction(round(float(v) * 10000), 10000) for row in camera_from_xyz for v in row]
+    return [
         Tag(0xC621, SRATIONAL, matrix),  # ColorMatrix1
-        Tag(0xC628, RATIONAL, [_rational(v) for v in neutral]),  # AsShotNeutral
+        Tag(0xC628, RATIONAL, [rational(v) for v in neutral]),  # AsShotNeutral
         Tag(0xC65A, SHORT, [_D65]),  # CalibrationIlluminant1
     ]
 
 
-def _exif_tags(meta: CaptureMeta) -> list[Tag]:
-    tags = [Tag(0x9000, 7, b"0232")]  # ExifVersion
-    numbers = {
-        0x829A: meta.exposure_s,
-        0x829D: meta.f_number,
-        0x9206: meta.focus_distance_m,  # SubjectDistance
-        0x920A: meta.focal_length_mm,
-    }
-    tags += [Tag(number, RATIONAL, [_rational(value)]) for number, value in numbers.items() if value is not None]
-    if meta.iso is not None:
-        iso = round(meta.iso)
-        tags.append(Tag(0x8827, SHORT, [min(iso, 65535)]))  # PhotographicSensitivity, saturated by the standard
-        tags += [Tag(0x8830, SHORT, [3]), Tag(0x8833, LONG, [iso])]  # SensitivityType and ISOSpeed
-    if meta.pixel_pitch_um is not None:
-        sensor_pitch_um = meta.pixel_pitch_um / 2
-        per_centimetre = [_rational(1e4 / sensor_pitch_um)]
-        tags += [Tag(0xA20E, RATIONAL, per_centimetre), Tag(0xA20F, RATIONAL, per_centimetre)]
-        tags.append(Tag(0xA210, SHORT, [_CENTIMETRE]))  # FocalPlaneResolutionUnit
-    return tags
+def _camera_from_xyz(how: ViewDng) -> Matrix3:
+    """ColorMatrix1: the inverse of white balance, then ``srgb_from_camera``, so that a converter's white is D65."""
+    balanced = np.linalg.inv(np.array(how.srgb_from_camera or np.eye(3))) @ np.array(_XYZ_TO_SRGB)
+    raw: Matrix3 = balanced / np.array(_balance(how))[:, None]
+    return np.clip(raw, -_LARGEST, _LARGEST)
 
 
-def _rational(value: float) -> Fraction:
-    """The closest fraction of two 32-bit numbers; infinity is EXIF's all-ones numerator."""
-    if math.isinf(value) and value > 0:
-        return Fraction(0xFFFFFFFF, 1)
-    if not 0 < value < 2**32:
-        raise ValueError(f"cannot be stored as an EXIF rational: {value}")
-    return Fraction(value).limit_denominator(min(10**6, int((2**32 - 1) / max(value, 1.0))))
+def _balance(how: ViewDng) -> tuple[float, float, float]:
+    """The multipliers, or neutral ones where the file's are no light's."""
+    gains = how.white_balance or (1.0, 1.0, 1.0)
+    return gains if 1 / _LARGEST <= min(gains) <= max(gains) <= _LARGEST else (1.0, 1.0, 1.0)
 
 
 def _description(half_side: Side, disparity_gain: float | None) -> str:

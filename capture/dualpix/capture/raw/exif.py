@@ -1,42 +1,56 @@
-"""EXIF to :class:`CaptureMeta`: only values that are finite, positive and physically possible are taken over."""
+"""EXIF and Canon's maker notes to :class:`CaptureMeta`.
+
+Only values that are finite, positive and physically possible are taken over, and text without control characters: it
+will be printed on somebody's terminal. Names and serial numbers of people, bodies and lenses are never read.
+"""
 
 from __future__ import annotations
 
 import math
+import re
+from datetime import datetime
 from fractions import Fraction
 
+from dualpix.capture.raw.makernote import CanonNote, read_canon_note
 from dualpix.capture.raw.tiff import Ifd
 from dualpix.capture.types import CaptureMeta
 
 _UM_PER_UNIT = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}  # inch, cm; TIFF/EP adds mm and um
 _INFINITY = Fraction(0xFFFFFFFF, 1)
+_MAX_TEXT = 128
+_SUBJECT_DISTANCE, _FOCUS_RANGE_M = 0x9206, (1e-3, 1e5)
 
 
-def capture_meta(picture: Ifd, exif: Ifd, *, binning: int, provenance: dict[str, str]) -> CaptureMeta:
+def capture_meta(
+    picture: Ifd, exif: Ifd, *, makernote: Ifd | None = None, binning: int = 1, provenance: dict[str, str]
+) -> CaptureMeta:
     """What the file states about the shot.
 
     Args:
         picture: the directory with Make, Model and Orientation.
         exif: the EXIF directory.
-        binning: sensor pixels per pixel of the decoded view along the baseline.
-        provenance: goes into the result; gains ``"focus_distance"`` when the lens stood at infinity.
+        makernote: Canon's own directory, where there is one.
+        binning: sensor pixels per pixel of the decoded view along the baseline; 1 gives the pitch of the sensor.
+        provenance: goes into the result; gains ``"focus_distance"`` where one is known.
     """
-    provenance = dict(provenance)
-    distances = exif.numbers(0x9206)
-    if distances and distances[0] == _INFINITY:
-        provenance["focus_distance"] = "infinity"
+    note = read_canon_note(makernote) if makernote is not None else CanonNote()
+    focus_distance_m, origin = _focus_distance_m(exif, note)
     pitch_um = sensor_pitch_um(exif)
     orientation = picture.integer(0x0112, 1)
     return CaptureMeta(
         camera=_camera(picture),
+        lens_model=clean_text(exif.text(0xA434)) or clean_text(note.lens_model),
+        date_time=_date_time(exif),
         iso=_iso(exif),
         exposure_s=_number(exif, 0x829A, 1e-7, 1e5),
         f_number=_number(exif, 0x829D, 0.3, 200),
         focal_length_mm=_number(exif, 0x920A, 0.5, 5000),
-        focus_distance_m=_number(exif, 0x9206, 1e-3, 1e5),
+        focus_distance_m=focus_distance_m,
+        focus_distance_upper_m=note.focus_distance_upper_m,
+        focus_distance_lower_m=note.focus_distance_lower_m,
         pixel_pitch_um=None if pitch_um is None else pitch_um * binning,
         orientation=orientation if 1 <= orientation <= 8 else 1,
-        provenance=provenance,
+        provenance={**provenance, **({"focus_distance": origin} if origin else {})},
     )
 
 
@@ -50,11 +64,49 @@ def sensor_pitch_um(exif: Ifd) -> float | None:
     return pitch_um if 0.3 <= pitch_um <= 50 else None
 
 
+def clean_text(text: str | None) -> str | None:
+    """One printable line of at most 128 characters, or None where nothing is left."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text or "").split())
+    return line[:_MAX_TEXT].rstrip() or None
+
+
+def _focus_distance_m(exif: Ifd, note: CanonNote) -> tuple[float | None, str | None]:
+    """Where the lens was focused, and how that is known.
+
+    SubjectDistance is the standard's own tag. Canon's cameras leave it out and record two bounds instead; the depth of
+    field is even in diopters, so their middle is taken there.
+    """
+    stated = exif.numbers(_SUBJECT_DISTANCE)
+    if stated and stated[0] == _INFINITY:
+        return math.inf, "SubjectDistance: infinity"
+    distance_m = _number(exif, _SUBJECT_DISTANCE, *_FOCUS_RANGE_M)
+    if distance_m is not None:
+        return distance_m, "SubjectDistance"
+    upper_m, lower_m = note.focus_distance_upper_m, note.focus_distance_lower_m
+    if upper_m is None or lower_m is None:
+        return None, None
+    middle_diopters = (1 / upper_m + 1 / lower_m) / 2
+    bounds = f"middle in diopters of Canon's {lower_m:g}..{upper_m:g} m"
+    return 1 / middle_diopters if middle_diopters else math.inf, (
+        f"{bounds}; coarse, and as far as known counted from the sensor, not from the lens"
+    )
+
+
 def _camera(picture: Ifd) -> str | None:
-    make, model = picture.text(0x010F), picture.text(0x0110)
+    make, model = clean_text(picture.text(0x010F)), clean_text(picture.text(0x0110))
     if make and model and not model.lower().startswith(make.lower()):
         return f"{make} {model}"
     return model or make
+
+
+def _date_time(exif: Ifd) -> str | None:
+    """DateTimeOriginal as ISO 8601, with the offset from UTC where the camera states it."""
+    try:
+        taken = datetime.strptime(exif.text(0x9003) or "", "%Y:%m:%d %H:%M:%S")
+    except ValueError:
+        return None
+    offset = exif.text(0x9011) or ""
+    return taken.isoformat() + (offset if re.fullmatch(r"[+-](0\d|1[0-4]):[0-5]\d", offset, re.ASCII) else "")
 
 
 def _iso(exif: Ifd) -> float | None:

@@ -50,6 +50,14 @@ def upright(image: npt.NDArray[Scalar], orientation: int) -> npt.NDArray[Scalar]
     return np.ascontiguousarray(turned)
 
 
+def as_sensor(image: npt.NDArray[Scalar], orientation: int) -> npt.NDArray[Scalar]:
+    """The inverse of :func:`upright` as a view: writing to its rows writes where they lie in the upright ``image``."""
+    transpose, flip_rows, flip_columns = _STEPS[orientation]
+    turned = image[:, ::-1] if flip_columns else image
+    turned = turned[::-1] if flip_rows else turned
+    return turned.swapaxes(0, 1) if transpose else turned
+
+
 def upright_baseline(baseline: Baseline, orientation: int) -> tuple[Baseline, bool]:
     """Axis of the disparity after :func:`upright`, and whether the halves must change names to keep its sign."""
     transpose, flip_rows, flip_columns = _STEPS[orientation]

@@ -2,11 +2,15 @@
 
 The size is taken from the header and checked before anything is decoded, and a file that ends too early is refused
 rather than read as a half-grey picture.
+
+Samples are given as stored: an EXIF orientation is reported beside them, never applied, because the disparity lies
+along the stored rows and has to be turned with the picture. (OpenCV by itself turns a TIFF, but no PNG or JPEG.)
 """
 
 from __future__ import annotations
 
 import struct
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +19,30 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
+from dualpix.capture.raw.hints import Hints, read_hints, upright_tiff
 from dualpix.capture.raw.native import captured_stderr
 from dualpix.capture.raw.plugin import MAX_PIXELS
 from dualpix.capture.raw.tiff import TiffReader
 
 Samples = npt.NDArray[Any]
 
-_MAX_FILE_BYTES = 4 << 30
+_MAX_FILE_BYTES = 2 << 30
 _MAX_PNG_CHUNKS = 1 << 20
+_MAX_JPEG_PARTS = 4096
+_JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the rest are tables and extensions
+_LARGEST = 1e9
+# Deflate packs no more; memory is taken for what a header claims, so a small file must not claim much.
+_MAX_PIXELS_PER_BYTE = 1032
 _PNG = b"\x89PNG\r\n\x1a\n"
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A decoded picture file and what it says about itself."""
+
+    samples: Samples
+    """As stored, see :func:`read_picture`."""
+    hints: Hints
 
 
 def picture_kind(head: bytes) -> str | None:
@@ -43,21 +62,29 @@ def read_picture(path: Path) -> Samples:
     Raises:
         DecodeError: unreadable, cut, absurdly large, not finite, or of a sample type without meaning here.
     """
+    return read_tagged_picture(path).samples
+
+
+def read_tagged_picture(path: Path) -> Picture:
+    """As :func:`read_picture`, with the orientation and tone curve that the file states."""
     data = read_bounded(path)
     kind = picture_kind(data[:16])
     if kind is None:
         raise DecodeError(f"'{path.name}' is not a picture", expected="PNG, TIFF, JPEG or binary PGM")
     if kind == "pgm":
-        return read_pgm(path)[0]
+        return Picture(read_pgm(path)[0], Hints())
     {"png": _check_png, "tiff": _check_tiff, "jpeg": _check_jpeg}[kind](path, data)
+    hints = read_hints(data, kind)
+    if kind == "tiff" and hints.orientation != 1:
+        data = upright_tiff(data)
     with captured_stderr() as complaints:
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
         except cv2.error:
             image = None
     if image is None or any("error" in line.lower() for line in complaints):
-        raise DecodeError(f"'{path.name}' is a damaged {kind.upper()}", expected="a complete picture")
-    return _checked(path, np.asarray(image))
+        raise _damaged(path, kind.upper())
+    return Picture(_checked(path, np.asarray(image)), hints)
 
 
 def read_pgm(path: Path) -> tuple[npt.NDArray[np.uint16], int]:
@@ -91,12 +118,12 @@ def read_bounded(path: Path) -> bytes:
     """The whole file, if it is of a sane size.
 
     Raises:
-        DecodeError: missing, unreadable, empty or larger than 4 GiB.
+        DecodeError: missing, unreadable, empty or larger than 2 GiB.
     """
     try:
         size = path.stat().st_size
         if size > _MAX_FILE_BYTES:
-            raise DecodeError(f"'{path.name}' has {size} bytes", expected="at most 4 GiB")
+            raise DecodeError(f"'{path.name}' has {size} bytes", expected="at most 2 GiB")
         return path.read_bytes()
     except OSError as error:
         raise DecodeError(f"cannot read '{path}': {error.strerror or error}") from error
@@ -141,17 +168,30 @@ def _checked(path: Path, image: Samples) -> Samples:
         image = image[..., 2::-1]  # OpenCV's B, G, R(, A)
     elif image.ndim == 3:
         image = image[..., 0]
-    if image.dtype == np.float32 and not np.isfinite(image).all():
-        bad = int((~np.isfinite(image)).sum())
-        raise DecodeError(
-            f"'{path.name}' has {bad} values that are NaN or infinite", expected="finite values", hint="export it again"
-        )
+    check_finite(path, image)
     return np.ascontiguousarray(image)
+
+
+def check_finite(path: Path, samples: Samples) -> None:
+    """Refuse floating-point samples that are no light: float32 must hold what is computed from them.
+
+    Raises:
+        DecodeError: some are NaN, infinite or absurdly large.
+    """
+    if samples.dtype.kind != "f" or (np.abs(samples) <= _LARGEST).all():
+        return
+    bad = int((~(np.abs(samples) <= _LARGEST)).sum())
+    raise DecodeError(
+        f"'{path.name}' has {bad} values that are NaN or infinite, or beyond {_LARGEST:g}",
+        expected="finite values, white at 1",
+        hint="export it again",
+    )
 
 
 def _check_png(path: Path, data: bytes) -> None:
     if len(data) >= 24:
-        check_size(path, *struct.unpack_from(">II", data, 16))
+        width, height = struct.unpack_from(">II", data, 16)
+        _check_packed_size(path, width, height, len(data))
     at = len(_PNG)
     for _ in range(_MAX_PNG_CHUNKS):
         if at + 12 > len(data):
@@ -166,7 +206,7 @@ def _check_png(path: Path, data: bytes) -> None:
 def _check_tiff(path: Path, data: bytes) -> None:
     reader = TiffReader(data)
     ifd = reader.ifd(reader.first_offset)
-    check_size(path, ifd.integer(0x0100), ifd.integer(0x0101))
+    _check_packed_size(path, ifd.integer(0x0100), ifd.integer(0x0101), len(data))
     offsets = ifd.integers(0x0111) or ifd.integers(0x0144)
     sizes = ifd.integers(0x0117) or ifd.integers(0x0145)
     ends = [offset + size for offset, size in zip(offsets, sizes, strict=False)]
@@ -177,6 +217,30 @@ def _check_tiff(path: Path, data: bytes) -> None:
 def _check_jpeg(path: Path, data: bytes) -> None:
     if b"\xff\xd9" not in data[-4096:]:
         raise _cut(path, "JPEG")
+    at = 2
+    for _ in range(_MAX_JPEG_PARTS):
+        if at + 9 > len(data) or data[at] != 0xFF:
+            break
+        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if marker in _JPEG_FRAMES:
+            height, width = struct.unpack_from(">HH", data, at + 5)
+            return _check_packed_size(path, width, height, len(data))
+        at += 1 if marker == 0xFF else 2 + length  # 0xFF may be repeated before a marker
+    raise _damaged(path, "JPEG")
+
+
+def _check_packed_size(path: Path, width: int, height: int, file_bytes: int) -> None:
+    check_size(path, width, height)
+    if width * height > _MAX_PIXELS_PER_BYTE * file_bytes:
+        raise DecodeError(
+            f"'{path.name}' claims {width}x{height} pixels in {file_bytes} bytes",
+            expected="a complete picture",
+            hint="the header is damaged",
+        )
+
+
+def _damaged(path: Path, kind: str) -> DecodeError:
+    return DecodeError(f"'{path.name}' is a damaged {kind}", expected="a complete picture")
 
 
 def _cut(path: Path, kind: str) -> DecodeError:

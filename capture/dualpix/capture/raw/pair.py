@@ -1,13 +1,32 @@
 """Pairs of picture files: finding the right file of a left one, and the decoder of exported left / right views.
 
+The right file lies beside the left one under the name with "right" or "r" for "left" or "l", or in a sibling folder:
+
+==================================== ===================================== ==========================
+left file                            right file                            known from
+==================================== ===================================== ==========================
+001_left.png, box_l.png              001_right.png, box_r.png              Xin et al. 2021, DP119
+inputL/1P0A1695.png                  inputR/1P0A1695.png                   DPDD, as for Restormer
+test_l/source/1P0A1695_L.png         test_r/source/1P0A1695_R.png          DPDD
+left_pd/CAP/result_leftPd_top.png    right_pd/CAP/result_rightPd_top.png   Garg et al. 2019
+raw_left_pd/CAP/7/result_pd_left...  raw_right_pd/CAP/7/result_pd_right... Herrmann et al. 2020
+==================================== ===================================== ==========================
+
 Exported views (Canon's DPP, other people's converters) are display-referred: 8-bit samples are taken through the
 inverse sRGB curve. 16-bit and float samples are taken as linear, black at 0. Both are assumptions, stated in the
-provenance; ``--encoding`` overrides them.
+provenance. A 16-bit file that says otherwise itself (ICC profile, sRGB chunk, EXIF ColorSpace) is believed, and
+``--encoding`` overrides everything.
+
+An EXIF orientation is honoured: samples are decoded as stored, and the views come out upright like those of a raw, the
+axis of the disparity and the names of the halves turned along. Both files must state the same. An axis given by the
+user is that of the upright picture, the one a viewer shows.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,40 +35,118 @@ import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.picture import linear_from_srgb
-from dualpix.capture.raw.images import Samples, picture_kind, read_picture
+from dualpix.capture.raw.geometry import upright_baseline
+from dualpix.capture.raw.hints import Hints
+from dualpix.capture.raw.images import Samples, picture_kind, read_tagged_picture
+from dualpix.capture.raw.planes import Plane
 from dualpix.capture.raw.plugin import SensorViews, Source
-from dualpix.capture.types import Baseline, CaptureMeta, FloatImage
+from dualpix.capture.types import Baseline, CaptureMeta
 
-# A left name's last "left" or "l" that stands as a word of its own, or "leftPd" as in Garg et al.'s data.
+# A left name's last "left" or "l" that stands as a word of its own, or "leftPd".
 _LEFT_WORD = re.compile(
-    r"(?:(?<=[_\-. ])|^)(left|l)(?=pd|[_\-. ]|$)(?!.*(?:[_\-. ]|^)(?:left|l)(?=pd|[_\-. ]|$))", re.I
+    r"(?:(?<=[_\-. ])|^)(?P<side>left|l)(?=pd|[_\-. ]|$)(?!.*(?:[_\-. ]|^)(?:left|l)(?=pd|[_\-. ]|$))", re.I
 )
-_PICTURE_SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".pgm"}
+# Google's data sets name the half first, then the phone of the rig, which may be "left" or "right" too.
+_GOOGLE_NAME = re.compile(r"result_(?=.*pd)(?:up_)?(?:pd_)?(?P<side>left|right)(?:pd)?_(?P<phone>\w+)", re.I)
+_GOOGLE_OTHER = re.compile(r"result_(?:scaled_image|merged_depth|merged_conf)_", re.I)
+_LEFT_FOLDER = re.compile(r"(?:(?<=[_\-. ])|^)(?P<word>(?i:left|l))(?=[_\-. ]|$)|(?<=[a-z0-9])(?P<end>Left|L)$")
+_FOLDERS_UP = 3
+_PICTURE_SUFFIXES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".pgm", ".npy"}
 _RIGHT_OF = {"left": "right", "Left": "Right", "LEFT": "RIGHT", "l": "r", "L": "R"}
 
 
 def right_name(left: Path) -> Path | None:
-    """The name the right file should have beside ``left``, or None when ``left`` is not named as a left file."""
-    match = _left_word(left)
-    if match is None:
+    """The right file of ``left``: the one that exists, else the one that should; None when ``left`` is no left file.
+
+    A folder counts as a left one only where its right sibling exists: "l" alone is a common name.
+    """
+    if _is_google_right(left):
         return None
-    stem = left.stem[: match.start(1)] + _RIGHT_OF[match[1]] + left.stem[match.end(1) :]
-    return left.with_name(stem + left.suffix)
+    beside = [path for path in [_beside(left)] if path is not None]
+    folders = list(_right_folders(left))
+    renamed = [folder / name.name for folder in folders for name in beside]
+    same_name = [folder / left.name for folder in folders]
+    # A complete pair within one folder comes first: it may be one of two cameras, "left" and "right".
+    existing = (path for path in [*beside, *renamed, *same_name] if _is_file(path))
+    expected = [*renamed, *beside, *same_name]
+    return next(existing, expected[0] if expected else None)
 
 
 def pair_stem(left: Path) -> str:
-    """The name of the capture: the left file's stem without the word "left"."""
-    match = _left_word(left)
-    if match is None:
+    """The name of the capture: the left file's stem without the word "left".
+
+    Google's trees give all captures the same file names, so there it is made of the folders: ``CAP_center``.
+    """
+    google = _GOOGLE_NAME.fullmatch(left.stem)
+    below = _below_left_folder(left)
+    if google and below:
+        return "_".join([*below, google["phone"]])
+    span = _left_span(left)
+    if span is None:
         return left.stem
-    stem = (left.stem[: match.start(1)] + left.stem[match.end(1) :]).strip("_-. ")
+    stem = (left.stem[: span[0]] + left.stem[span[1] :]).strip("_-. ")
     return re.sub(r"([_\-. ])[_\-. ]+", r"\1", stem) or left.stem
 
 
-def _left_word(path: Path) -> re.Match[str] | None:
-    """The word to replace; a raw file is never half of a pair, whatever its name."""
-    match = _LEFT_WORD.search(path.stem)
-    return match if match and match[1] in _RIGHT_OF and path.suffix.lower() in _PICTURE_SUFFIXES else None
+def _beside(left: Path) -> Path | None:
+    """The right file's name in the same folder."""
+    span = _left_span(left)
+    return None if span is None else left.with_name(_exchanged(left.stem, span) + left.suffix)
+
+
+def _left_span(path: Path) -> tuple[int, int] | None:
+    """Where the stem says "left"; a raw file is never half of a pair, whatever its name."""
+    if path.suffix.lower() not in _PICTURE_SUFFIXES or _GOOGLE_OTHER.match(path.stem):
+        return None
+    match = _GOOGLE_NAME.fullmatch(path.stem) or _LEFT_WORD.search(path.stem)
+    return match.span("side") if match and match["side"] in _RIGHT_OF else None
+
+
+def _is_google_right(path: Path) -> bool:
+    match = _GOOGLE_NAME.fullmatch(path.stem)
+    return match is not None and match["side"].lower() == "right"
+
+
+def _right_folders(left: Path) -> Iterator[Path]:
+    """The folder of ``left`` with "right" for "left" in one of the folders above, nearest first, where that exists."""
+    if left.suffix.lower() not in _PICTURE_SUFFIXES:
+        return
+    folder, below = left.parent, Path()
+    for _ in range(_FOLDERS_UP):
+        match = _LEFT_FOLDER.search(folder.name)
+        group = match.lastgroup if match else None
+        if match and group and match[group] in _RIGHT_OF:
+            sibling = folder.with_name(_exchanged(folder.name, match.span(group)))
+            if _is_dir(sibling):
+                yield sibling / below
+        folder, below = folder.parent, Path(folder.name) / below
+
+
+def _below_left_folder(left: Path) -> list[str]:
+    """The folders between the nearest left folder and the file; empty without one."""
+    parents = left.parts[:-1][-_FOLDERS_UP:]
+    for index in reversed(range(len(parents))):
+        if _LEFT_FOLDER.search(parents[index]):
+            return list(parents[index + 1 :])
+    return []
+
+
+def _exchanged(name: str, span: tuple[int, int]) -> str:
+    return name[: span[0]] + _RIGHT_OF[name[slice(*span)]] + name[span[1] :]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # too long, or not allowed to look
+        return False
+
+
+def _is_dir(path: Path) -> bool:
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def find_right(source: Source) -> Path:
@@ -62,7 +159,8 @@ def find_right(source: Source) -> Path:
     if right is None:
         raise DecodeError(
             f"'{source.path.name}' is one picture, its other half is not named",
-            expected="a left file NAME_left.* or NAME_l.* with NAME_right.* or NAME_r.* beside it",
+            expected="a left file NAME_left.* or NAME_l.* with NAME_right.* or NAME_r.* beside it, "
+            "or sibling folders as inputL and inputR",
             hint="or use --left A --right B",
         )
     if not right.is_file():
@@ -95,7 +193,9 @@ class PairDecoder:
     """Any left / right pair of PNG, TIFF, JPEG or PGM files."""
 
     name = "pair"
-    needs = "a left picture NAME_left.* or NAME_l.* with its right one (PNG, TIFF, JPEG, PGM)"
+    needs = "a left picture NAME_left.* or NAME_l.* with its right one, or --left A --right B (PNG, TIFF, JPEG, PGM)"
+    summary = "exported left / right views: Canon DPP, DPDD, DP119, Garg et al. 2019"
+    suffixes = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".pgm")
 
     def refuses(self, source: Source) -> str | None:
         """None for any picture file."""
@@ -104,30 +204,74 @@ class PairDecoder:
     def decode(self, source: Source) -> SensorViews:
         """Both views, linear. Raises DecodeError for a missing, unequal or damaged file."""
         right_path = find_right(source)
-        left, right = read_picture(source.path), read_picture(right_path)
-        check_pair(source.path, left, right_path, right)
-        encoding = source.encoding
-        if encoding == "auto":
-            encoding = "srgb" if left.dtype == np.uint8 else "linear"
-        assumed = " (assumed)" if source.encoding == "auto" else ""
-        white = 1.0 if left.dtype == np.float32 else float(np.iinfo(left.dtype).max)
-        views = [_linear(samples, white, encoding) for samples in (left, right)]
-        clipped = np.asarray((left >= white) | (right >= white))
-        provenance = {
-            "left": f"file {source.path.name}",
-            "right": f"file {right_path.name}",
-            "tone": encoding + assumed,
-        }
-        return SensorViews(
-            left=views[0],
-            right=views[1],
-            combined=(views[0] + views[1]) * np.float32(0.5),
-            saturated=np.asarray(clipped.any(axis=-1) if clipped.ndim == 3 else clipped, bool),
-            meta=CaptureMeta(provenance=provenance),
-            baseline=source.baseline or _usual_baseline(source.path, left),
-            details={"format": f"{left.dtype} pair", "black": 0, "white": white, "encoding": encoding + assumed},
-            frames=lambda: pair_frames(left, right),
-        )
+        left, right = read_tagged_picture(source.path), read_tagged_picture(right_path)
+        check_pair(source.path, left.samples, right_path, right.samples)
+        turned = left.hints.orientation, right.hints.orientation
+        if turned[0] != turned[1]:
+            raise DecodeError(
+                f"'{source.path.name}' has EXIF orientation {turned[0]} and '{right_path.name}' {turned[1]}",
+                expected="the same in both",
+                hint="export both in the same way",
+            )
+        halves = Half(left.samples, f"file {source.path.name}"), Half(right.samples, f"file {right_path.name}")
+        return exported_views(source, halves, left.hints)
+
+
+@dataclass(frozen=True)
+class Half:
+    """One view of an exported pair."""
+
+    samples: Samples
+    """uint8, uint16, float32 or float64; (H, W) or (H, W, 3)."""
+    origin: str
+    """For the provenance."""
+
+
+def exported_views(source: Source, halves: tuple[Half, Half], hints: Hints) -> SensorViews:
+    """Checked left and right samples to linear planes; white is the largest integer, or 1.0."""
+    stored = halves[0].samples, halves[1].samples
+    encoding, why = _encoding(source, stored[0], hints)
+    white = 1.0 if stored[0].dtype.kind == "f" else float(np.iinfo(stored[0].dtype).max)
+    left, right, combined = _planes(stored, white, encoding)
+    clipped = np.asarray((stored[0] >= white) | (stored[1] >= white))
+    provenance = {"left": halves[0].origin, "right": halves[1].origin, "tone": f"{encoding} ({why})"}
+    baseline = source.baseline or _usual_baseline(source.path, stored[0])
+    if source.baseline:
+        baseline = upright_baseline(source.baseline, hints.orientation)[0]
+    return SensorViews(
+        left=left,
+        right=right,
+        combined=combined,
+        saturated=np.asarray(clipped.any(axis=-1) if clipped.ndim == 3 else clipped, bool),
+        meta=CaptureMeta(orientation=hints.orientation, provenance=provenance),
+        baseline=baseline,
+        details={"format": f"{stored[0].dtype} pair", "black": 0, "white": white, "encoding": f"{encoding} ({why})"},
+        frames=lambda: pair_frames(*stored),
+    )
+
+
+def _encoding(source: Source, samples: Samples, hints: Hints) -> tuple[str, str]:
+    """The tone curve of the samples, and who says so."""
+    if source.encoding != "auto":
+        return source.encoding, "as given"
+    if samples.dtype == np.uint8:
+        return "srgb", "assumed"
+    if samples.dtype == np.uint16 and hints.tone:
+        return hints.tone, hints.tone_source
+    return "linear", "assumed"
+
+
+def _planes(stored: Sequence[Samples], white: float, encoding: str) -> tuple[Plane, Plane, Plane]:
+    """Left, right, and their mean."""
+    if encoding == "linear" and stored[0].dtype.kind == "u":
+        total = np.add(stored[0], stored[1], dtype=np.uint32)
+        left, right = (Plane(samples, (0.0,), 1 / white, mosaic=False) for samples in stored)
+        return left, right, Plane(total, (0.0,), 0.5 / white, mosaic=False)
+    light = [np.asarray(samples, np.float32) / np.float32(white) for samples in stored]
+    if encoding == "srgb":
+        light = [linear_from_srgb(values) for values in light]
+    left, right = (Plane(values, (0.0,), 1.0, mosaic=False) for values in light)
+    return left, right, Plane(light[0] + light[1], (0.0,), 0.5, mosaic=False)
 
 
 def pair_frames(left: Samples, right: Samples) -> dict[str, npt.NDArray[Any]]:
@@ -137,12 +281,8 @@ def pair_frames(left: Samples, right: Samples) -> dict[str, npt.NDArray[Any]]:
 
 def _usual_baseline(path: Path, samples: Samples) -> Baseline:
     """Along x, but for the upright portraits of Garg et al. 2019 (``*leftPd*``), where the sensor's x runs down."""
-    return "y" if "leftpd" in path.stem.lower() and samples.shape[0] > samples.shape[1] else "x"
-
-
-def _linear(samples: Samples, white: float, encoding: str) -> FloatImage:
-    value = samples.astype(np.float32) / np.float32(white)
-    return linear_from_srgb(value) if encoding == "srgb" else value
+    portrait = samples.shape[0] > samples.shape[1]
+    return "y" if portrait and _GOOGLE_NAME.fullmatch(path.stem) else "x"
 
 
 def _form(samples: Samples) -> str:

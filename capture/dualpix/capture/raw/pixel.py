@@ -23,8 +23,9 @@ import numpy.typing as npt
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.images import Samples, picture_kind, read_pgm, read_picture
 from dualpix.capture.raw.pair import check_pair, find_right, pair_frames
+from dualpix.capture.raw.planes import Plane
 from dualpix.capture.raw.plugin import SensorViews, Source
-from dualpix.capture.types import Baseline, CaptureMeta, FloatImage, Mask
+from dualpix.capture.types import Baseline, CaptureMeta, Mask
 
 PDCAPTURE_BLACK, PDCAPTURE_WHITE = 64, 1023
 PIXEL4_BLACK, PIXEL4_WHITE = 1024, 16383
@@ -38,6 +39,8 @@ class PdCaptureDecoder:
 
     name = "pixel-pdcapture"
     needs = "TIME_left.pgm with TIME_right.pgm, as PDCapture writes them"
+    summary = "Google PDCapture pair (Pixel 3 and 4)"
+    suffixes = (".pgm",)
 
     def refuses(self, source: Source) -> str | None:
         """None for a PGM whose every sample is a stretched 10-bit one."""
@@ -78,6 +81,8 @@ class Pixel4PngDecoder:
 
     name = "pixel4-png"
     needs = "NNN_left.png with NNN_right.png, 16-bit gray 2016x1512"
+    summary = "Google Pixel 4 pair in the form of Xin et al. 2021"
+    suffixes = (".png",)
 
     def refuses(self, source: Source) -> str | None:
         """None for a 16-bit gray PNG of the Pixel's size whose values lie in the sensor's range."""
@@ -113,7 +118,9 @@ def _views(
     pixel_aspect: float = 1.0,
 ) -> SensorViews:
     black, white = levels
-    scaled = [_scale(samples, black, white) for _, samples in (left, right)]
+    scale = 1 / (white - black)
+    halves = [Plane(samples, (float(black),), scale, mosaic=False) for _, samples in (left, right)]
+    total = Plane(np.add(left[1], right[1], dtype=np.uint32), (2.0 * black,), scale / 2, mosaic=False)
     saturated: Mask = (left[1] >= white) | (right[1] >= white)
     provenance = {
         "left": f"file {left[0].name}",
@@ -121,19 +128,15 @@ def _views(
         "sign": "the files' own left and right, measured: behind focus x_right - x_left > 0",
     }
     return SensorViews(
-        left=scaled[0],
-        right=scaled[1],
-        combined=(scaled[0] + scaled[1]) * np.float32(0.5),
+        left=halves[0],
+        right=halves[1],
+        combined=total,
         saturated=saturated,
         meta=CaptureMeta(camera="Google Pixel", pixel_aspect=pixel_aspect, provenance=provenance),
         baseline=baseline,
         details={**details, "black": black, "white": white, "clip": white},
         frames=lambda: pair_frames(*stored),
     )
-
-
-def _scale(samples: Samples, black: int, white: int) -> FloatImage:
-    return (samples.astype(np.float32) - np.float32(black)) * np.float32(1 / (white - black))
 
 
 def _unstretch(samples: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:

@@ -6,6 +6,7 @@ is checked against the buffer, every list has a limit, so a hostile header costs
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,8 +39,8 @@ class Ifd:
         return value if isinstance(value, tuple) else ()
 
     def integers(self, tag: int) -> tuple[int, ...]:
-        """The values of ``tag`` as integers, or an empty tuple."""
-        return tuple(int(v) for v in self.numbers(tag))
+        """The values of ``tag`` as integers (0 for what is no number, as 0/0), or an empty tuple."""
+        return tuple(int(v) if math.isfinite(v) else 0 for v in self.numbers(tag))
 
     def integer(self, tag: int, default: int = 0) -> int:
         """The first value of ``tag`` as an integer."""
@@ -84,7 +85,7 @@ class TiffReader:
         for index in range(count):
             tag, value = self._entry(offset + 2 + 12 * index)
             if value is not None:
-                tags[tag] = value
+                tags.setdefault(tag, value)  # of two with one number libtiff takes the first as well
         next_offset = struct.unpack_from(self.order + "I", self.data, end)[0] if end + 4 <= size else 0
         return Ifd(tags, int(next_offset))
 

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dualpix.models.stereo import SgbmSettings, match_sgbm
+from dualpix.capture.stereo import SgbmSettings, match_sgbm
 
 
 def texture(height: int, width: int, seed: int = 0) -> np.ndarray:

@@ -1,0 +1,1 @@
+"""What a camera does to its two halves, measured once and kept as a small JSON profile: ``dualpix calibrate``."""

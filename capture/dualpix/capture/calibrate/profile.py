@@ -1,0 +1,377 @@
+"""The camera profile: what was measured of a camera with one lens and aperture, as plain JSON.
+
+Convention: everything lies as the sensor does, whatever way the camera was held, and "left" and "right" are the halves
+as the decoder names them before rotation; so a profile made in landscape fits a portrait shot. ``left`` and ``right``
+of the shading are the light of a white sheet relative to the brightest place of the same half; ``left_over_right`` is
+the ratio of those two maxima.
+
+``profile.schema.json`` beside this file is the published form (JSON Schema 2020-12). Reading checks the same by hand: a
+file is bounded in size before it is parsed, every number is finite, every error is one line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+
+from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import write_bytes
+from dualpix.capture.raw.shading import Gain, gain_of
+from dualpix.capture.types import Baseline, CaptureMeta, FloatImage
+
+FORMAT = 1
+SCHEMA = Path(__file__).with_name("profile.schema.json")
+MAX_FILE_BYTES = 16 << 20
+MAX_GRID = 256
+MAX_PICTURE = 1 << 16
+_DIGITS = 5
+# Further apart than this, the exit pupil is another one: a third of a stop, and 10 % of the focal length.
+_STOP_RATIO, _FOCAL_RATIO = 2 ** (1 / 6) * 1.02, 1.1
+_FINE_CELLS = 128
+
+
+class ProfileError(DualpixError):
+    """A camera profile cannot be read, or is for other captures."""
+
+
+@dataclass(frozen=True)
+class Shading:
+    """Light of a white sheet in each half."""
+
+    left: FloatImage
+    """(gh, gw, C), C = 1 or 3 (R, G, B); 0 < light <= 1, its largest value is 1 in each channel. Centres of equal cells
+    that tile the picture."""
+    right: FloatImage
+    """As ``left``, of its own maximum."""
+    left_over_right: tuple[float, ...]
+    """Ratio of the two maxima, per channel."""
+    residual_rms_percent: float
+    """Of log(left / right) that the profile leaves on the sheets it was made of."""
+    residual_band_percent: float
+    """Of the worst of 16 bands across the baseline."""
+
+    def log_ratio(self) -> FloatImage:
+        """log(left / right), (gh, gw, C)."""
+        return np.asarray(np.log(self.left / self.right * np.array(self.left_over_right)), np.float32)
+
+
+@dataclass(frozen=True)
+class HalfNoise:
+    """Variance of a sample = ``shot`` * light + ``read`` ** 2, in the decoder's unit (1.0 = white level)."""
+
+    shot: float
+    read: float
+
+
+@dataclass(frozen=True)
+class CameraProfile:
+    """Measured facts of one camera with one lens at one aperture; ``None`` where the captures do not say."""
+
+    size_hw: tuple[int, int]
+    """(height, width) of the picture in samples, as the sensor lies."""
+    shading: Shading
+    baseline: Baseline = "x"
+    """Axis of the disparity as the sensor lies."""
+    camera: str | None = None
+    lens: str | None = None
+    f_number: float | None = None
+    focal_length_mm: float | None = None
+    focus_distance_m: float | None = None
+    """May be infinite."""
+    sources: tuple[str, ...] = ()
+    """Names of the files it was made of."""
+    noise: Mapping[str, HalfNoise] | None = None
+    """By half: "left", "right"."""
+    disparity_gain: float | None = None
+    """kappa: disparity = kappa * circle of confusion / pitch."""
+    psf: Mapping[str, Any] | None = None
+    """Blur kernels over the field; plain data."""
+    format: int = field(default=FORMAT, init=False)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data in the form of ``profile.schema.json``; optional entries that are unknown are left out."""
+        shading = self.shading
+        known: dict[str, Any] = {
+            "camera": self.camera,
+            "lens": self.lens,
+            "f_number": self.f_number,
+            "focal_length_mm": self.focal_length_mm,
+            "focus_distance_m": "inf" if self.focus_distance_m == math.inf else self.focus_distance_m,
+            "disparity_gain": self.disparity_gain,
+            "noise": {k: {"shot": n.shot, "read": n.read} for k, n in self.noise.items()} if self.noise else None,
+            "psf": dict(self.psf) if self.psf is not None else None,
+        }
+        return {
+            "format": self.format,
+            "picture": {"width": self.size_hw[1], "height": self.size_hw[0]},
+            "baseline": self.baseline,
+            "sources": list(self.sources),
+            **{key: value for key, value in known.items() if value is not None},
+            "shading": {
+                "rows": shading.left.shape[0],
+                "columns": shading.left.shape[1],
+                "channels": shading.left.shape[2],
+                "left_over_right": [float(f"{r:.6g}") for r in shading.left_over_right],
+                "residual_percent": {"rms": shading.residual_rms_percent, "worst_band": shading.residual_band_percent},
+                "left": _numbers(shading.left),
+                "right": _numbers(shading.right),
+            },
+        }
+
+
+def write_profile(path: Path, profile: CameraProfile) -> None:
+    """Write ``profile`` as JSON, atomically, one top-level entry a line.
+
+    Raises:
+        OutputError: the file cannot be written.
+    """
+    entries = (
+        f"{json.dumps(key)}: {json.dumps(value, allow_nan=False, ensure_ascii=False)}"
+        for key, value in profile.to_json().items()
+    )
+    write_bytes(path, ("{\n" + ",\n".join(entries) + "\n}\n").encode())
+
+
+def read_profile(path: Path) -> CameraProfile:
+    """Read a profile of :func:`write_profile`.
+
+    Raises:
+        ProfileError: no such file, too large, not JSON, or not of the published form.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ProfileError(f"cannot read profile '{path}': {error.strerror or error}") from error
+    if len(data) > MAX_FILE_BYTES:
+        raise ProfileError(f"'{path.name}' has over {MAX_FILE_BYTES >> 20} MiB", expected="a camera profile")
+    try:
+        content = json.loads(data, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProfileError(
+            f"'{path.name}' is no JSON ({error})", expected="a profile of 'dualpix calibrate shading'"
+        ) from error
+    try:
+        return _profile(_Entry(content, "the profile"))
+    except ProfileError as error:
+        raise ProfileError(f"'{path.name}': {error.found}", expected=error.expected, hint=error.hint) from error
+
+
+def profile_gain(
+    profile: CameraProfile, size_hw: tuple[int, int], meta: CaptureMeta, *, exchanged: bool = False
+) -> tuple[Gain, tuple[str, ...]]:
+    """The gain of a capture's right half as its sensor lies, and what the user should know about it.
+
+    Args:
+        profile: of the camera that took it.
+        size_hw: (height, width) of the capture in samples, before rotation.
+        meta: of the capture; what both know is compared.
+        exchanged: whether the capture's halves have changed names since the decoder named them (``--swap``, rotation).
+
+    Returns:
+        The gain, and one line for each thing that differs but may be meant: aperture, focal length, lens.
+
+    Raises:
+        ProfileError: made for a picture of another size or by another camera.
+    """
+    if tuple(size_hw) != profile.size_hw:
+        raise ProfileError(
+            f"the profile is for pictures of {_size(profile.size_hw)} samples",
+            expected=f"{_size(size_hw)} as the capture",
+            hint="calibrate with white sheets of the same camera and crop",
+        )
+    if profile.camera and meta.camera and profile.camera != meta.camera:
+        raise ProfileError(
+            f"the profile is of a '{profile.camera}'",
+            expected=f"'{meta.camera}' as the capture",
+            hint="each camera needs its own",
+        )
+    ratio = -profile.shading.log_ratio() if exchanged else profile.shading.log_ratio()
+    return ratio_gain(ratio), _differences(profile, meta)
+
+
+def ratio_gain(log_ratio: FloatImage) -> Gain:
+    """The gain of a coarse log(left / right) grid (gh, gw, C): finer, cubic inside, straight on at the borders."""
+    return gain_of(_fine(log_ratio), "camera profile")
+
+
+def _differences(profile: CameraProfile, meta: CaptureMeta) -> tuple[str, ...]:
+    found = []
+    if _apart(profile.f_number, meta.f_number, _STOP_RATIO):
+        found.append(f"the profile was made at f/{profile.f_number:g}, this shot at f/{meta.f_number:g}")
+    if _apart(profile.focal_length_mm, meta.focal_length_mm, _FOCAL_RATIO):
+        found.append(
+            f"the profile was made at {profile.focal_length_mm:g} mm, this shot at {meta.focal_length_mm:g} mm"
+        )
+    if profile.lens and meta.lens_model and profile.lens != meta.lens_model:
+        found.append(f"the profile was made with '{profile.lens}', this shot with '{meta.lens_model}'")
+    return tuple(f"{text}: left and right may stay unequal" for text in found)
+
+
+def _apart(one: float | None, other: float | None, ratio: float) -> bool:
+    return bool(one and other) and max(one, other) > ratio * min(one, other)  # type: ignore[type-var, operator]
+
+
+def _size(size_hw: tuple[int, int]) -> str:
+    return f"{size_hw[1]}x{size_hw[0]}"
+
+
+def _fine(ratio: FloatImage) -> FloatImage:
+    """The grid at several times its resolution."""
+    rows, columns, channels = ratio.shape
+    factor = max(1, -(-_FINE_CELLS // max(rows, columns)))
+    # Two cells around, mirrored through the border's: a slope runs on.
+    margin = min(2, rows - 1, columns - 1)
+    padded = np.pad(ratio, ((margin, margin), (margin, margin), (0, 0)), mode="reflect", reflect_type="odd")
+    size = (padded.shape[1] * factor, padded.shape[0] * factor)
+    fine = np.asarray(cv2.resize(padded, size, interpolation=cv2.INTER_CUBIC), np.float32).reshape(
+        size[1], size[0], channels
+    )
+    return fine[margin * factor : (margin + rows) * factor, margin * factor : (margin + columns) * factor]
+
+
+def _numbers(grid: FloatImage) -> list[float]:
+    """Row by row, channels last."""
+    return [round(v, _DIGITS) for v in grid.ravel().tolist()]
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+@dataclass(frozen=True)
+class _Entry:
+    """A JSON value and what to call it in an error; each method checks one thing and raises ProfileError."""
+
+    value: Any
+    name: str
+
+    def wrong(self, expected: str) -> ProfileError:
+        shown = json.dumps(self.value)
+        return ProfileError(f"{self.name} is {shown if len(shown) <= 60 else shown[:57] + '...'}", expected=expected)
+
+    def has(self, key: str) -> bool:
+        return key in self.object()
+
+    def __getitem__(self, key: str) -> _Entry:
+        if not self.has(key):
+            raise ProfileError(f"{self.name} has no '{key}'", expected="a profile of 'dualpix calibrate shading'")
+        return _Entry(self.value[key], f"'{key}'" if self.name == "the profile" else f"{self.name}.'{key}'")
+
+    def object(self) -> dict[str, Any]:
+        if not isinstance(self.value, dict):
+            raise self.wrong("an object")
+        return self.value
+
+    def only(self, *names: str) -> None:
+        for key in self.object():
+            if key not in names:
+                raise ProfileError(f"{self.name} has an unknown entry '{key[:40]}'", expected=f"of: {', '.join(names)}")
+
+    def text(self) -> str:
+        if not isinstance(self.value, str) or len(self.value) > 256:
+            raise self.wrong("a text of at most 256 characters")
+        return self.value
+
+    def whole(self, low: int, high: int) -> int:
+        if isinstance(self.value, bool) or not isinstance(self.value, int) or not low <= self.value <= high:
+            raise self.wrong(f"a whole number {low}..{high}")
+        return self.value
+
+    def number(self, low: float, high: float, *, above: bool = False) -> float:
+        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
+            raise self.wrong("a number")
+        if not low <= self.value <= high or (above and self.value == low):
+            raise self.wrong(f"a number {'> ' if above else ''}{low:g} to {high:g}")
+        return float(self.value)
+
+    def items(self, count: int | None = None, most: int = 4096) -> list[Any]:
+        if not isinstance(self.value, list) or len(self.value) > most:
+            raise self.wrong("a list" if count is None else f"a list of {count} numbers")
+        if count is not None and len(self.value) != count:
+            raise ProfileError(f"{self.name} has {len(self.value)} values", expected=f"{count}")
+        return self.value
+
+
+_TOP = (
+    "format", "picture", "baseline", "sources", "camera", "lens", "f_number", "focal_length_mm", "focus_distance_m",
+    "disparity_gain", "noise", "psf", "shading",
+)  # fmt: skip
+
+
+def _profile(entry: _Entry) -> CameraProfile:
+    found = entry["format"].value
+    if found != FORMAT or isinstance(found, bool):
+        raise ProfileError(f"profile format {found!r:.20}", expected=f"{FORMAT}", hint="use the version that wrote it")
+    entry.only(*_TOP)
+    picture, baseline = entry["picture"], entry["baseline"]
+    picture.only("width", "height")
+    if baseline.value not in ("x", "y"):
+        raise baseline.wrong('"x" or "y"')
+    sources = entry["sources"]
+    psf = entry["psf"].object() if entry.has("psf") else None
+    return CameraProfile(
+        size_hw=(picture["height"].whole(1, MAX_PICTURE), picture["width"].whole(1, MAX_PICTURE)),
+        shading=_shading(entry["shading"]),
+        baseline=baseline.value,
+        camera=entry["camera"].text() if entry.has("camera") else None,
+        lens=entry["lens"].text() if entry.has("lens") else None,
+        f_number=_optional(entry, "f_number", 1000),
+        focal_length_mm=_optional(entry, "focal_length_mm", 1e5),
+        focus_distance_m=_focus(entry),
+        sources=tuple(_Entry(s, f"{sources.name}[{i}]").text() for i, s in enumerate(sources.items())),
+        noise=_noise(entry["noise"]) if entry.has("noise") else None,
+        disparity_gain=_optional(entry, "disparity_gain", 10),
+        psf=psf,
+    )
+
+
+def _optional(entry: _Entry, key: str, high: float) -> float | None:
+    return entry[key].number(0, high, above=True) if entry.has(key) else None
+
+
+def _focus(entry: _Entry) -> float | None:
+    if entry.has("focus_distance_m") and entry["focus_distance_m"].value == "inf":
+        return math.inf
+    return _optional(entry, "focus_distance_m", 1e9)
+
+
+def _noise(entry: _Entry) -> dict[str, HalfNoise]:
+    entry.only("left", "right")
+    halves = {}
+    for half in ("left", "right"):
+        entry[half].only("shot", "read")
+        halves[half] = HalfNoise(entry[half]["shot"].number(0, 1), entry[half]["read"].number(0, 1))
+    return halves
+
+
+def _shading(entry: _Entry) -> Shading:
+    entry.only("rows", "columns", "channels", "left_over_right", "residual_percent", "left", "right")
+    channels = entry["channels"]
+    if channels.value not in (1, 3) or isinstance(channels.value, bool):
+        raise channels.wrong("1 or 3")
+    shape = (entry["rows"].whole(1, MAX_GRID), entry["columns"].whole(1, MAX_GRID), int(channels.value))
+    ratio, residual = entry["left_over_right"], entry["residual_percent"]
+    residual.only("rms", "worst_band")
+    ratios = ratio.items(shape[2])
+    return Shading(
+        left=_grid(entry["left"], shape),
+        right=_grid(entry["right"], shape),
+        left_over_right=tuple(_Entry(r, f"{ratio.name}[{i}]").number(0.01, 100) for i, r in enumerate(ratios)),
+        residual_rms_percent=residual["rms"].number(0, 1e4),
+        residual_band_percent=residual["worst_band"].number(0, 1e4),
+    )
+
+
+def _grid(entry: _Entry, shape: tuple[int, int, int]) -> FloatImage:
+    values = entry.items(math.prod(shape), most=MAX_GRID * MAX_GRID * 3)
+    for index, value in enumerate(values):
+        _Entry(value, f"{entry.name}[{index}]").number(0, 1, above=True)
+    return np.array(values, np.float32).reshape(shape)

@@ -1,0 +1,175 @@
+"""Jobs on a dask.distributed scheduler, for more than one machine.
+
+All workers must see the inputs and the output folder under the same paths as the machine that asks, and run the same
+version of dualpix. Worker processes of one thread each are best (``dask worker --nworkers -1 --nthreads 1``): native
+decoding takes turns within a process. dask's messages are pickles: use only clusters you trust.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import cv2
+
+from dualpix.capture.errors import DualpixError
+from dualpix.capture.raw.inputs import Job
+from dualpix.capture.raw.pool import Answer, Work, attempt
+
+_CONNECT_S = 10
+_EXPECTED = "HOST:PORT of a running 'dask scheduler', or its scheduler file"
+_ADDRESS = re.compile(r"(\w+://)?(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5}/?")
+
+
+def run_on_cluster(
+    work: Work, jobs: Sequence[Job], address: str, sidecar: str, say: Callable[[str], None]
+) -> Iterator[tuple[int, Answer]]:
+    """Do ``jobs`` on the workers of a scheduler; yields (index, answer) in the order in which they end.
+
+    A job whose worker is lost is given to another one, as often as the scheduler's ``distributed.scheduler.
+    allowed-failures`` says (3 by default).
+
+    Args:
+        work: see :data:`~dualpix.capture.raw.pool.Work`.
+        jobs: the captures.
+        address: of the scheduler, e.g. ``tcp://host:8786``, or the path of its scheduler file.
+        sidecar: the file that every result has; looked for to see that the workers write to the same place.
+        say: shows a line to the user.
+
+    Raises:
+        DualpixError: dask.distributed is not installed, no scheduler answers, or its workers run another version.
+    """
+    distributed = _distributed()
+    client = _connected(distributed, address)
+    try:
+        _check_workers(client, address, say)
+        run = uuid.uuid4().hex[:12]
+        futures = {
+            client.submit(_attempt_there, work, _absolute(job), key=f"dualpix-{run}-{index}", pure=False): index
+            for index, job in enumerate(jobs)
+        }
+        # Results come along: one that is fetched later may be lost with its worker, and be worked out again.
+        ended = distributed.as_completed(list(futures), loop=client.loop, with_results=True, raise_errors=False)
+        for future, result in ended:
+            index = futures.pop(future)
+            yield index, _answer(result, jobs[index], sidecar)
+            future.release()
+    finally:
+        client.close()  # whatever is still waiting is dropped with it
+
+
+def _distributed() -> Any:
+    try:
+        return import_module("distributed")
+    except ImportError as error:
+        raise DualpixError(
+            "--cluster needs dask.distributed, which is not installed", hint="pip install 'dualpix[cluster]'"
+        ) from error
+
+
+def _connected(distributed: Any, target: str) -> Any:
+    address = _address(target)
+    try:
+        kind = asyncio.run(asyncio.wait_for(_kind(distributed, address), _CONNECT_S))
+        if kind == "Scheduler":
+            return distributed.Client(address, timeout=_CONNECT_S, set_as_default=False, name="dualpix")
+        raise DualpixError(f"'{target}' is a {kind}", expected=_EXPECTED)
+    except (OSError, TimeoutError, ValueError, KeyError, TypeError) as error:
+        raise DualpixError(f"no scheduler answers at '{target}'", expected=_EXPECTED) from error
+
+
+def _address(target: str) -> str:
+    """The address in ``target`` or in the scheduler file that it names."""
+    path = Path(target)
+    address = target
+    if path.suffix == ".json" or path.is_file():
+        try:
+            address = str(json.loads(path.read_bytes())["address"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise DualpixError(f"no scheduler file '{target}'", expected=_EXPECTED) from error
+    if not _ADDRESS.fullmatch(address):
+        raise DualpixError(f"'{address}' is no address of a scheduler", expected=_EXPECTED)
+    return address
+
+
+async def _kind(distributed: Any, address: str) -> str:
+    """What answers at an address. A client that is started on anything but a scheduler may never return."""
+    secrets = distributed.Security().get_connection_args("client")
+    comm = await distributed.core.connect(address, timeout=_CONNECT_S, **secrets)
+    try:
+        await comm.write({"op": "identity", "reply": True})
+        return str((await comm.read())["type"])
+    finally:
+        comm.abort()
+
+
+def _check_workers(client: Any, address: str, say: Callable[[str], None]) -> None:
+    """All workers must have our version; there may be none yet, where a queue starts them on demand.
+
+    Raises:
+        DualpixError: another version, or none.
+    """
+    answers = client.run(version, "dualpix", on_error="return")
+    if not answers:
+        say(f"the scheduler at {address} has no workers yet, waiting for them")
+    for worker, answer in answers.items():
+        if answer != version("dualpix"):
+            found = f"dualpix {answer}" if isinstance(answer, str) else "no dualpix"
+            raise DualpixError(f"worker {worker} has {found}", expected=f"dualpix {version('dualpix')} as here")
+
+
+def _absolute(job: Job) -> Job:
+    def absolute(path: Path | None) -> Path | None:
+        return None if path is None else path.absolute()
+
+    return replace(
+        job,
+        path=job.path.absolute(),
+        right=absolute(job.right),
+        sub=absolute(job.sub),
+        folder=job.folder.absolute(),
+    )
+
+
+def _attempt_there(work: Work, job: Job) -> Answer:
+    """On a worker."""
+    worker = _distributed().get_worker()
+    cv2.setNumThreads(max(1, worker.state.nthreads))
+    answer = attempt(work, job)
+    return answer if answer.error is None else Answer(None, f"{answer.error} (on worker {worker.address})")
+
+
+def _answer(result: Any, job: Job, sidecar: str) -> Answer:
+    """What came back: an answer, an exception, or one in a triple with type and traceback."""
+    name = job.path.name
+    if isinstance(result, Answer):
+        if result.record is None or _is_visible(job.folder / sidecar):
+            return result
+        return Answer(
+            None, f"a worker wrote '{job.folder}', but it is not there; workers must see the paths that are here"
+        )
+    error = result[1] if isinstance(result, tuple) else result
+    kind = type(error).__name__
+    if kind == "KilledWorker":
+        return Answer(None, f"all workers that tried '{name}' died, the last one was {error.last_worker.address}")
+    if "Cancelled" in kind:
+        return Answer(None, f"'{name}' was given up: the scheduler was lost, or dropped the job")
+    return Answer(None, f"'{name}': {kind}: {' '.join(str(error).split())}")
+
+
+def _is_visible(path: Path) -> bool:
+    """Listing the folders first makes network file systems look again."""
+    for folder in (path.parent.parent, path.parent):
+        if not folder.is_dir():
+            return False
+        os.listdir(folder)  # noqa: PTH208 - for its effect
+    return path.is_file()
