@@ -77,27 +77,24 @@ def _line(light: Floats, variance: Floats, read: float | None) -> NoiseModel:
 
 def _patches(plane: Plane, saturated: Mask) -> tuple[Floats, Floats]:
     """Mean and variance of patches spread over the picture; those with a saturated sample are left out."""
-    cells = CELL if plane.mosaic else ((0, 0),)
     step = 2 if plane.mosaic else 1
     side = _PATCH * step
-    height, width = plane.size_hw
-    per_row, per_column = width // side, height // side
-    every = max(round(per_row * per_column * len(cells) / _MAX_PATCHES), 1)
+    per_row, per_column = plane.size_hw[1] // side, plane.size_hw[0] // side
+    bands = max(min(per_column, round(_MAX_PATCHES / max(per_row * step**2, 1))), 1)
     means, variances = [], []
-    for index in range(0, per_row * per_column, every):
-        top, left = index // per_row * side, index % per_row * side
-        rows, columns = slice(top, top + side), slice(left, left + side)
-        if saturated[rows, columns].any():
-            continue
-        light = Plane(plane.samples[rows, columns], plane.black, plane.scale, plane.mosaic).light()
+    for top in (np.arange(bands) * per_column // bands * side).tolist():
+        rows = slice(top, min(top + side, per_column * side))
+        light = plane.light(rows)[:, : per_row * side]
         light = light[..., 1] if light.ndim == 3 else light
-        for row, column in cells:
-            patch = light[row::step, column::step].astype(np.float64)
-            means.append(patch.mean())
-            variances.append(_mixed_variance(patch))
-    return np.asarray(means), np.asarray(variances)
+        clear = ~saturated[rows, : per_row * side].reshape(-1, per_row, side).any(axis=(0, 2))
+        for row, column in CELL if plane.mosaic else ((0, 0),):
+            patches = light[row::step, column::step].reshape(-1, per_row, _PATCH).astype(np.float64)
+            means.append(patches.mean(axis=(0, 2))[clear])
+            variances.append(_mixed_variance(patches.swapaxes(0, 1))[clear])
+    return np.concatenate(means), np.concatenate(variances)
 
 
-def _mixed_variance(patch: Floats) -> float:
-    mixed = patch[1:, 1:] - patch[:-1, 1:] - patch[1:, :-1] + patch[:-1, :-1]
-    return float((mixed**2).mean() / 4)
+def _mixed_variance(patches: Floats) -> Floats:
+    """Of patches (..., h, w)."""
+    mixed = np.diff(np.diff(patches, axis=-1), axis=-2)
+    return np.asarray((mixed**2).mean(axis=(-2, -1)) / 4)

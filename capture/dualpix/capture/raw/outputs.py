@@ -31,6 +31,7 @@ from dualpix.capture.raw.preview import (
     Look,
     disparity_preview,
     one_channel,
+    preview_view,
     reduced,
     wiggle_frames,
     wiggle_view,
@@ -129,10 +130,12 @@ def _write_views(capture: RawCapture, folder: Path, settings: OutputSettings) ->
     with ExitStack() as stack:
         npz = stack.enter_context(NpzWriter(folder / NPZ_VIEWS)) if _npz(settings) else None
         for name in (n for n in _FIRST if n in needed):
-            small = _develop_and_write(capture, name, folder, settings, written, npz)
+            wanted = name == "combined" or disparity or settings.wiggle is not None
+            small = _develop_and_write(capture, name, folder, settings, written, npz, reduce=wanted)
+            if small is None:
+                continue
             if name == "combined":
-                look = _look(capture)
-                write_picture(folder / "preview.png", to_display(small, **asdict(look)))
+                write_picture(folder / "preview.png", to_display(preview_view(small), **asdict(_look(capture))))
             if settings.wiggle:
                 written.wiggle[name] = wiggle_view(small)
             if disparity and name != "combined":
@@ -145,11 +148,19 @@ def _write_views(capture: RawCapture, folder: Path, settings: OutputSettings) ->
 
 
 def _develop_and_write(
-    capture: RawCapture, name: str, folder: Path, settings: OutputSettings, written: _Written, npz: NpzWriter | None
-) -> FloatImage:
-    """The reduced view; the full one is let go of on return, before the next one or a picture needs memory."""
+    capture: RawCapture,
+    name: str,
+    folder: Path,
+    settings: OutputSettings,
+    written: _Written,
+    npz: NpzWriter | None,
+    *,
+    reduce: bool,
+) -> FloatImage | None:
+    """The reduced view if asked; the full one is let go of on return, before the next or a picture needs memory."""
     view = capture.view(cast(Any, name))
-    small = reduced(view, cfa=capture.cfa, pixel_aspect=capture.meta.pixel_aspect, baseline=capture.baseline)
+    aspect = capture.meta.pixel_aspect
+    small = reduced(view, cfa=capture.cfa, pixel_aspect=aspect, baseline=capture.baseline) if reduce else None
     if name in settings.image_views:
         written.coding = _holding(written.coding, view)
         _write_view(capture, name, view, folder, settings, written, npz)

@@ -21,7 +21,8 @@ from dualpix.capture.types import Baseline, FloatImage, Mask
 Rgb = npt.NDArray[np.uint8]
 Scalar = TypeVar("Scalar", bound=np.generic)
 
-PREVIEW_LONG_SIDE_PX = 2016
+REDUCED_LONG_SIDE_PX = 2016
+PREVIEW_LONG_SIDE_PX = 1344
 DISPARITY_ACROSS_PX = 600
 """Size across the baseline at which the disparity is matched. Along it nothing more is given away: most dual-pixel
 disparities are below a pixel or two, and semi-global matching leans towards whole ones."""
@@ -41,7 +42,7 @@ class Look:
 
 
 def reduced(view: FloatImage, *, cfa: str | None, pixel_aspect: float, baseline: Baseline) -> FloatImage:
-    """A view with square pixels and a long side of at most :data:`PREVIEW_LONG_SIDE_PX`; never aliased by the mosaic.
+    """A view with square pixels and a long side of at most :data:`REDUCED_LONG_SIDE_PX`; never aliased by the mosaic.
 
     Args:
         view: upright (H, W) or (H, W, 3).
@@ -55,7 +56,7 @@ def reduced(view: FloatImage, *, cfa: str | None, pixel_aspect: float, baseline:
     view = view if cfa is None else _cells(view, cfa)
     height, width = view.shape[:2]
     stretched_h, stretched_w = (height * pixel_aspect, width) if baseline == "x" else (height, width * pixel_aspect)
-    small = _fitted(view, stretched_h, stretched_w, PREVIEW_LONG_SIDE_PX)
+    small = _fitted(view, stretched_h, stretched_w, REDUCED_LONG_SIDE_PX)
     return small.copy() if small is view else small
 
 
@@ -104,6 +105,12 @@ def _median(disparity_px: FloatImage) -> FloatImage:
 def one_channel(view: FloatImage) -> FloatImage:
     """Green of a colour view: the channel with the most samples and the least noise."""
     return view if view.ndim == 2 else np.ascontiguousarray(view[..., 1])
+
+
+def preview_view(view: FloatImage) -> FloatImage:
+    """A reduced view at the size of ``preview.png``."""
+    height, width = view.shape[:2]
+    return _fitted(view, height, width, PREVIEW_LONG_SIDE_PX)
 
 
 def wiggle_view(view: FloatImage) -> FloatImage:

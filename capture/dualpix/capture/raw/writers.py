@@ -228,9 +228,11 @@ def write_png(path: Path, light: FloatImage, coding: Coding, exif: bytes) -> Non
 
 
 def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
-    """Write an 8-bit picture, (H, W) or (H, W, 3) in R, G, B, as PNG."""
+    """Write an 8-bit picture, (H, W) or (H, W, 3) in R, G, B, as PNG; a gray one is taken for a mask: long runs."""
     data = np.ascontiguousarray(picture[..., ::-1]) if picture.ndim == 3 else picture
-    done, encoded_picture = cv2.imencode(".png", data)
+    fast = [cv2.IMWRITE_PNG_COMPRESSION, 1]
+    runs = [cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
+    done, encoded_picture = cv2.imencode(".png", data, fast + runs if picture.ndim == 2 else fast)
     if not done:
         raise OutputError(f"cannot encode '{path.name}' of {picture.shape}")
     path.write_bytes(encoded_picture.data)
