@@ -67,8 +67,8 @@ class Measured:
     black: BlackLevel
     clip: tuple[int, int, int, int]
     """Raw value from which a sample counts as clipped, in cell order."""
-    clipped: Mask
-    """(h, w)"""
+    clipped: Mask | None
+    """(h, w); None where nothing clipped."""
     peak: int
     """Largest sample of the picture."""
 
@@ -144,7 +144,7 @@ def dual_views(path: Path, structure: Structure, both: tuple[Measured, Measured]
     difference = tuple(first - second for first, second in zip(*black, strict=True))
     derived_dn = None if total_dn is None or stored_dn is None else math.hypot(total_dn, stored_dn)
     derived = Plane(_difference(composite, half), difference, scale, True, derived_dn)
-    saturated = np.logical_or(composite.clipped, half.clipped, out=composite.clipped)  # memory is time here
+    saturated = clipped_in_either(composite, half)
     _check_ratio(path, total, stored, saturated)
     side, assumed, meta = _naming(structure)
     left, right = (stored, derived) if side == "left" else (derived, stored)
@@ -182,8 +182,19 @@ def measure(frame: RawFrame) -> Measured:
     """Black, clip levels and clipped samples of one frame. Raises DecodeError where no black level is possible."""
     crop = frame.crop
     picture = frame.samples[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
-    clip = clip_levels(picture, frame.white)
-    return Measured(frame, picture, black_level(frame), clip, _clipped(picture, clip), int(picture.max()))
+    peak = int(picture.max())
+    clip = clip_levels(picture, frame.white, peak)
+    clipped = _clipped(picture, clip) if peak >= min(clip) else None
+    return Measured(frame, picture, black_level(frame), clip, clipped, peak)
+
+
+def clipped_in_either(composite: Measured, half: Measured) -> Mask:
+    """(h, w): the samples that clipped in one of two frames; may take the memory of their masks."""
+    first, second = composite.clipped, half.clipped
+    if first is None or second is None:
+        both = first if second is None else second
+        return np.zeros(composite.picture.shape, bool) if both is None else both
+    return np.logical_or(first, second, out=first)
 
 
 def _difference(composite: Measured, half: Measured) -> npt.NDArray[np.signedinteger[Any]]:
@@ -302,14 +313,13 @@ def _masked_level(values: Frame) -> tuple[float, float]:
     return middle + mean, math.sqrt(max(float(inner @ offset**2) / int(inner.sum()) - mean**2, 0.0))
 
 
-def clip_levels(picture: Frame, white: int) -> tuple[int, int, int, int]:
+def clip_levels(picture: Frame, white: int, peak: int) -> tuple[int, int, int, int]:
     """The raw value from which a sample counts as clipped, per mosaic channel (cell order R, G, G, B).
 
     Sensors clip below the nominal white at some sensitivities, and each frame at its own level: a level where samples
-    pile up is taken, else the nominal white.
+    pile up is taken, else the nominal white. ``peak`` is the largest sample.
     """
     low = max(int(0.75 * white), 1)  # no sensor clips below
-    peak = int(picture.max())
     if peak < low:
         return white, white, white, white
     if peak > white:  # the stated white is a specular one, as Canon's 14008 is: the converter goes on to its last code

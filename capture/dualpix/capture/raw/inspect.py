@@ -16,7 +16,7 @@ import rawpy
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw import DECODERS, opened
-from dualpix.capture.raw.canon import Measured, light_ratio, measure
+from dualpix.capture.raw.canon import Measured, clipped_in_either, light_ratio, measure
 from dualpix.capture.raw.dng import Crop
 from dualpix.capture.raw.dng_pair import sub_name
 from dualpix.capture.raw.dump import Dump
@@ -291,7 +291,7 @@ def _measured(frame: FrameInfo, result: Measured) -> FrameInfo:
 def _light_ratio(composite: Measured, half: Measured) -> float | None:
     scale = 1 / max(composite.frame.white - max(composite.black.levels), 1.0)
     total, part = (Plane(m.picture, m.black.levels, scale, mosaic=True) for m in (composite, half))
-    return light_ratio(total, part, composite.clipped | half.clipped)
+    return light_ratio(total, part, clipped_in_either(composite, half))
 
 
 # --- pairs --------------------------------------------------------------------------------------------------------
