@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test test-all lint format bench docs clean
+.PHONY: demo test test-all lint format bench fuzz docs clean
 
 demo: $(STAMP)
 	$(BIN)/dualpix demo -o demo_out
@@ -28,9 +28,13 @@ format: $(STAMP)
 bench: $(STAMP)
 	$(BIN)/python -m benchmarks.run
 
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz.run --count 20000 --jobs 2
+
 docs: $(STAMP)
 	$(BIN)/python -m docs.make_images
 	$(BIN)/python -m docs.make_tables
+	$(BIN)/python -m docs.peers --page
 
 clean:
 	rm -rf $(VENV) dist build demo_out .pytest_cache .mypy_cache .ruff_cache .hypothesis
