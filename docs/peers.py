@@ -22,6 +22,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import numpy.typing as npt
 import rawpy
@@ -584,7 +585,14 @@ def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
     return lines + ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
 
 
-if __name__ == "__main__":
-    if "--page" not in sys.argv[1:]:
+@click.command()
+@click.option("--page", "page_only", is_flag=True, help="Only write the page anew from the recorded results.")
+def main(page_only: bool) -> None:
+    """Run every tool that is here, keep the rows of the others, and write docs/peers.json and docs/peers.md."""
+    if not page_only:
         write_json(RECORD, record(measure(read_record())))
     write_bytes(PAGE, page(read_record()).encode())
+
+
+if __name__ == "__main__":
+    main()
