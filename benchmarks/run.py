@@ -13,10 +13,8 @@ import shutil
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -29,12 +27,13 @@ import rawpy
 import tifffile
 import torch
 from benchmarks.record import Figure, Result, Row, machine_slug, new_result
+from benchmarks.render import RENDER_SUITES
+from benchmarks.suite import Suite
 from tests.support.fixtures import Kind, Recipe, suffix, write, write_full_size
 
 from dualpix.capture.progress import ProgressLine
 from dualpix.capture.raw import decode_capture, read_planes
 from dualpix.capture.raw.layout import LAYOUTS
-from dualpix.capture.render import PsfModel, render_dual_pixel, render_integral
 
 RESULTS = Path(__file__).parent / "results"
 _FLOOR = "LibRaw alone, both frames"
@@ -50,30 +49,6 @@ finally:
     print(peak_kb * 1024, file=sys.stderr)
 """
 _LOOP = "rawpy, one at a time, mosaics"
-
-
-def seconds(run: Callable[[], object]) -> float:
-    """Wall time of one run."""
-    started = time.perf_counter()
-    run()
-    return time.perf_counter() - started
-
-
-@dataclass(frozen=True)
-class Suite:
-    """Things to measure against a reference."""
-
-    title: str
-    reference: str
-    rounds: int
-    build: Callable[[Path], Mapping[str, Callable[[], Any]]]
-    """A scratch folder -> name -> one run; holds the reference."""
-    threads: int | None = None
-    """Of OpenCV and torch; None leaves them as a user has them."""
-    quantity: str = "time"
-    unit: str = "s"
-    sample: Callable[[Callable[[], Any]], float] = seconds
-    """One run to its figure."""
 
 
 def decode_suite(kind: Kind, full_size: bool = True, rounds: int = 7) -> Suite:
@@ -163,31 +138,12 @@ def memory_suite(full_size: bool = True, rounds: int = 3) -> Suite:
     )
 
 
-def render_suite(size_hw: tuple[int, int] = (384, 512), rounds: int = 7) -> Suite:
-    """Rendering a dual-pixel pair from RGB-D: layered with occlusion against the integral image without."""
-
-    def build(_: Path) -> Mapping[str, Callable[[], object]]:
-        torch.manual_seed(0)
-        image = torch.rand(1, 3, *size_hw)
-        ramp = torch.linspace(-20.0, 20.0, size_hw[1]).expand(1, 1, *size_hw).contiguous()
-        psf = PsfModel()
-        return {
-            "integral image": lambda: render_integral(image, ramp),
-            "layered, 12 layers": lambda: render_dual_pixel(image, ramp, psf, layers=12),
-            "layered, 24 layers": lambda: render_dual_pixel(image, ramp, psf, layers=24),
-        }
-
-    return Suite(
-        f"Rendering a pair of {size_hw[1]}x{size_hw[0]}, CoC -20..20 px", "integral image", rounds, build, threads=1
-    )
-
-
 SUITES: dict[str, Callable[[], Suite]] = {
     "decode-cr2": lambda: decode_suite("CR2"),
     "decode-cr3": lambda: decode_suite("CR3"),
     "decode-batch": batch_suite,
     "decode-memory": memory_suite,
-    "render": render_suite,
+    **RENDER_SUITES,
 }
 
 
@@ -209,7 +165,7 @@ def run_suite(name: str, suite: Suite, on_round: Callable[[int, int], None] = la
         if label != suite.reference:
             figures["times the reference"] = Figure.of((np.asarray(values) / reference).tolist())
         rows.append(Row(label, figures))
-    threads = f"{suite.threads} thread" if suite.threads else "threads as installed"
+    threads = f"{suite.threads} thread{'s' if suite.threads > 1 else ''}" if suite.threads else "threads as installed"
     notes = f"{threads}; reference: {suite.reference}; load average at the start {load:.1f} on {os.cpu_count()} CPUs."
     columns = {suite.quantity: suite.unit, "times the reference": ""}
     return new_result(suite.title, f"python -m benchmarks.run --suite {name}", columns, rows, notes=notes)

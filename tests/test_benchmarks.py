@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 from benchmarks.record import Figure, RecordError, Result, Row, machine_slug, new_result, read_result
-from benchmarks.run import RESULTS, SUITES, Suite, batch_suite, decode_suite, memory_suite, render_suite, run_suite
+from benchmarks.render import flatness_suite, throughput_suite
+from benchmarks.run import RESULTS, SUITES, batch_suite, decode_suite, memory_suite, run_suite
+from benchmarks.suite import Suite
 
 from dualpix.export.bench import Latency
 
@@ -86,7 +88,8 @@ def test_every_suite_has_a_committed_result() -> None:
         ("decode-cr3", decode_suite("CR3", full_size=False)),
         ("decode-batch", batch_suite(full_size=False, files=3)),
         ("decode-memory", memory_suite(full_size=False)),
-        ("render", render_suite((48, 64))),
+        ("render-coc5", throughput_suite(5, (64, 96))),
+        ("render-flatness", flatness_suite((64, 96))),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

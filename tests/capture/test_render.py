@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -20,6 +25,8 @@ from dualpix.capture.render import (
     render_scene,
     scene_margin_px,
 )
+from dualpix.capture.render.layered import Cells, coc_ladder, render_surfaces
+from dualpix.capture.render.psf import HalfKernels, PsfGrid, RadialPsf, project, split_cells
 from dualpix.capture.scenes import Scene, SceneLayer, make_scene
 
 
@@ -222,3 +229,352 @@ def test_rendered_scene_truth_is_the_visible_surface() -> None:
     pair = render_scene(scene, 10.0, -10.0, psf, margin)
     torch.testing.assert_close(pair.coc_px[0, 0], torch.from_numpy(10 - 20 * plane[0, margin:-margin]))
     torch.testing.assert_close(pair.combined, torch.full_like(pair.combined, 0.5), rtol=0, atol=1e-4)
+
+
+# ---- apertures ----
+
+
+def projected(psf: HalfKernels, coc: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Kernels by way of the aperture, whatever the model's own ``kernels`` do."""
+    aperture, size = psf.aperture(abs(coc)), psf.kernel_size_px(abs(coc))
+    at = torch.tensor([coc], dtype=torch.float64)
+    return project(aperture, at, size, aperture.left)[0], project(aperture, at, size, aperture.right)[0]
+
+
+radial_psfs = st.one_of(
+    st.builds(RadialPsf, st.just("gaussian"), st.floats(1.5, 12), st.floats(0.05, 0.4), st.floats(0, 1)),
+    st.builds(RadialPsf, st.just("butterworth"), st.floats(2.5, 12), st.floats(0.05, 0.4), st.floats(0, 1)),
+    st.builds(
+        PsfModel,
+        disparity_gain=st.floats(0.05, 0.4),
+        edge_px=st.floats(0, 1),
+        edge_relative=st.floats(0, 0.2),
+        rim=st.floats(-0.5, 1),
+        split_offset=st.floats(-0.3, 0.3),
+    ),
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(psf=radial_psfs, coc=st.floats(-34, 34))
+def test_projected_apertures_keep_energy_and_separate_by_the_gain(psf: PsfModel | RadialPsf, coc: float) -> None:
+    left, right = projected(psf, coc)
+    assert float(left.min()) >= -1e-12 and float(right.min()) >= -1e-12
+    assert float(left.sum()) == pytest.approx(0.5, abs=1e-9) and float(right.sum()) == pytest.approx(0.5, abs=1e-9)
+    assert centroid_x(right) - centroid_x(left) == pytest.approx(psf.disparity_gain * coc, rel=0.005, abs=0.005)
+
+
+def test_light_in_front_of_focus_crosses_over() -> None:
+    psf = RadialPsf("gaussian", 4.0, 0.3, split_offset=0.2)
+    for behind, front in zip(projected(psf, 9.0), projected(psf, -9.0), strict=True):
+        torch.testing.assert_close(front, behind.flip(0, 1))
+    with pytest.raises(AssertionError):
+        torch.testing.assert_close(projected(psf, 9.0)[0], projected(psf, -9.0)[0])
+
+
+@pytest.mark.parametrize("psf", [PsfModel(edge_px=0.0), RadialPsf("butterworth", 3.0, edge_px=0.0)])
+def test_a_point_in_focus_stays_a_point(psf: HalfKernels) -> None:
+    left, right = projected(psf, 0.0)
+    point = torch.zeros_like(left)
+    point[left.shape[0] // 2, left.shape[1] // 2] = 0.5
+    torch.testing.assert_close(left, point)
+    torch.testing.assert_close(right, point)
+
+
+def test_projected_discs_are_those_drawn_in_the_picture() -> None:
+    psf = PsfModel(0.3, edge_px=0.4, edge_relative=0.05, rim=0.5)
+    size = psf.kernel_size_px(16.0)
+    drawn = half_kernels(torch.tensor([16.0], dtype=torch.float64), psf, size)
+    for mine, reference in zip(projected(psf, 16.0), drawn, strict=True):
+        # a share of light, of 0.5, that lies elsewhere: the edges differ
+        assert float((mine - reference[0]).abs().sum()) < 0.02
+
+
+def test_smooth_profiles_tend_to_the_disc() -> None:
+    disc = PsfModel(0.3, edge_px=0.5, edge_relative=0.0)
+    size = 31
+    full = sum(half_kernels(torch.tensor([12.0], dtype=torch.float64), replace(disc, edge_relative=1e-3), size))
+    apart = []
+    for order in (3.0, 8.0, 60.0):
+        left, right = RadialPsf("gaussian", order, 0.3, edge_px=0.5).kernels(torch.tensor([12.0]).double(), size)
+        apart.append(float((left + right - full).abs().sum()))
+    assert apart == sorted(apart, reverse=True) and apart[-1] < 0.05
+
+
+def test_profiles_that_cannot_be_are_refused() -> None:
+    with pytest.raises(ValueError, match=r"order 1\.0 of a butterworth profile, expected at least 2"):
+        RadialPsf("butterworth", 1.0)
+    # the straight halves of a Gaussian: 1 / sqrt(pi) diameters apart
+    assert RadialPsf("gaussian", 2.0, 0.56).disparity_gain == 0.56
+    with pytest.raises(ValueError, match=r"expected in \(0, 0\.56"):
+        RadialPsf("gaussian", 2.0, 0.575)
+
+
+@settings(max_examples=20, deadline=None)
+@given(columns=st.integers(1, 4), rows=st.integers(1, 4), gain=st.floats(0.1, 0.424))
+def test_cells_share_the_light_and_sum_to_the_half(columns: int, rows: int, gain: float) -> None:
+    half = PsfModel(gain).aperture(12.0).right
+    cells = split_cells(half, columns, rows)
+    torch.testing.assert_close(cells.sum(0), half)
+    assert cells.shape[0] == columns * rows
+    # a disc is not a product of its shadows: corners have less
+    assert float(cells.sum((1, 2)).min()) > 0.25 * 0.5 / (columns * rows)
+    with pytest.raises(ValueError, match="expected 1 to 8"):
+        Cells(0, 9)
+
+
+# ---- measured kernels ----
+
+
+def measured_grid(gains: list[list[float]], coc: float, **kwargs: float) -> PsfGrid:
+    sides = zip(
+        *(half_kernels(torch.tensor([coc], dtype=torch.float64), PsfModel(gain), 21) for row in gains for gain in row),
+        strict=True,
+    )
+    left, right = (torch.stack(side).reshape(len(gains), len(gains[0]), 21, 21) for side in sides)
+    return PsfGrid(left, right, **kwargs)
+
+
+@pytest.mark.parametrize("at", [12.0, -12.0])
+@pytest.mark.parametrize("coc", [3.0, -8.0, 12.0, 40.0])
+def test_measured_kernels_scale_with_energy_and_centroid(at: float, coc: float) -> None:
+    grid = measured_grid([[0.2, 0.3]], at)
+    assert float(grid.diameter_px().mean()) == pytest.approx(12.0, rel=0.03)
+    reference = grid.reference_coc_px
+    assert reference is not None and reference == pytest.approx(at, rel=0.03)
+    for place, gain in ((0.25, 0.2), (0.5, 0.25), (0.75, 0.3), (1.0, 0.3)):
+        left, right = grid.kernels(
+            torch.tensor([coc], dtype=torch.float64), grid.kernel_size_px(40), field=(0.5, place)
+        )
+        assert float(left.sum()) == pytest.approx(0.5, abs=1e-9)
+        separation = centroid_x(right[0]) - centroid_x(left[0])
+        assert separation == pytest.approx(gain * coc * at / reference, rel=1e-4)
+    same = grid.kernels(torch.tensor([reference], dtype=torch.float64), 21, field=(0.5, 0.25))
+    torch.testing.assert_close(same[0][0], grid.left[0, 0], rtol=0, atol=1e-9)
+
+
+def test_measured_kernels_that_cannot_be_are_refused() -> None:
+    good = torch.rand(2, 3, 5, 5)
+    with pytest.raises(ValueError, match=r"expected both \(rows, columns, S, S\) with S odd"):
+        PsfGrid(good, good[:, :, :4, :4])
+    with pytest.raises(ValueError, match="right kernels: expected finite weights >= 0"):
+        PsfGrid(good, good - 1)
+    with pytest.raises(ValueError, match=r"measured at a CoC of 0\.50 px"):
+        PsfGrid(good, good, 0.5)
+
+
+def test_pixel4_kernels_are_a_fifth_of_their_diameter_apart(shared_data: Callable[[str], Path]) -> None:
+    folder = shared_data("pixel4_xin2021/calibration")
+    left, right = (
+        torch.from_numpy(np.load(folder / f"blur_kernels_{side}.npy")).reshape(6, 8, 61, 61)
+        for side in ("left", "right")
+    )
+    grid = PsfGrid(left, right)
+    assert float(grid.disparity_gain().mean()) == pytest.approx(0.21, rel=0.02)
+    for coc in (-18.0, 9.0, 30.0):
+        for field in ((0.5, 0.5), (0.1, 0.9), (0.3, 0.4)):
+            pair = grid.kernels(torch.tensor([coc]), grid.kernel_size_px(abs(coc)), field=field)
+            assert (centroid_x(pair[1][0]) - centroid_x(pair[0][0])) / coc == pytest.approx(0.21, rel=0.1)
+
+
+# ---- whole surfaces ----
+
+
+def some_surfaces(dtype: torch.dtype = torch.float64) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """A slanted wall and two things in front of it, (1, 3, ...) over 56 x 64."""
+    scene = make_scene(5, (56, 64))
+    colour = torch.from_numpy(scene.layers[0].colour).permute(2, 0, 1).to(dtype)
+    alpha = torch.ones(3, 56, 64, dtype=dtype)
+    alpha[1] = 0
+    alpha[1, 20:44, 14:36] = 1
+    alpha[2] = 0
+    alpha[2, 14:34, 28:33] = 0.8
+    x = torch.linspace(0, 1, 64, dtype=dtype).expand(56, 64)
+    coc = torch.stack([8 - 3 * x, 2 - 4 * x, torch.full_like(x, -7.0)])
+    return torch.stack([colour, 1 - colour.flip(1), 1 - colour.flip(2)])[None], alpha[None], coc[None]
+
+
+MARGIN = 8
+
+
+def test_one_flat_surface_is_a_convolution() -> None:
+    colour, _, _ = some_surfaces()
+    alpha, coc = torch.ones(1, 1, 56, 64, dtype=torch.float64), torch.full((1, 1, 56, 64), -7.0, dtype=torch.float64)
+    psf = PsfModel()
+    pair = render_surfaces(colour[:, :1], alpha, coc, psf, MARGIN)
+    for mine, kernel in zip(pair, projected(psf, -7.0), strict=True):
+        full = F.conv2d(colour[0, 0, :, None], kernel.flip(0, 1)[None, None])[:, 0]
+        cut = MARGIN - kernel.shape[0] // 2
+        torch.testing.assert_close(mine[0], full[:, cut:-cut, cut:-cut], rtol=0, atol=1e-9)
+
+
+def test_white_surfaces_stay_white() -> None:
+    colour, alpha, coc = some_surfaces()
+    for half in render_surfaces(torch.ones_like(colour), alpha, coc, PsfModel(0.3), MARGIN):
+        torch.testing.assert_close(half, torch.full_like(half, 0.5), rtol=0, atol=1e-9)
+
+
+def test_blur_keeps_the_light_of_a_thing() -> None:
+    colour, alpha, coc = some_surfaces()
+    # flat, on black: what it emits arrives; and the halves share it evenly
+    pair = render_surfaces(colour[:, 2:], alpha[:, 2:], coc[:, 2:], PsfModel(), MARGIN)
+    emitted = float((colour[:, 2] * alpha[:, 2:]).sum())
+    assert float(sum(half.sum() for half in pair)) == pytest.approx(emitted, rel=1e-9)
+    assert float(pair[0].sum()) == pytest.approx(float(pair[1].sum()), rel=1e-9)
+
+
+def test_a_mirrored_view_swaps_the_halves() -> None:
+    planes = some_surfaces()
+    left, right = render_surfaces(*planes, PsfModel(), MARGIN)
+    mirrored = render_surfaces(*(p.flip(-1) for p in planes), PsfModel(), MARGIN)
+    torch.testing.assert_close(mirrored[0].flip(-1), right, rtol=0, atol=1e-9)
+    torch.testing.assert_close(mirrored[1].flip(-1), left, rtol=0, atol=1e-9)
+    assert float((left - right).abs().max()) > 0.05
+
+
+def test_the_halves_sum_to_the_full_aperture_where_nothing_overlaps() -> None:
+    # with a gain next to nothing either half is half the full aperture
+    planes = some_surfaces()
+    both = [sum(render_surfaces(*(p[:, :1] for p in planes), PsfModel(g), MARGIN)) for g in (1e-4, 0.21, 0.4)]
+    for full in both[1:]:
+        # a slanted wall is divided by each half's own share of neighbours
+        torch.testing.assert_close(full, both[0], rtol=0, atol=2e-3)
+
+
+def test_surfaces_in_focus_are_what_a_pinhole_sees() -> None:
+    colour, alpha, coc = some_surfaces()
+    expected = colour[:, 0]
+    for k in (1, 2):
+        expected = colour[:, k] * alpha[:, k : k + 1] + expected * (1 - alpha[:, k : k + 1])
+    for half in render_surfaces(colour, alpha, 0 * coc, PsfModel(edge_px=0.0), MARGIN):
+        torch.testing.assert_close(half, 0.5 * expected[..., MARGIN:-MARGIN, MARGIN:-MARGIN], rtol=0, atol=1e-9)
+
+
+def test_surfaces_in_batches_and_in_float32() -> None:
+    one = some_surfaces()
+    other = tuple(p.flip(-2) for p in one)
+    batch = render_surfaces(*(torch.cat(p) for p in zip(one, other, strict=True)), PsfModel(), MARGIN)
+    for i, planes in enumerate((one, other)):
+        single = render_surfaces(*planes, PsfModel(), MARGIN)
+        rough = render_surfaces(*(p.float() for p in planes), PsfModel(), MARGIN)
+        for together, alone, float32 in zip(batch, single, rough, strict=True):
+            torch.testing.assert_close(together[i], alone[0])
+            torch.testing.assert_close(float32[0].double(), alone[0], rtol=0, atol=2e-5)
+
+
+def test_a_grid_of_one_aperture_renders_as_that_aperture() -> None:
+    colour, alpha, coc = some_surfaces()
+    tiled = render_surfaces(colour, alpha, coc, measured_grid([[0.25] * 3] * 2, 12.0), 12)
+    single = render_surfaces(colour, alpha, coc, measured_grid([[0.25]], 12.0), 12)
+    for mine, reference in zip(tiled, single, strict=True):
+        torch.testing.assert_close(mine, reference, rtol=0, atol=1e-6)
+    varied = render_surfaces(colour, alpha, coc, measured_grid([[0.1, 0.4]], 12.0), 12)
+    assert float((varied[0] - single[0]).abs().max()) > 0.01
+    # the older way asks the protocol only for kernels: those of the middle of the field
+    old = render_layers(colour, alpha, coc[..., 0, 0], measured_grid([[0.1, 0.4]], 12.0), 12)
+    middle = render_layers(colour, alpha, coc[..., 0, 0], measured_grid([[0.25]], 12.0), 12)
+    torch.testing.assert_close(old[0], middle[0], rtol=0, atol=0.02)
+
+
+def test_surfaces_refuse_a_margin_too_small() -> None:
+    with pytest.raises(ValueError, match=r"margin is 4 px, a CoC of 8\.0 px needs"):
+        render_surfaces(*some_surfaces(), PsfModel(), 4)
+
+
+@settings(max_examples=50, deadline=None)
+@given(low=st.floats(-60, 60), span=st.floats(0, 80))
+def test_ladder_spans_the_blur(low: float, span: float) -> None:
+    ladder = coc_ladder(low, low + span)
+    assert ladder == sorted(set(ladder))
+    if span >= 1e-3:
+        assert ladder[0] == low and ladder[-1] == low + span
+        assert all(b - a < 1.3 + 0.12 * max(abs(a), abs(b)) for a, b in pairwise(ladder))
+    if len(ladder) > 2 and low < -1 and low + span > 1:
+        assert 0.0 in ladder
+
+
+def test_gradients_of_surfaces() -> None:
+    generator = torch.Generator().manual_seed(2)
+    colour = torch.rand(1, 2, 1, 9, 10, dtype=torch.float64, generator=generator)
+    alpha = torch.ones(1, 2, 9, 10, dtype=torch.float64)
+    alpha[:, 1] = torch.rand(9, 10, dtype=torch.float64, generator=generator) * 0.5 + 0.2
+    # the ends of the range, which the ladder follows, are held
+    coc = torch.tensor([2.4, -1.0], dtype=torch.float64).reshape(1, 2, 1, 1).repeat(1, 1, 9, 10)
+    coc[:, :, 0, 0] += 0.45
+    coc[:, :, 0, 1] -= 0.45
+    middle = (0.6 * torch.rand(1, 2, 2, 3, dtype=torch.float64, generator=generator) - 0.3).requires_grad_()
+    psf, inputs = PsfModel(edge_px=0.3), (colour.requires_grad_(), alpha.requires_grad_(), middle)
+
+    def render(colour: torch.Tensor, alpha: torch.Tensor, middle: torch.Tensor) -> torch.Tensor:
+        moved = coc + F.pad(middle, (4, 3, 4, 3))
+        return torch.stack(render_surfaces(colour, alpha, moved, psf, 3, cells=Cells(1, 2)))
+
+    assert torch.autograd.gradcheck(render, inputs, fast_mode=True)
+
+
+# ---- RGB-D views ----
+
+
+def exact(image: torch.Tensor, coc: torch.Tensor, psf: HalfKernels) -> tuple[torch.Tensor, torch.Tensor]:
+    return render_dual_pixel(image, coc, psf, quality="exact")
+
+
+def test_exact_views_of_white_stay_white() -> None:
+    coc = torch.linspace(-12, 12, 96).expand(1, 1, 64, 96).clone()
+    coc[..., 20:40, 30:50] = -12
+    for half in exact(torch.full((1, 1, 64, 96), 0.7), coc, PsfModel(0.3)):
+        torch.testing.assert_close(half, torch.full_like(half, 0.35), rtol=0, atol=1e-5)
+
+
+def test_exact_views_in_focus_are_the_image() -> None:
+    image = torch.rand(2, 3, 30, 40, generator=torch.Generator().manual_seed(0))
+    for half in exact(image, torch.zeros(2, 1, 30, 40), PsfModel(edge_px=0.0)):
+        torch.testing.assert_close(half, image / 2, rtol=0, atol=1e-6)
+
+
+def test_exact_mirrored_views_swap() -> None:
+    image = torch.rand(1, 3, 40, 48, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    coc = torch.full((1, 1, 40, 48), 6.0, dtype=torch.float64)
+    coc[..., 10:30, 12:28] = -5.0
+    left, right = exact(image, coc, PsfModel())
+    other = exact(image.flip(-1), coc.flip(-1), PsfModel())
+    # filling in goes by blocks of two pixels: not quite the same from either side
+    torch.testing.assert_close(other[0].flip(-1), right, rtol=0, atol=2e-2)
+    torch.testing.assert_close(other[1].flip(-1), left, rtol=0, atol=2e-2)
+    assert float((left - right).abs().max()) > 0.05
+
+
+def test_gradients_of_exact_views() -> None:
+    generator = torch.Generator().manual_seed(3)
+    image = torch.rand(1, 1, 8, 9, dtype=torch.float64, generator=generator).requires_grad_()
+    # a slant, its ends held; without a depth edge all that is discrete stays
+    slant = torch.linspace(1.2, 3.8, 9, dtype=torch.float64).expand(1, 1, 8, 9)
+    shift = (0.1 * torch.rand(1, 1, 8, 5, dtype=torch.float64, generator=generator)).requires_grad_()
+
+    def render(image: torch.Tensor, shift: torch.Tensor) -> torch.Tensor:
+        return torch.stack(exact(image, slant + F.pad(shift, (2, 2)), PsfModel()))
+
+    assert torch.autograd.gradcheck(render, (image, shift), fast_mode=True)
+
+
+@pytest.mark.filterwarnings("error")
+def test_gradients_pass_where_depth_has_edges() -> None:
+    image = torch.rand(1, 1, 24, 28, requires_grad=True, generator=torch.Generator().manual_seed(1))
+    coc = torch.full((1, 1, 24, 28), 5.0)
+    coc[..., 8:16, 10:20] = -4.0
+    coc.requires_grad_()
+    left, _ = exact(image, coc, PsfModel())
+    left.square().sum().backward()
+    assert image.grad is not None and float(image.grad.abs().min()) > 0
+    assert coc.grad is not None and bool(coc.grad.isfinite().all()) and float(coc.grad.abs().sum()) > 0
+
+
+def test_the_standard_way_is_what_shipped_weights_saw() -> None:
+    # sums of float64 views of the first release: a change here asks for training anew
+    scene = make_scene(3, (64, 80))
+    pair = render_scene(scene, 9.0, -8.0, PsfModel(), 8, dtype=torch.float64)
+    weights = torch.linspace(0, 1, pair.left.numel(), dtype=torch.float64).reshape(pair.left.shape)
+    assert [float((view * weights).sum()) for view in (pair.left, pair.right)] == pytest.approx(STANDARD_SUMS, rel=1e-7)
+
+
+STANDARD_SUMS = (764.3010204779143, 764.4772049540085)

@@ -17,11 +17,13 @@ import torch
 from click.testing import CliRunner
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.render import Quality
 from dualpix.models.data.rendered import (
     EVALUATION_SEED,
     RenderedDataset,
     RenderSettings,
     ResumableSampler,
+    Scenes,
     augment,
     evaluation_set,
     render_sample,
@@ -119,6 +121,24 @@ def test_samples_are_pure_functions_and_survive_the_cache(tmp_path: Path) -> Non
     assert torch.allclose(a.left + a.right, a.combined[1:2], atol=1e-5)
     with pytest.raises(IndexError):
         cached[6]
+
+
+@pytest.mark.parametrize("scenes", ["simple", "varied"])
+@pytest.mark.parametrize("quality", ["standard", "exact"])
+def test_kinds_of_scenes_and_of_rendering(scenes: Scenes, quality: Quality) -> None:
+    settings = replace(SMALL, scenes=scenes, quality=quality)
+    sample = render_sample(settings, 3, 0)
+    assert torch.equal(sample.left, render_sample(settings, 3, 0).left)
+    assert torch.allclose(sample.left + sample.right, sample.combined[1:2], atol=1e-5)
+    assert sample.disparity_px.shape == (1, 64, 96) and torch.isfinite(sample.combined).all()
+    assert settings.digest() != SMALL.digest() or settings == SMALL
+    if settings != SMALL:
+        assert not torch.allclose(sample.left, render_sample(SMALL, 3, 0).left, atol=1e-3)
+
+
+def test_unknown_kinds_are_refused() -> None:
+    with pytest.raises(DualpixError, match="unknown scenes 'wild'; expected one of: simple, varied"):
+        replace(SMALL, scenes="wild")  # type: ignore[arg-type]
 
 
 def test_augmentation_keeps_the_meaning_of_the_disparity() -> None:

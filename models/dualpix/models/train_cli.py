@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import get_args
 
 import click
 import torch
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.progress import ProgressLine
+from dualpix.capture.render import Quality
+from dualpix.models.data.rendered import RenderSettings, Scenes
 from dualpix.models.train import Progress, TrainConfig, Trainer
 
 
@@ -18,6 +21,10 @@ from dualpix.models.train import Progress, TrainConfig, Trainer
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--network", default="difusenet", help="Network to train.")
 @click.option("--options", default="{}", help="JSON object with fields of the network's configuration.")
+@click.option("--scenes", type=click.Choice(get_args(Scenes)), default="simple", help="Kind of procedural scenes.")
+@click.option(
+    "--quality", type=click.Choice(get_args(Quality)), default="standard", help="Of the renderer at depth edges."
+)
 @click.option("--steps", type=click.IntRange(1), default=6000, help="Optimiser steps.")
 @click.option("--batch-size", type=click.IntRange(1), default=8, help="Samples per step.")
 @click.option("--samples", type=click.IntRange(1), default=4096, help="Rendered scenes; each is seen in many forms.")
@@ -35,6 +42,8 @@ def command(
     output: Path,
     network: str,
     options: str,
+    scenes: Scenes,
+    quality: Quality,
     steps: int,
     batch_size: int,
     samples: int,
@@ -59,7 +68,7 @@ def command(
     config = TrainConfig(
         network=network, options=_json_object(options), steps=steps, batch_size=batch_size, samples=samples,
         learning_rate=learning_rate, seed=seed, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every,
-        eval_samples=eval_samples,
+        eval_samples=eval_samples, render=RenderSettings(scenes=scenes, quality=quality),
     )  # fmt: skip
     trainer = Trainer(config, output, cache_dir=cache, workers=workers)
     if not restart and trainer.resume():

@@ -12,33 +12,33 @@ file is bounded in size before it is parsed, every number is finite, every error
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from dualpix.capture.errors import DualpixError
+from dualpix.capture.calibrate.entries import MAX_GRID, Entry, ProfileError, infinite, numbers
+from dualpix.capture.calibrate.facts import GainField, PsfGrid, SensorFacts, read_gain, read_psf, read_sensor
 from dualpix.capture.files import write_bytes
 from dualpix.capture.raw.shading import Gain, gain_of
 from dualpix.capture.types import Baseline, CaptureMeta, FloatImage
 
+__all__ = [
+    "SCHEMA", "CameraProfile", "HalfNoise", "ProfileError", "Shading", "kept_facts", "parse_profile", "profile_gain",
+    "ratio_gain", "read_profile", "write_profile",
+]  # fmt: skip
+
 FORMAT = 1
 SCHEMA = Path(__file__).with_name("profile.schema.json")
 MAX_FILE_BYTES = 16 << 20
-MAX_GRID = 256
 MAX_PICTURE = 1 << 16
-_DIGITS = 5
+MAX_NOTES = 32
 # Further apart than this, the exit pupil is another one: a third of a stop, and 10 % of the focal length.
 _STOP_RATIO, _FOCAL_RATIO = 2 ** (1 / 6) * 1.02, 1.1
 _FINE_CELLS = 128
-
-
-class ProfileError(DualpixError):
-    """A camera profile cannot be read, or is for other captures."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +56,18 @@ class Shading:
     """Of log(left / right) that the profile leaves on the sheets it was made of."""
     residual_band_percent: float
     """Of the worst of 16 bands across the baseline."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data in the form of the profile's schema."""
+        return {
+            "rows": self.left.shape[0],
+            "columns": self.left.shape[1],
+            "channels": self.left.shape[2],
+            "left_over_right": [float(f"{r:.6g}") for r in self.left_over_right],
+            "residual_percent": {"rms": self.residual_rms_percent, "worst_band": self.residual_band_percent},
+            "left": numbers(self.left),
+            "right": numbers(self.right),
+        }
 
     def log_ratio(self) -> FloatImage:
         """log(left / right), (gh, gw, C)."""
@@ -76,7 +88,7 @@ class CameraProfile:
 
     size_hw: tuple[int, int]
     """(height, width) of the picture in samples, as the sensor lies."""
-    shading: Shading
+    shading: Shading | None = None
     baseline: Baseline = "x"
     """Axis of the disparity as the sensor lies."""
     camera: str | None = None
@@ -90,23 +102,29 @@ class CameraProfile:
     noise: Mapping[str, HalfNoise] | None = None
     """By half: "left", "right"."""
     disparity_gain: float | None = None
-    """kappa: disparity = kappa * circle of confusion / pitch."""
-    psf: Mapping[str, Any] | None = None
-    """Blur kernels over the field; plain data."""
+    """kappa: disparity = kappa * circle of confusion / pitch; mean over the field."""
+    gain: GainField | None = None
+    psf: PsfGrid | None = None
+    sensor: SensorFacts | None = None
+    notes: Mapping[str, str] | None = None
+    """How each entry came about, by its name: "gain", "psf", ...; "profile" for all of it."""
     format: int = field(default=FORMAT, init=False)
 
     def to_json(self) -> dict[str, Any]:
         """Plain data in the form of ``profile.schema.json``; optional entries that are unknown are left out."""
-        shading = self.shading
         known: dict[str, Any] = {
             "camera": self.camera,
             "lens": self.lens,
             "f_number": self.f_number,
             "focal_length_mm": self.focal_length_mm,
-            "focus_distance_m": "inf" if self.focus_distance_m == math.inf else self.focus_distance_m,
+            "focus_distance_m": infinite(self.focus_distance_m),
             "disparity_gain": self.disparity_gain,
             "noise": {k: {"shot": n.shot, "read": n.read} for k, n in self.noise.items()} if self.noise else None,
-            "psf": dict(self.psf) if self.psf is not None else None,
+            "gain": self.gain.to_json() if self.gain else None,
+            "psf": self.psf.to_json() if self.psf else None,
+            "sensor": self.sensor.to_json() if self.sensor else None,
+            "notes": dict(self.notes) if self.notes else None,
+            "shading": self.shading.to_json() if self.shading else None,
         }
         return {
             "format": self.format,
@@ -114,15 +132,6 @@ class CameraProfile:
             "baseline": self.baseline,
             "sources": list(self.sources),
             **{key: value for key, value in known.items() if value is not None},
-            "shading": {
-                "rows": shading.left.shape[0],
-                "columns": shading.left.shape[1],
-                "channels": shading.left.shape[2],
-                "left_over_right": [float(f"{r:.6g}") for r in shading.left_over_right],
-                "residual_percent": {"rms": shading.residual_rms_percent, "worst_band": shading.residual_band_percent},
-                "left": _numbers(shading.left),
-                "right": _numbers(shading.right),
-            },
         }
 
 
@@ -152,16 +161,49 @@ def read_profile(path: Path) -> CameraProfile:
         raise ProfileError(f"cannot read profile '{path}': {error.strerror or error}") from error
     if len(data) > MAX_FILE_BYTES:
         raise ProfileError(f"'{path.name}' has over {MAX_FILE_BYTES >> 20} MiB", expected="a camera profile")
+    return parse_profile(data, path.name)
+
+
+def parse_profile(data: bytes, name: str) -> CameraProfile:
+    """A profile from the bytes of its file, ``name`` in errors.
+
+    Raises:
+        ProfileError: not JSON, or not of the published form.
+    """
     try:
         content = json.loads(data, parse_constant=_no_constant)
     except (ValueError, RecursionError) as error:
-        raise ProfileError(
-            f"'{path.name}' is no JSON ({error})", expected="a profile of 'dualpix calibrate shading'"
-        ) from error
+        raise ProfileError(f"'{name}' is no JSON ({error})", expected="a profile of 'dualpix calibrate'") from error
     try:
-        return _profile(_Entry(content, "the profile"))
+        return _profile(Entry(content, "the profile"))
     except ProfileError as error:
-        raise ProfileError(f"'{path.name}': {error.found}", expected=error.expected, hint=error.hint) from error
+        raise ProfileError(f"'{name}': {error.found}", expected=error.expected, hint=error.hint) from error
+
+
+def kept_facts(path: Path, profile: CameraProfile) -> CameraProfile:
+    """``profile`` with what an earlier one at ``path`` knows besides; without an earlier one, as it is.
+
+    Raises:
+        ProfileError: there is a file that is no profile, or one of another camera, picture size or baseline.
+    """
+    if not path.exists():
+        return profile
+    earlier = read_profile(path)
+    for what, one, other in (
+        ("pictures of", _size(earlier.size_hw), _size(profile.size_hw)),
+        ("camera", earlier.camera, profile.camera),
+        ("baseline", earlier.baseline, profile.baseline),
+    ):
+        if one and other and one != other:
+            raise ProfileError(
+                f"'{path.name}' is a profile of {what} '{one}'",
+                expected=f"'{other}', as the captures",
+                hint="name another -o",
+            )
+    new = {f.name: value for f in fields(profile) if f.init and (value := getattr(profile, f.name)) is not None}
+    notes = {**(earlier.notes or {}), **(profile.notes or {})}
+    sources = tuple(dict.fromkeys((*earlier.sources, *profile.sources)))
+    return replace(earlier, **{**new, "notes": notes or None, "sources": sources})
 
 
 def profile_gain(
@@ -181,6 +223,8 @@ def profile_gain(
     Raises:
         ProfileError: made for a picture of another size or by another camera.
     """
+    if profile.shading is None:
+        raise ProfileError("the profile has no shading", hint="make one of white sheets: dualpix calibrate shading")
     if tuple(size_hw) != profile.size_hw:
         raise ProfileError(
             f"the profile is for pictures of {_size(profile.size_hw)} samples",
@@ -237,76 +281,17 @@ def _fine(ratio: FloatImage) -> FloatImage:
     return fine[margin * factor : (margin + rows) * factor, margin * factor : (margin + columns) * factor]
 
 
-def _numbers(grid: FloatImage) -> list[float]:
-    """Row by row, channels last."""
-    return [round(v, _DIGITS) for v in grid.ravel().tolist()]
-
-
 def _no_constant(name: str) -> float:
     raise ValueError(f"{name} is no JSON number")
 
 
-@dataclass(frozen=True)
-class _Entry:
-    """A JSON value and what to call it in an error; each method checks one thing and raises ProfileError."""
-
-    value: Any
-    name: str
-
-    def wrong(self, expected: str) -> ProfileError:
-        shown = json.dumps(self.value)
-        return ProfileError(f"{self.name} is {shown if len(shown) <= 60 else shown[:57] + '...'}", expected=expected)
-
-    def has(self, key: str) -> bool:
-        return key in self.object()
-
-    def __getitem__(self, key: str) -> _Entry:
-        if not self.has(key):
-            raise ProfileError(f"{self.name} has no '{key}'", expected="a profile of 'dualpix calibrate shading'")
-        return _Entry(self.value[key], f"'{key}'" if self.name == "the profile" else f"{self.name}.'{key}'")
-
-    def object(self) -> dict[str, Any]:
-        if not isinstance(self.value, dict):
-            raise self.wrong("an object")
-        return self.value
-
-    def only(self, *names: str) -> None:
-        for key in self.object():
-            if key not in names:
-                raise ProfileError(f"{self.name} has an unknown entry '{key[:40]}'", expected=f"of: {', '.join(names)}")
-
-    def text(self) -> str:
-        if not isinstance(self.value, str) or len(self.value) > 256:
-            raise self.wrong("a text of at most 256 characters")
-        return self.value
-
-    def whole(self, low: int, high: int) -> int:
-        if isinstance(self.value, bool) or not isinstance(self.value, int) or not low <= self.value <= high:
-            raise self.wrong(f"a whole number {low}..{high}")
-        return self.value
-
-    def number(self, low: float, high: float, *, above: bool = False) -> float:
-        if isinstance(self.value, bool) or not isinstance(self.value, int | float):
-            raise self.wrong("a number")
-        if not low <= self.value <= high or (above and self.value == low):
-            raise self.wrong(f"a number {'> ' if above else ''}{low:g} to {high:g}")
-        return float(self.value)
-
-    def items(self, count: int | None = None, most: int = 4096) -> list[Any]:
-        if not isinstance(self.value, list) or len(self.value) > most:
-            raise self.wrong("a list" if count is None else f"a list of {count} numbers")
-        if count is not None and len(self.value) != count:
-            raise ProfileError(f"{self.name} has {len(self.value)} values", expected=f"{count}")
-        return self.value
-
-
 _TOP = (
     "format", "picture", "baseline", "sources", "camera", "lens", "f_number", "focal_length_mm", "focus_distance_m",
-    "disparity_gain", "noise", "psf", "shading",
+    "disparity_gain", "noise", "gain", "psf", "sensor", "notes", "shading",
 )  # fmt: skip
 
 
-def _profile(entry: _Entry) -> CameraProfile:
+def _profile(entry: Entry) -> CameraProfile:
     found = entry["format"].value
     if found != FORMAT or isinstance(found, bool):
         raise ProfileError(f"profile format {found!r:.20}", expected=f"{FORMAT}", hint="use the version that wrote it")
@@ -316,34 +301,32 @@ def _profile(entry: _Entry) -> CameraProfile:
     if baseline.value not in ("x", "y"):
         raise baseline.wrong('"x" or "y"')
     sources = entry["sources"]
-    psf = entry["psf"].object() if entry.has("psf") else None
     return CameraProfile(
         size_hw=(picture["height"].whole(1, MAX_PICTURE), picture["width"].whole(1, MAX_PICTURE)),
-        shading=_shading(entry["shading"]),
+        shading=_shading(entry["shading"]) if entry.has("shading") else None,
         baseline=baseline.value,
         camera=entry["camera"].text() if entry.has("camera") else None,
         lens=entry["lens"].text() if entry.has("lens") else None,
-        f_number=_optional(entry, "f_number", 1000),
-        focal_length_mm=_optional(entry, "focal_length_mm", 1e5),
-        focus_distance_m=_focus(entry),
-        sources=tuple(_Entry(s, f"{sources.name}[{i}]").text() for i, s in enumerate(sources.items())),
+        f_number=entry.optional("f_number", 1000),
+        focal_length_mm=entry.optional("focal_length_mm", 1e5),
+        focus_distance_m=entry["focus_distance_m"].distance_m() if entry.has("focus_distance_m") else None,
+        sources=tuple(Entry(s, f"{sources.name}[{i}]").text() for i, s in enumerate(sources.items())),
         noise=_noise(entry["noise"]) if entry.has("noise") else None,
-        disparity_gain=_optional(entry, "disparity_gain", 10),
-        psf=psf,
+        disparity_gain=entry.optional("disparity_gain", 10),
+        gain=read_gain(entry["gain"]) if entry.has("gain") else None,
+        psf=read_psf(entry["psf"]) if entry.has("psf") else None,
+        sensor=read_sensor(entry["sensor"]) if entry.has("sensor") else None,
+        notes=_notes(entry["notes"]) if entry.has("notes") else None,
     )
 
 
-def _optional(entry: _Entry, key: str, high: float) -> float | None:
-    return entry[key].number(0, high, above=True) if entry.has(key) else None
+def _notes(entry: Entry) -> dict[str, str]:
+    if len(entry.object()) > MAX_NOTES:
+        raise entry.wrong(f"at most {MAX_NOTES} entries")
+    return {key: entry[key].text(2000) for key in entry.object()}
 
 
-def _focus(entry: _Entry) -> float | None:
-    if entry.has("focus_distance_m") and entry["focus_distance_m"].value == "inf":
-        return math.inf
-    return _optional(entry, "focus_distance_m", 1e9)
-
-
-def _noise(entry: _Entry) -> dict[str, HalfNoise]:
+def _noise(entry: Entry) -> dict[str, HalfNoise]:
     entry.only("left", "right")
     halves = {}
     for half in ("left", "right"):
@@ -352,7 +335,7 @@ def _noise(entry: _Entry) -> dict[str, HalfNoise]:
     return halves
 
 
-def _shading(entry: _Entry) -> Shading:
+def _shading(entry: Entry) -> Shading:
     entry.only("rows", "columns", "channels", "left_over_right", "residual_percent", "left", "right")
     channels = entry["channels"]
     if channels.value not in (1, 3) or isinstance(channels.value, bool):
@@ -362,16 +345,9 @@ def _shading(entry: _Entry) -> Shading:
     residual.only("rms", "worst_band")
     ratios = ratio.items(shape[2])
     return Shading(
-        left=_grid(entry["left"], shape),
-        right=_grid(entry["right"], shape),
-        left_over_right=tuple(_Entry(r, f"{ratio.name}[{i}]").number(0.01, 100) for i, r in enumerate(ratios)),
+        left=entry["left"].grid(shape, 0, 1, above=True),
+        right=entry["right"].grid(shape, 0, 1, above=True),
+        left_over_right=tuple(Entry(r, f"{ratio.name}[{i}]").number(0.01, 100) for i, r in enumerate(ratios)),
         residual_rms_percent=residual["rms"].number(0, 1e4),
         residual_band_percent=residual["worst_band"].number(0, 1e4),
     )
-
-
-def _grid(entry: _Entry, shape: tuple[int, int, int]) -> FloatImage:
-    values = entry.items(math.prod(shape), most=MAX_GRID * MAX_GRID * 3)
-    for index, value in enumerate(values):
-        _Entry(value, f"{entry.name}[{index}]").number(0, 1, above=True)
-    return np.array(values, np.float32).reshape(shape)

@@ -166,6 +166,8 @@ def calibrate(sheets: Sequence[Sheet]) -> Calibration:
 def picture(calibration: Calibration) -> Rgb:
     """Vignetting of both halves, their ratio, and what is left by column, as an RGB picture (H, W, 3)."""
     shading = calibration.profile.shading
+    if shading is None:
+        raise ValueError("a calibration without shading")
     height, width = shading.left.shape[:2]
     size = (480, max(160, round(480 * height / width)))
     green = shading.left.shape[2] // 2

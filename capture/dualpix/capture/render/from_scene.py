@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualpix.capture.render.layered import render_layers
-from dualpix.capture.render.psf import PsfModel
+from dualpix.capture.render.layered import Cells, Quality, render_layers, render_surfaces
+from dualpix.capture.render.psf import HalfKernels
 from dualpix.capture.scenes import Scene, SceneLayer
 
 _COC_STEP_PX = 1.5
@@ -31,7 +31,7 @@ class RenderedPair:
         return self.left + self.right
 
 
-def scene_margin_px(max_coc_px: float, psf: PsfModel) -> int:
+def scene_margin_px(max_coc_px: float, psf: HalfKernels) -> int:
     """Border a scene needs around the rendered view."""
     return psf.kernel_size_px(max_coc_px) // 2 + 1
 
@@ -40,10 +40,12 @@ def render_scene(
     scene: Scene,
     coc_far_px: float,
     coc_near_px: float,
-    psf: PsfModel,
+    psf: HalfKernels,
     margin_px: int,
     *,
     dtype: torch.dtype = torch.float32,
+    quality: Quality = "standard",
+    cells: Cells | None = None,
 ) -> RenderedPair:
     """Render a scene whose CoC runs from ``coc_far_px`` at proximity 0 to ``coc_near_px`` at proximity 1.
 
@@ -54,8 +56,40 @@ def render_scene(
         psf: aperture split of the camera.
         margin_px: border given up on each side, see :func:`scene_margin_px`.
         dtype: of the computation; float64 to check float32.
+        quality: ``standard`` cuts objects into slabs and lays these over one another, what networks up to version 0.1
+            were trained on; ``exact`` keeps objects whole, see :func:`~dualpix.capture.render.layered.render_surfaces`.
+        cells: of ``exact``: parts of the aperture in which visibility is judged.
     """
     slope = coc_near_px - coc_far_px
+    if quality == "exact":
+        left, right = _render_objects(scene, coc_far_px, slope, psf, margin_px, dtype, cells)
+    else:
+        left, right = _render_slabs(scene, coc_far_px, slope, psf, margin_px, dtype)
+    m = margin_px
+    proximity = torch.from_numpy(scene.proximity())[m:-m, m:-m].to(dtype)
+    return RenderedPair(left[0], right[0], (coc_far_px + slope * proximity)[None])
+
+
+def _render_objects(
+    scene: Scene,
+    coc_far_px: float,
+    slope: float,
+    psf: HalfKernels,
+    margin_px: int,
+    dtype: torch.dtype,
+    cells: Cells | None,
+) -> tuple[Tensor, Tensor]:
+    colour, alpha, proximity = (
+        torch.from_numpy(np.stack([getattr(layer, name) for layer in scene.layers])).to(dtype)
+        for name in ("colour", "alpha", "proximity")
+    )
+    coc = coc_far_px + slope * proximity
+    return render_surfaces(colour.permute(0, 3, 1, 2)[None], alpha[None], coc[None], psf, margin_px, cells=cells)
+
+
+def _render_slabs(
+    scene: Scene, coc_far_px: float, slope: float, psf: HalfKernels, margin_px: int, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
     colours, alphas, centres = [], [], []
     for layer in scene.layers:
         colour = torch.from_numpy(layer.colour).permute(2, 0, 1).to(dtype)
@@ -63,12 +97,9 @@ def render_scene(
             colours.append(colour)
             alphas.append(torch.from_numpy(alpha).to(dtype))
             centres.append(centre)
-    left, right = render_layers(
+    return render_layers(
         torch.stack(colours)[None], torch.stack(alphas)[None], torch.tensor([centres], dtype=dtype), psf, margin_px
     )
-    m = margin_px
-    proximity = torch.from_numpy(scene.proximity())[m:-m, m:-m].to(dtype)
-    return RenderedPair(left[0], right[0], (coc_far_px + slope * proximity)[None])
 
 
 def _slabs(layer: SceneLayer, coc_far_px: float, slope: float) -> list[tuple[np.ndarray, float]]:

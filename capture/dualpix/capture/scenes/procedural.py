@@ -36,6 +36,8 @@ class Scene:
     """Layers back to front; the first covers the canvas."""
 
     layers: tuple[SceneLayer, ...]
+    depth_range_m: tuple[float, float] | None = None
+    """(z_near, z_far) in m: the depth of proximity 1 and 0, z_far may be infinite; None for a scene without scale."""
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -57,6 +59,20 @@ class Scene:
         for layer in self.layers[1:]:
             out = np.where(layer.alpha >= 0.5, layer.proximity, out)
         return out
+
+    def depth_m(self) -> Plane:
+        """(H, W) depth in m of the visible surface; infinite where the proximity is 0 and z_far is infinite.
+
+        Raises:
+            ValueError: the scene has no metric scale.
+        """
+        if self.depth_range_m is None:
+            raise ValueError("this scene has no metric scale: expected depth_range_m, as make_varied_scene sets it")
+        near, far = self.depth_range_m
+        proximity = self.proximity()
+        inverse = (1.0 - proximity) / np.float32(far) + proximity / np.float32(near)
+        with np.errstate(divide="ignore"):
+            return np.asarray(1.0 / inverse, np.float32)
 
 
 def make_scene(seed: int, size_hw: tuple[int, int]) -> Scene:

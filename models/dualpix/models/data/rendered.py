@@ -12,6 +12,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Literal, get_args
 
 import numpy as np
 import torch
@@ -19,12 +20,14 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
+from dualpix.capture.errors import UnknownNameError
 from dualpix.capture.files import write_bytes
 from dualpix.capture.picture import linear_from_srgb, srgb_from_linear
-from dualpix.capture.render import PsfModel, render_scene, scene_margin_px
-from dualpix.capture.scenes import make_scene
+from dualpix.capture.render import PsfModel, Quality, render_scene, scene_margin_px
+from dualpix.capture.scenes import make_scene, make_varied_scene
 from dualpix.models.prepare import network_inputs
 
+Scenes = Literal["simple", "varied"]
 EVALUATION_SEED = 20_260_001
 """Seeds from here on are for evaluation and calibration; training refuses them."""
 
@@ -43,6 +46,15 @@ class RenderSettings:
     edge_relative: tuple[float, float] = (0.02, 0.2)
     rim: tuple[float, float] = (-0.5, 2.0)
     split_offset_sigma: float = 0.2
+    scenes: Scenes = "simple"
+    """Procedural scenes: :func:`make_scene`, or :func:`make_varied_scene` of all uses."""
+    quality: Quality = "standard"
+    """Of the renderer: "exact" agrees with ray tracing at depth edges, see :func:`render_scene`."""
+
+    def __post_init__(self) -> None:
+        for name, known in (("scenes", get_args(Scenes)), ("quality", get_args(Quality))):
+            if getattr(self, name) not in known:
+                raise UnknownNameError(name, getattr(self, name), list(known))
 
     def digest(self) -> str:
         """Twelve hex digits that change when any setting does."""
@@ -86,8 +98,9 @@ def render_sample(settings: RenderSettings, seed: int, index: int) -> CleanSampl
     height, width = settings.size_hw
     # even canvas sides keep the FFT fast and the scene independent of the exact margin
     margin += -margin % 8
-    scene = make_scene(int(rng.integers(1 << 62)), (height + 2 * margin, width + 2 * margin))
-    pair = render_scene(scene, shrink * far, shrink * near, psf, margin)
+    make = make_scene if settings.scenes == "simple" else make_varied_scene
+    scene = make(int(rng.integers(1 << 62)), (height + 2 * margin, width + 2 * margin))
+    pair = render_scene(scene, shrink * far, shrink * near, psf, margin, quality=settings.quality)
     green = slice(1, 2)
     return CleanSample(pair.left[green], pair.right[green], pair.combined, psf.disparity_gain * pair.coc_px)
 
