@@ -16,6 +16,7 @@ from dualpix.capture.calibrate.profile import SCHEMA, CameraProfile, write_profi
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.capture.profiles import lens_model, load_profile, profile_names
 from dualpix.capture.profiles.blur import FieldPsf, psf_at, random_psf
+from dualpix.capture.render import render_dual_pixel
 from dualpix.capture.sensor import sensor_model
 
 NAMES = ["canon-r6m2-rf50", "generic-full-frame", "generic-phone", "pixel4"]
@@ -84,6 +85,29 @@ def test_kernels_of_a_profile(name: str, coc_px: float) -> None:
         apart = 2 * float(((right - left)[0].sum(0) * x).sum())
         assert apart == pytest.approx(model.disparity_gain * coc_px, abs=0.03)
         assert float(left.sum()) == pytest.approx(0.5, abs=1e-4)
+
+
+def test_the_exact_renderer_follows_the_field() -> None:
+    """Points in the middle and in a corner get the gain of their place."""
+    field = FieldPsf(load_profile("canon-r6m2-rf50"))
+    assert field.shape == (6, 8) and FieldPsf(load_profile("generic-phone")).shape == (1, 1)
+    assert psf_at(field.profile).shape == (1, 1)
+    image = torch.full((1, 1, 96, 128), 1e-3, dtype=torch.float64)
+    places = {"middle": (56, 72), "corner": (8, 8)}  # in the middle of a cell of the field
+    for row, column in places.values():
+        image[..., row, column] = 1.0
+    coc = torch.full((1, 1, 96, 128), 8.0, dtype=torch.float64)
+    left, right = render_dual_pixel(image, coc, field, quality="exact")
+    gains = {}
+    for name, (row, column) in places.items():
+        window = (0, 0, slice(row - 8, row + 8), slice(column - 8, column + 8))
+        lefts, rights = (view[window] - 0.5e-3 for view in (left, right))
+        x = torch.arange(16, dtype=torch.float64)
+        gains[name] = float((rights * x).sum() / rights.sum() - (lefts * x).sum() / lefts.sum()) / 8
+        assert gains[name] == pytest.approx(
+            psf_at(field.profile, ((row + 0.5) / 96, (column + 0.5) / 128)).disparity_gain, rel=0.05
+        )
+    assert gains["middle"] > 1.5 * gains["corner"]
 
 
 def test_a_rendered_pixel4_kernel_has_the_measured_moments() -> None:

@@ -7,8 +7,10 @@ of confusion are in px of the rendered view, so the gain, a ratio, holds at any 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 from dualpix.capture.calibrate.entries import ProfileError
@@ -56,6 +58,16 @@ class FieldPsf:
     """A profile's blur varying over the field, in the form that renderers ask for (``render.psf.HalfKernels``)."""
 
     profile: CameraProfile
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Places of the finest measurement over the field."""
+        measured = [grid.shape for grid in self._grids()]
+        return max((s[0] for s in measured), default=1), max((s[1] for s in measured), default=1)
+
+    def _grids(self) -> list[npt.NDArray[np.floating[Any]]]:
+        gain, psf = self.profile.gain, self.profile.psf
+        return [*([gain.relative] if gain else []), *([psf.separation_px] if psf else [])]
 
     def kernel_size_px(self, max_coc_px: float) -> int:
         """Odd kernel side that holds CoCs up to ``max_coc_px`` anywhere in the picture."""

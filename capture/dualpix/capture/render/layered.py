@@ -33,7 +33,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dualpix.capture.render.psf import Aperture, HalfKernels, PsfGrid, project, split_cells
+from dualpix.capture.render.psf import Aperture, HalfKernels, project, split_cells
 from dualpix.capture.render.raytrace import Surface, surfaces_from_depth, torn_cells
 
 _COC_STEP_PX = 1.0
@@ -197,7 +197,7 @@ def _inside(planes: Tensor, margin_px: int) -> Tensor:
 def _over_field(psf: HalfKernels, like: Tensor, render: _Renderer) -> Tensor:
     """(2, C, h, w): one aperture all over, or those of a grid, each in the tiles around its place."""
     h, w = like.shape[-2:]
-    if not isinstance(psf, PsfGrid):
+    if psf.shape == (1, 1):
         return render((0.5, 0.5), _Window(slice(0, h), slice(0, w), 0))
     out = like.new_zeros(2, *like.shape)
     for y, rows, down in _tents(h, psf.shape[0], like):

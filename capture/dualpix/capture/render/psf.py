@@ -61,6 +61,11 @@ class HalfKernels(Protocol):
     ``field`` is the place in the picture, (row, column) as shares of its height and width in [0, 1].
     """
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(rows, columns) of places to tell apart in the picture; (1, 1) where it is the same all over."""
+        ...
+
     def kernel_size_px(self, max_coc_px: float) -> int:
         """Odd kernel side that holds CoCs up to ``max_coc_px``."""
         ...
@@ -94,6 +99,11 @@ class PsfModel:
     def __post_init__(self) -> None:
         if not 0.0 < self.disparity_gain <= IDEAL_DISPARITY_GAIN:
             raise ValueError(f"disparity gain {self.disparity_gain}, expected in (0, {IDEAL_DISPARITY_GAIN:.3f}]")
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The same all over the picture."""
+        return 1, 1
 
     def kernel_size_px(self, max_coc_px: float) -> int:
         """Odd kernel side that holds a disc of ``max_coc_px`` with three sigma of edge."""
@@ -155,6 +165,11 @@ class RadialPsf:
         if self.family == "gaussian":
             return torch.exp(-(rho**self.order))
         return 1 / (1 + rho ** (2 * self.order))
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """The same all over the picture."""
+        return 1, 1
 
     def kernel_size_px(self, max_coc_px: float) -> int:
         """Odd kernel side, out to a thousandth of the centre's weight."""
