@@ -14,6 +14,7 @@ from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw import decode, decode_capture
 from dualpix.capture.raw.dng import Crop, write_dual_pixel_dng
 from dualpix.capture.raw.dng_pair import sub_name
+from dualpix.capture.raw.inspect import inspect
 
 
 @pytest.fixture(scope="module")
@@ -158,6 +159,18 @@ def test_a_cut_file(tmp_path: Path, truth: SensorFrames, which: str, keep: float
     (tmp_path / which).write_bytes(data[: int(len(data) * keep)])
     with pytest.raises(DecodeError):
         decode(tmp_path / "IMG.dng", sub=tmp_path / "IMG_sub.dng")
+
+
+def test_a_main_file_that_is_no_dng_any_more(tmp_path: Path, truth: SensorFrames) -> None:
+    """One changed tag number: a TIFF with a mosaic, and nothing that says what its levels are."""
+    main = write_pair(tmp_path, truth)
+    version = (0xC612).to_bytes(2, "little") + (1).to_bytes(2, "little") + (4).to_bytes(4, "little")
+    data = main.read_bytes()
+    assert data.count(version) == 1
+    main.write_bytes(data.replace(version, (0xC611).to_bytes(2, "little") + version[2:]))
+    with pytest.raises(DecodeError, match="one picture, its other half is not named"):
+        decode(main)
+    assert not inspect(main).dual_pixel
 
 
 def test_a_strip_that_is_listed_too_short(tmp_path: Path, truth: SensorFrames) -> None:

@@ -55,4 +55,6 @@ def test_known_read_noise_is_kept_and_the_slope_fitted() -> None:
 def test_too_little_to_tell() -> None:
     plane = Plane(noisy(5, 2, 0), (BLACK,) * 4, SCALE, mosaic=True)
     assert measure_noise(plane, np.ones(plane.size_hw, bool)) is None
-    assert measure_noise(Plane(plane.samples[:24, :24], plane.black, SCALE, True), np.zeros((24, 24), bool)) is None
+    for height, width in ((24, 24), (768, 10), (10, 1024), (4, 4)):
+        small = Plane(plane.samples[:height, :width], plane.black, SCALE, mosaic=True)
+        assert measure_noise(small, np.zeros(small.size_hw, bool)) is None

@@ -18,7 +18,7 @@ from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.canon import dual_views, measure
 from dualpix.capture.raw.libraw import no_second_frame, read_frames
 from dualpix.capture.raw.plugin import HEAD_BYTES, SensorViews, Source
-from dualpix.capture.raw.structure import Structure, check_whole, mapped, read_structure, structure_of
+from dualpix.capture.raw.structure import DNG_VERSION, Structure, check_whole, mapped, read_structure, structure_of
 
 MAIN_WORDS = ("main", "composite", "frame0")
 SUB_WORDS = ("sub", "dp", "dpdata", "half", "frame1", "1")
@@ -45,9 +45,12 @@ class DngPairDecoder:
             return "no second DNG beside it"
         try:
             with mapped(source.path) as data:
-                frames = len(read_structure(source.head, data).raw_frames)
+                found = read_structure(source.head, data)
         except DecodeError as error:
             return f"broken DNG: {error.found}"
+        if DNG_VERSION not in found.picture.tags:
+            return "a TIFF, but no DNG"
+        frames = len(found.raw_frames)
         return None if frames == 1 else f"holds {frames} raw frames itself"
 
     def decode(self, source: Source) -> SensorViews:
@@ -98,7 +101,7 @@ def _one_frame(path: Path) -> Structure:
         found = structure_of(path, head)
     except (OSError, ValueError) as error:  # ValueError: an empty file cannot be mapped
         raise DecodeError(f"cannot read '{path}': {error}", expected="the composite and one photodiode") from error
-    if found.kind != "DNG":
+    if found.kind != "DNG" or DNG_VERSION not in found.picture.tags:
         raise DecodeError(f"'{path.name}' is not a DNG", expected="the composite and one photodiode as DNG files")
     if len(found.raw_frames) != 1:
         raise DecodeError(

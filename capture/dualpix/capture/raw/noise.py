@@ -80,7 +80,9 @@ def _patches(plane: Plane, saturated: Mask) -> tuple[Floats, Floats]:
     step = 2 if plane.mosaic else 1
     side = _PATCH * step
     per_row, per_column = plane.size_hw[1] // side, plane.size_hw[0] // side
-    bands = max(min(per_column, round(_MAX_PATCHES / max(per_row * step**2, 1))), 1)
+    if not per_row or not per_column:  # smaller than a patch
+        return np.zeros(0), np.zeros(0)
+    bands = max(min(per_column, round(_MAX_PATCHES / (per_row * step**2))), 1)
     means, variances = [], []
     for top in (np.arange(bands) * per_column // bands * side).tolist():
         rows = slice(top, min(top + side, per_column * side))
