@@ -12,7 +12,7 @@ import json
 import os
 import re
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from importlib.metadata import version
@@ -36,7 +36,7 @@ def run_on_cluster(
     """Do ``jobs`` on the workers of a scheduler; yields (index, answer) in the order in which they end.
 
     A job whose worker is lost is given to another one, as often as the scheduler's ``distributed.scheduler.
-    allowed-failures`` says (3 by default).
+    allowed-failures`` says (3 by default); one that failed so is tried once more when all others have ended.
 
     Args:
         work: see :data:`~dualpix.capture.raw.pool.Work`.
@@ -52,19 +52,41 @@ def run_on_cluster(
     client = _connected(distributed, address)
     try:
         _check_workers(client, address, say)
-        run = uuid.uuid4().hex[:12]
-        futures = {
-            client.submit(_attempt_there, work, _absolute(job), key=f"dualpix-{run}-{index}", pure=False): index
-            for index, job in enumerate(jobs)
-        }
-        # Results come along: one that is fetched later may be lost with its worker, and be worked out again.
-        ended = distributed.as_completed(list(futures), loop=client.loop, with_results=True, raise_errors=False)
-        for future, result in ended:
-            index = futures.pop(future)
-            yield index, _answer(result, jobs[index], sidecar)
-            future.release()
+        suspects = []
+        for index, result in _ended(distributed, client, work, dict(enumerate(jobs))):
+            if _is_killed(result):
+                suspects.append(index)
+            else:
+                yield index, _answer(result, jobs[index], sidecar)
+        # The scheduler also blames what waited on a worker that another job brought down: alone, the guilty one shows.
+        for suspect in suspects:
+            for index, result in _ended(distributed, client, work, {suspect: jobs[suspect]}):
+                yield index, _answer(result, jobs[index], sidecar)
     finally:
         client.close()  # whatever is still waiting is dropped with it
+
+
+def _ended(distributed: Any, client: Any, work: Work, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Any]]:
+    """(index, what came back) of each job as it ends."""
+    run = uuid.uuid4().hex[:12]
+    futures = {
+        client.submit(_attempt_there, work, _absolute(job), key=f"dualpix-{run}-{index}", pure=False): index
+        for index, job in jobs.items()
+    }
+    # Results come along: one that is fetched later may be lost with its worker, and be worked out again.
+    ended = distributed.as_completed(list(futures), loop=client.loop, with_results=True, raise_errors=False)
+    for future, result in ended:
+        yield futures.pop(future), result
+        future.release()
+
+
+def _is_killed(result: Any) -> bool:
+    return type(_error(result)).__name__ == "KilledWorker"
+
+
+def _error(result: Any) -> Any:
+    """The exception itself, which may come in a triple with type and traceback."""
+    return result[1] if isinstance(result, tuple) else result
 
 
 def _distributed() -> Any:
@@ -149,7 +171,7 @@ def _attempt_there(work: Work, job: Job) -> Answer:
 
 
 def _answer(result: Any, job: Job, sidecar: str) -> Answer:
-    """What came back: an answer, an exception, or one in a triple with type and traceback."""
+    """What came back: an answer or an exception."""
     name = job.path.name
     if isinstance(result, Answer):
         if result.record is None or _is_visible(job.folder / sidecar):
@@ -157,7 +179,7 @@ def _answer(result: Any, job: Job, sidecar: str) -> Answer:
         return Answer(
             None, f"a worker wrote '{job.folder}', but it is not there; workers must see the paths that are here"
         )
-    error = result[1] if isinstance(result, tuple) else result
+    error = _error(result)
     kind = type(error).__name__
     if kind == "KilledWorker":
         return Answer(None, f"all workers that tried '{name}' died, the last one was {error.last_worker.address}")
