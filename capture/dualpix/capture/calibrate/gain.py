@@ -25,6 +25,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dualpix.capture import optics
+from dualpix.capture.calibrate.alike import check_alike
 from dualpix.capture.calibrate.facts import GainField, PlaneFit, at_cell
 from dualpix.capture.calibrate.planes import (
     CELLS,
@@ -222,19 +223,14 @@ def _enlarged(cells: FloatImage, size: tuple[int, int]) -> FloatImage:
 def _check_same(planes: Sequence[Plane]) -> None:
     first = planes[0]
     for plane in planes[1:]:
-        for what, one, other in (
+        facts = (
             ("size", first.size_hw[::-1], plane.size_hw[::-1]),
             ("camera", first.meta.camera, plane.meta.camera),
             ("baseline", first.baseline, plane.baseline),
             ("f-number", first.meta.f_number, plane.meta.f_number),
             ("focal length (mm)", first.meta.focal_length_mm, plane.meta.focal_length_mm),
-        ):
-            if one != other:
-                raise PlaneError(
-                    f"the planes differ in {what}: '{first.name}' {one}, '{plane.name}' {other}",
-                    expected="one camera, lens and aperture for a profile",
-                    hint="make one profile of each",
-                )
+        )
+        check_alike("planes", first.name, plane.name, facts, PlaneError)
 
 
 def _known_lens(plane: Plane, lens: LensFacts | None) -> LensFacts:

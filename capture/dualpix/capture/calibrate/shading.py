@@ -17,6 +17,7 @@ import numpy.typing as npt
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from dualpix.capture.calibrate.alike import check_alike
 from dualpix.capture.calibrate.profile import CameraProfile, ProfileError, Shading, ratio_gain
 from dualpix.capture.colour_map import Panel, Rgb, figure
 from dualpix.capture.errors import DualpixError
@@ -236,20 +237,15 @@ def _check_same(sheets: Sequence[Sheet]) -> None:
         raise SheetError("no white sheet", expected="captures of a white sheet")
     first = sheets[0]
     for sheet in sheets[1:]:
-        for what, one, other in (
+        facts = (
             ("size", f"{first.size_hw[1]}x{first.size_hw[0]}", f"{sheet.size_hw[1]}x{sheet.size_hw[0]}"),
             ("channels", first.left.shape[2], sheet.left.shape[2]),
             ("baseline", first.baseline, sheet.baseline),
             ("camera", first.meta.camera, sheet.meta.camera),
             ("f-number", first.meta.f_number, sheet.meta.f_number),
             ("focal length (mm)", first.meta.focal_length_mm, sheet.meta.focal_length_mm),
-        ):
-            if one != other:
-                raise SheetError(
-                    f"the sheets differ in {what}: '{first.name}' {one}, '{sheet.name}' {other}",
-                    expected="one camera, lens and aperture for a profile",
-                    hint="make one profile of each",
-                )
+        )
+        check_alike("sheets", first.name, sheet.name, facts, SheetError)
 
 
 def _shading(left: Floats, right: Floats, after: Unequal) -> Shading:
