@@ -1,4 +1,4 @@
-"""The figures in README.md, from ``docs/results/*.json``: ``python -m docs.make_tables``.
+"""The figures in README.md and docs/train.md, from ``docs/results``: ``python -m docs.make_tables``.
 
 Nobody types a figure. ``python -m docs.record_results`` makes the files, this puts them between the two markers.
 """
@@ -12,6 +12,8 @@ from benchmarks.record import Figure, Result, read_result
 
 ROOT = Path(__file__).parents[1]
 README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results"
+PAGES = {README: RESULTS, ROOT / "docs" / "train.md": RESULTS / "train"}
+"""Each page with results, and the folder of its result files."""
 BEGIN, END = "<!-- results: begin, made by docs/make_tables.py -->", "<!-- results: end -->"
 NOTHING = "No results are recorded for this version yet."
 _SHORT_COMMIT = 10
@@ -33,7 +35,7 @@ def table(result: Result) -> str:
 
 
 def with_results(readme: str, results: Sequence[Result]) -> str:
-    """The text of README.md with the region between the markers replaced.
+    """The text of a page with the region between the markers replaced.
 
     Raises:
         ValueError: a marker is missing.
@@ -41,13 +43,13 @@ def with_results(readme: str, results: Sequence[Result]) -> str:
     before, found_begin, rest = readme.partition(BEGIN)
     _, found_end, after = rest.partition(END)
     if not (found_begin and found_end):
-        raise ValueError(f"README.md lacks '{BEGIN}' or '{END}'")
+        raise ValueError(f"the page lacks '{BEGIN}' or '{END}'")
     return f"{before}{BEGIN}\n\n{results_markdown(results)}\n\n{END}{after}"
 
 
-def recorded() -> list[Result]:
-    """The committed results by file name."""
-    return [read_result(path) for path in sorted(RESULTS.glob("*.json"))]
+def recorded(folder: Path = RESULTS) -> list[Result]:
+    """The committed results of a page by file name."""
+    return [read_result(path) for path in sorted(folder.glob("*.json"))]
 
 
 def _cell(figure: Figure) -> str:
@@ -71,4 +73,5 @@ def _origin(result: Result) -> str:
 
 
 if __name__ == "__main__":
-    README.write_text(with_results(README.read_text(), recorded()))
+    for page, folder in PAGES.items():
+        page.write_text(with_results(page.read_text(), recorded(folder)))

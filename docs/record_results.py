@@ -10,7 +10,7 @@ python -m docs.make_tables
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,30 @@ def evaluation_result(record: dict[str, Any], title: str) -> Result:
     return new_result(
         title, f"dualpix evaluate --data {record['data']} --json", columns, rows, notes=f"Networks worked at {sizes}."
     )
+
+
+def ablation_result(scores: Sequence[dict[str, Any]], labels: dict[str, str], title: str) -> Result:
+    """A result from several JSONs of ``dualpix evaluate``, one row for each method of ``labels`` (method: label)."""
+    columns: dict[str, str] = {}
+    rows = {method: Row(label, {}) for method, label in labels.items()}
+    for record in scores:
+        for group, means in _groups(record).items():
+            wanted = (
+                {"ai1": ("AI(1)", "")} if group == "Pixel 4" else {"mae_m": ("MAE", "m"), "abs_rel": ("AbsRel", "")}
+            )
+            for key, (name, unit) in wanted.items():
+                column = f"{group} {name}"
+                columns[column] = unit
+                for method, row in rows.items():
+                    row.figures[column] = Figure.exact(float(means[method][key]))
+    command = "; ".join(f"dualpix evaluate --data {record['data']} --json" for record in scores)
+    return new_result(title, command, columns, list(rows.values()), notes="Means over the scenes; lower is better.")
+
+
+def _groups(record: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
+    if record["data"] == "pixel4-xin":
+        return {"Pixel 4": record["mean"]}
+    return {f"R6 II {group}": means for group, means in record["group_mean"].items() if group != "orbbec"}
 
 
 def export_result(folder: Path, title: str) -> Result:
@@ -106,6 +130,20 @@ def _command(function: Callable[[Path, str], Result], source: Path, name: str, t
 def evaluate(scores: Path, name: str, title: str) -> None:
     """From the JSON that `dualpix evaluate --json` printed."""
     _command(lambda path, text: evaluation_result(json.loads(path.read_text()), text), scores, name, title)
+
+
+@main.command()
+@click.argument("scores", type=_FILE, nargs=-1, required=True)
+@click.option("--label", "labels", multiple=True, required=True, help="METHOD=TEXT: a row; repeatable.")
+@click.option("--name", required=True, help="Of the file in results/train.")
+@click.option("--title", required=True, help="Of the table.")
+def ablation(scores: tuple[Path, ...], labels: tuple[str, ...], name: str, title: str) -> None:
+    """From JSONs that `dualpix evaluate --json` printed of the same methods on several data."""
+    path = RESULTS / "train" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    rows = dict(label.split("=", 1) for label in labels)
+    ablation_result([json.loads(source.read_text()) for source in scores], rows, title).write(path)
+    click.echo(f"wrote {path}")
 
 
 @main.command()

@@ -10,11 +10,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from benchmarks import lightfield
 from benchmarks.record import Figure, RecordError, Result, Row, machine_slug, new_result, read_result
 from benchmarks.render import flatness_suite, throughput_suite
 from benchmarks.run import RESULTS, SUITES, batch_suite, decode_suite, memory_suite, run_suite
 from benchmarks.suite import Suite
+from click.testing import CliRunner
+from docs.make_tables import table
 
+from dualpix.capture.render.compare import compare
 from dualpix.export.bench import Latency
 
 ROOT = Path(__file__).parents[1]
@@ -73,12 +78,49 @@ def test_committed_results_have_the_form(path: Path) -> None:
     result = read_result(path)
     if path.parent == RESULTS:
         suite = path.name.split("--")[0]
-        assert suite in SUITES and path.name == f"{suite}--{machine_slug(result.machine)}.json"
+        assert suite in {*SUITES, lightfield.NAME} and path.name == f"{suite}--{machine_slug(result.machine)}.json"
         assert all(figure.n >= 3 for row in result.rows for figure in row.figures.values())
 
 
 def test_every_suite_has_a_committed_result() -> None:
-    assert {path.name.split("--")[0] for path in RESULTS.glob("*.json")} == set(SUITES)
+    assert {path.name.split("--")[0] for path in RESULTS.glob("*.json")} == {*SUITES, lightfield.NAME}
+
+
+def a_case() -> lightfield.Case:
+    """A card in front of a wall: what the ray tracer says of it, but for a trace of light, is the truth."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.nn.functional.avg_pool2d(torch.rand(3, 70, 86, generator=generator), 7, 1)
+    coc = torch.full((64, 80), 5.0)
+    coc[20:44, 25:50] = -5.0
+    case = lightfield.Case(image, coc, image, lightfield.ViewAperture(5))
+    return replace(case, truth=lightfield.traced(case) + 1e-4)
+
+
+def test_renderers_against_a_light_field_made_by_the_ray_tracer() -> None:
+    case = a_case()
+    rows = {row.label: row.figures for row in lightfield.measure([((0, 5), case)] * 3).rows}
+    exact, naive, blurless = (
+        rows[label]["pair, at edges"].value for label in ("layered, exact", "blur without occlusion", "no blur at all")
+    )
+    assert exact > 40 and exact > naive + 3 and naive > blurless
+    # light of both sides of an edge adds up where nothing blocks it
+    assert rows["integral (half squares)"]["pair, at edges"].value < naive
+    # left and right are told apart, and a renderer without halves has no pair
+    swapped = compare(case.truth.flip(0), case.truth, torch.ones_like(case.coc_px, dtype=torch.bool))
+    assert rows["layered, exact"]["pair"].value > swapped.psnr_db + 10
+    assert set(rows["gather (disc)"]) == {"full aperture", "full aperture, at edges"}
+    assert lightfield.comparison(case).dtype == np.uint8
+
+
+def test_the_table_of_renderers_is_that_of_the_result_file() -> None:
+    (path,) = RESULTS.glob(f"{lightfield.NAME}--*.json")
+    rows = [line for line in table(read_result(path)).splitlines() if line.startswith("|")]
+    assert "\n".join(rows) in (ROOT / "docs" / "render.md").read_text(), "python -m docs.make_tables has the form"
+
+
+def test_no_light_field_is_no_failure(tmp_path: Path) -> None:
+    done = CliRunner().invoke(lightfield.main, [str(tmp_path), "-o", str(tmp_path / "out")])
+    assert done.exit_code == 0 and "skipped: no light field" in done.output and not (tmp_path / "out").exists()
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ import numpy as np
 import pytest
 from benchmarks.record import Figure, Row, new_result
 from docs.make_images import IMAGES, SEED, overview
+from docs.make_tables import PAGES as RESULT_PAGES
 from docs.make_tables import README, recorded, results_markdown, with_results
 from docs.record_results import evaluation_result
 from tests.support.pgm import write_pdcapture
@@ -88,6 +89,7 @@ def workshop(captures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     folder = tmp_path / "workshop"
     shutil.copytree(captures, folder)
     monkeypatch.chdir(folder)
+    monkeypatch.setenv("DUALPIX_DATA", str(tmp_path / "user_data"))
     return folder
 
 
@@ -169,9 +171,10 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in slugs, f"{page.name}: {target}"
 
 
-def test_figures_in_the_readme_come_from_the_result_files() -> None:
-    text = README.read_text()
-    assert text == with_results(text, recorded()), "run: python -m docs.make_tables"
+@pytest.mark.parametrize("page", RESULT_PAGES, ids=lambda page: page.name)
+def test_figures_of_a_page_come_from_the_result_files(page: Path) -> None:
+    text, results = page.read_text(), recorded(RESULT_PAGES[page])
+    assert results and text == with_results(text, results), "run: python -m docs.make_tables"
 
 
 def test_the_table_shows_what_the_file_holds() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
 
+from dualpix.capture import optics
 from dualpix.capture.cli import main, root
 from dualpix.capture.errors import DualpixError
 from dualpix.models.data.rendered import evaluation_set
@@ -22,14 +24,17 @@ from dualpix.models.evaluate import (
     Scene,
     capture_of,
     comparison_picture,
+    dp119,
     evaluate,
+    group_means,
     mean_scores,
     pixel4_xin,
     rendered,
 )
 from dualpix.models.networks import build_network
-from dualpix.models.predict import DisparityMap, match_disparity, working_views
+from dualpix.models.predict import DisparityMap, match_disparity, predict_disparity, working_views
 from dualpix.models.prepare import network_inputs
+from dualpix.models.zoo import load_model
 
 
 def oracle(scene: Scene, scale: float = 1.0, offset: float = 0.0) -> Callable[[object], DisparityMap]:
@@ -141,6 +146,81 @@ def test_a_truth_of_the_wrong_kind_is_refused(xin_folder: Path) -> None:
         list(pixel4_xin(xin_folder))
 
 
+# --- depth in metres ---
+
+
+@pytest.fixture
+def dp119_folder(tmp_path: Path) -> Path:
+    """Two scenes in the form of DP119, at half its size: a step in depth, a hole, and depths out of range."""
+    folder = tmp_path / "dp119"
+    folder.mkdir()
+    view = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (256, 384, 3), np.uint8), (0, 0), 2)
+    depth_mm = np.full((256, 384), 2000, np.uint16)
+    depth_mm[:, :100] = 600
+    depth_mm[:10], depth_mm[10:20], depth_mm[20:30] = 0, 240, 10_000
+    for name in ("box_001", "desk_lamp_7"):
+        for half, shift in (("l", 0), ("r", 1)):
+            cv2.imwrite(str(folder / f"{name}_{half}.png"), np.roll(view, shift, axis=1))
+        cv2.imwrite(str(folder / f"{name}_depth_mm.png"), depth_mm)
+    return folder
+
+
+def through_the_lens(scene: Scene, depth_m: np.ndarray) -> Callable[[object], DisparityMap]:
+    """A method that sees ``depth_m`` as the camera of ``scene`` would show it."""
+    assert scene.metric is not None
+    seen_px = optics.disparity_px(depth_m, scene.metric.lens) * scene.metric.relative_gain
+    return lambda image: DisparityMap(seen_px.astype(np.float32), None, "lens", (seen_px.shape,), (1.0,))
+
+
+def test_metres_come_back_from_what_the_camera_makes_of_them(dp119_folder: Path) -> None:
+    scene, other = dp119(dp119_folder)
+    assert (scene.name, scene.group) == ("box_001", "box") and other.group == "desk_lamp"
+    assert scene.metric is not None and not scene.valid[:30].any() and scene.valid[30:].all()
+    assert scene.metric.lens.pixel_pitch_um == pytest.approx(36_000 / 384)
+    # > 0 behind the focus plane, in the truth as in the disparity
+    assert scene.target[100, 50] < 0 < scene.target[100, 200]
+    truth = np.maximum(scene.metric.depth_m, 0.25)
+    nearer = np.where(truth == 2, 1.9, truth)
+    methods = {"exact": through_the_lens(scene, truth), "nearer": through_the_lens(scene, nearer)}
+    ((_, (exact, off)),) = evaluate([scene], methods)
+    assert exact.disparity.disparity_px[100, 50] < 0 < exact.disparity.disparity_px[100, 200]
+    assert exact.score.depth is not None and off.score.depth is not None
+    assert exact.score.depth.mae_m == pytest.approx(0, abs=1e-4) and exact.score.affine.scale > 0
+    share = 284 / 384
+    assert off.score.depth.mae_m == pytest.approx(0.1 * share, rel=1e-3)
+    assert off.score.depth.abs_rel == pytest.approx(0.05 * share, rel=1e-3)
+    assert off.score.depth.rmse_diopters == pytest.approx((1 / 1.9 - 0.5) * share**0.5, rel=1e-3)
+    assert off.score.depth.clamped == 0 and off.score.mae_px is None
+
+
+def test_a_disparity_beyond_infinity_is_the_far_end(dp119_folder: Path) -> None:
+    scene = next(dp119(dp119_folder))
+    assert scene.metric is not None
+    beyond = np.full(scene.target.shape, 2 * optics.disparity_at_infinity_px(scene.metric.lens), np.float32)
+    method = lambda image: DisparityMap(beyond, None, "beyond", (beyond.shape,), (1.0,))  # noqa: E731
+    ((_, (result,)),) = evaluate([scene], {"beyond": method})
+    assert result.score.depth is not None and result.score.depth.clamped == 1
+    assert result.score.depth.mae_m == pytest.approx((9.4 * 100 + 8 * 284) / 384, rel=1e-4)
+    assert comparison_picture(scene, [result]).dtype == np.uint8
+
+
+def test_depth_files_that_do_not_fit_are_refused(dp119_folder: Path) -> None:
+    depth = dp119_folder / "box_001_depth_mm.png"
+    cv2.imwrite(str(depth), np.zeros((256, 384), np.uint8))
+    with pytest.raises(DualpixError, match="not a depth map"):
+        next(dp119(dp119_folder))
+    cv2.imwrite(str(depth), np.zeros((256, 300), np.uint16))
+    with pytest.raises(DualpixError, match="expected the view's"):
+        next(dp119(dp119_folder))
+    (dp119_folder / "box_001_r.png").unlink()
+    with pytest.raises(DualpixError, match="no right file"):
+        next(dp119(dp119_folder))
+    for file in dp119_folder.iterdir():
+        file.unlink()
+    with pytest.raises(DualpixError, match="holds no scene"):
+        next(dp119(dp119_folder))
+
+
 # --- dualpix evaluate ---
 
 
@@ -172,10 +252,31 @@ def test_command_scores_network_and_matching_on_rendered_scenes(model_folder: Pa
     assert "MAE px" in table.stdout and f"{record['mean']['sgbm']['ai1']:.4f}" in table.stdout
 
 
+def test_command_compares_models_on_metres_and_by_group(model_folder: Path, dp119_folder: Path, tmp_path: Path) -> None:
+    twin = tmp_path / "other" / model_folder.name
+    shutil.copytree(model_folder, twin)
+    args = ("--data", "dp119", dp119_folder, "--model", model_folder, "--model", twin, "--working-size", "96")
+    done = invoke(*args, "--json")
+    assert done.exit_code == 0, done.output
+    record = json.loads(done.stdout)
+    methods = ["sgbm", model_folder.name, str(twin)]
+    assert list(record["mean"]) == methods and list(record["group_mean"]) == ["box", "desk_lamp"]
+    for name, scene in (("box", 0), ("desk_lamp", 1)):
+        assert list(record["group_mean"][name]) == methods
+        for method, row in zip(methods, record["scenes"][3 * scene : 3 * scene + 3], strict=True):
+            mean = record["group_mean"][name][method]
+            assert row["group"] == name and row["method"] == method
+            assert all(mean[key] == row[key] for key in ("mae_m", "abs_rel", "rmse_diopters", "ai1", "ai2"))
+    table = invoke(*args)
+    assert "MAE m" in table.stdout and "mean box" in table.stdout
+    assert f"{record['group_mean']['box']['sgbm']['mae_m']:.4f}" in table.stdout
+
+
 @pytest.mark.parametrize(
     ("args", "message"),
     [
         (("--data", "pixel4-xin"), "no folder given"),
+        (("--data", "dp119", "nowhere"), "no folder 'nowhere'"),
         (("--data", "pixel4-xin", "nowhere"), "no folder 'nowhere'"),
         (("--data", "rendered", "--size", "50", "64"), "multiples of 32"),
         (("--data", "rendered", "--model", "nope"), "unknown model 'nope'"),
@@ -196,3 +297,16 @@ def test_matching_reproduces_the_published_yardstick(shared_data: Callable[[str]
     assert mean["ai1"] == pytest.approx(0.1175, rel=0.01) and mean["ai2"] == pytest.approx(0.1383, rel=0.01)
     assert all(s.affine.scale > 0 for s in scores), "farther, more defocused things have the larger disparity"
     assert all(math.isfinite(v) for v in mean.values())
+
+
+def test_real_canon_scenes_in_metres_without_a_fit(shared_data: Callable[[str], Path]) -> None:
+    """The focus plane lies amidst the scenes: a wrong sign, gain or focus shows. Matching sees 0.7 of the slope."""
+    scenes = [s for s in dp119(shared_data("canon_r6m2_dp119")) if s.name in ("box_003", "iphone_002")]
+    network = load_model()
+    methods = {"sgbm": match_disparity, "network": lambda image: predict_disparity(image, network)}
+    scores = [r.score for _, results in evaluate(scenes, methods) for r in results]
+    assert all(s.affine.scale > 0 for s in scores), "farther things have the larger disparity"
+    groups = group_means(scores)
+    for group, sgbm_m in (("box", 0.241), ("iphone", 0.394)):
+        assert groups[group]["sgbm"]["mae_m"] == pytest.approx(sgbm_m, rel=0.03)
+        assert groups[group]["network"]["mae_m"] < 0.5 * sgbm_m and groups[group]["network"]["abs_rel"] < 0.1

@@ -12,6 +12,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.models.metrics import (
     affine_invariant_error,
     bad_pixel_share,
+    depth_error,
     mean_absolute_error,
     rank_correlation,
 )
@@ -109,6 +110,16 @@ def test_plain_errors() -> None:
     prediction, target = np.array([1.0, 2.0, 5.0, 0.0]), np.array([1.0, 3.5, 4.5, np.nan])
     assert mean_absolute_error(prediction, target) == pytest.approx(2.0 / 3)
     assert bad_pixel_share(prediction, target, threshold=1.0) == pytest.approx(1 / 3)
+
+
+def test_depth_errors_by_hand() -> None:
+    score = depth_error(
+        [1.0, 4.0, np.inf, 0.01, np.nan, 3.0], [2.0, 4.0, 5.0, 0.5, 1.0, 0.0], [1, 1, 1, 1, 1, 0], range_m=(0.25, 10)
+    )
+    assert score.mae_m == pytest.approx((1 + 0 + 5 + 0.25) / 4)
+    assert score.abs_rel == pytest.approx((0.5 + 0 + 1 + 0.5) / 4)
+    assert score.rmse_diopters == pytest.approx(((0.5**2 + 0 + 0.1**2 + 2**2) / 4) ** 0.5)
+    assert score.clamped == 0.5
 
 
 def test_nothing_to_score_is_a_user_error_and_shapes_are_checked() -> None:

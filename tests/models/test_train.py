@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -17,13 +18,16 @@ import torch
 from click.testing import CliRunner
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
 from dualpix.capture.render import Quality
 from dualpix.models.data.rendered import (
     EVALUATION_SEED,
+    Optics,
     RenderedDataset,
     RenderSettings,
     ResumableSampler,
     Scenes,
+    _draw_psf,
     augment,
     evaluation_set,
     render_sample,
@@ -136,6 +140,29 @@ def test_kinds_of_scenes_and_of_rendering(scenes: Scenes, quality: Quality) -> N
         assert not torch.allclose(sample.left, render_sample(SMALL, 3, 0).left, atol=1e-3)
 
 
+@pytest.mark.parametrize("optics", get_args(Optics))
+def test_label_is_the_shift_that_the_halves_show(optics: Optics) -> None:
+    settings = RenderSettings((96, 128), (5.0, 6.0), 6.0, scenes="varied", quality="exact", optics=optics)
+    expected = found = 0.0
+    for index in range(8):
+        sample = render_sample(settings, 3, index)
+        gradient = (sample.combined[1:2, :, 2:] - sample.combined[1:2, :, :-2]) / 4
+        disparity, difference = sample.disparity_px[..., 1:-1], (sample.left - sample.right)[..., 1:-1]
+        found += float((difference * disparity * gradient).sum())
+        expected += float((disparity * gradient).square().sum())
+    # The halves differ in shape too, so a shift by least squares is a fifth too large for such small blurs.
+    assert 0.8 < found / expected < 1.8
+
+
+def test_cameras_draw_measured_and_unknown_splits() -> None:
+    rng = np.random.default_rng(0)
+    draws = [_draw_psf(RenderSettings(optics="cameras"), rng) for _ in range(60)]
+    gains = [psf.disparity_gain for psf in draws]
+    assert min(gains) < 0.08 and max(gains) > 0.3  # a Canon body's, and one that no profile has
+    assert sum(abs(psf.split_offset) > 0.6 for psf in draws) > 5  # sides of the Pixel 4's field, beyond the ranges
+    assert {_draw_psf(RenderSettings(optics="half_disc"), rng).disparity_gain} == {IDEAL_DISPARITY_GAIN}
+
+
 def test_unknown_kinds_are_refused() -> None:
     with pytest.raises(DualpixError, match="unknown scenes 'wild'; expected one of: simple, varied"):
         replace(SMALL, scenes="wild")  # type: ignore[arg-type]
@@ -198,3 +225,40 @@ def test_card_is_json_a_machine_reads(tmp_path: Path) -> None:
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["network"] == "difusenet" and card["parameters"] < 2_500_000
     assert float(card["final_eval_error_px"]) > 0
+
+
+def test_fine_tuning_starts_from_the_weights_of_a_model(tmp_path: Path) -> None:
+    config = TrainConfig(steps=1, batch_size=1, samples=1, eval_samples=0, crop_hw=None, render=SMALL)
+    tuned = Trainer(replace(config, init="difusenet-compact"), tmp_path, workers=0)
+    shipped = load_model("difusenet-compact").module.state_dict()
+    assert all(torch.equal(value, shipped[name]) for name, value in tuned.network.state_dict().items())
+    assert all(torch.equal(value, shipped[name]) for name, value in tuned.average.items())
+    other = {"dp_channels": (8, 32)}
+    with pytest.raises(DualpixError, match="weights of 'difusenet-compact' do not fit; expected a model of the"):
+        Trainer(replace(config, init="difusenet-compact", options=other), tmp_path)
+    with pytest.raises(DualpixError, match="unknown model 'mine'"):
+        Trainer(replace(config, init="mine"), tmp_path)
+
+
+def test_log_tells_the_time_spent_waiting_for_data(tmp_path: Path) -> None:
+    config = TrainConfig(steps=3, batch_size=1, samples=1, eval_samples=0, crop_hw=None, render=SMALL)
+    Trainer(config, tmp_path, workers=0).run()
+    with (tmp_path / "log.csv").open() as file:
+        waited = [float(row["waited_s"]) for row in csv.DictReader(file)]
+    assert 0 < waited[0] < waited[-1]  # without workers, all rendering is waiting
+
+
+def test_result_can_stay_part_way_to_its_start(tmp_path: Path) -> None:
+    config = TrainConfig(
+        steps=2, batch_size=1, samples=1, eval_samples=0, crop_hw=None, render=SMALL, init="difusenet-compact"
+    )
+    shipped = load_model("difusenet-compact").module.state_dict()
+    whole = Trainer(config, tmp_path / "whole", workers=0).run().state_dict()
+    half = Trainer(replace(config, init_share=0.25), tmp_path / "half", workers=0).run().state_dict()
+    moved = [name for name, value in whole.items() if not torch.equal(value, shipped[name])]
+    assert moved
+    for name in moved:
+        if whole[name].dtype.is_floating_point:
+            torch.testing.assert_close(half[name], 0.75 * whole[name] + 0.25 * shipped[name])
+    with pytest.raises(DualpixError, match=r"a share of 0\.5 of the first weights; expected init"):
+        TrainConfig(init_share=0.5)

@@ -93,3 +93,26 @@ class LensModel:
     pixel_pitch_um: float
     disparity_gain: float = 0.424
     """Ideal half disc 4/(3 pi) = 0.424; Pixel 4 measured 0.21 (Xin et al. 2021 kernels)."""
+
+
+@dataclass(frozen=True)
+class FocusStack:
+    """Pictures of one scene focused at different distances, farthest first, as the networks and baselines take them."""
+
+    frames: FloatImage
+    """(N, H, W, 3) linear, of equal exposure and one aperture."""
+    focus_distance_m: npt.NDArray[np.float64]
+    """(N,) from the lens plane, up to infinity, strictly falling."""
+    uncertainty_d: npt.NDArray[np.float64]
+    """(N,) one standard deviation of the focus, in diopters."""
+    lens: LensModel
+    """Aperture and pixel pitch of ``frames``; its own ``focus_distance_m`` is the first frame's."""
+    all_in_focus: FloatImage | None = None
+    """(H, W, 3) the frame at a small aperture, if there is one."""
+    provenance: tuple[str, ...] = ()
+    """(N,) where each distance comes from."""
+
+    def __post_init__(self) -> None:
+        n = self.frames.shape[0]
+        if self.frames.ndim != 4 or not n == len(self.focus_distance_m) == len(self.uncertainty_d):
+            raise ValueError(f"{n} frames {self.frames.shape}, {len(self.focus_distance_m)} distances")

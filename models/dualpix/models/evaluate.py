@@ -3,8 +3,9 @@
 Convention: every method sees the same decoded capture and gives disparity in pixels of its view
 (:mod:`dualpix.models.predict`); the score compares it with the truth inside the window that the truth covers.
 
-Real truth (``pixel4-xin``) is right up to an affine map per scene, so its scores are affine-invariant; rendered truth
-is the disparity itself, so errors in pixels come on top.
+The truth of ``pixel4-xin`` is right up to an affine map per scene, so its scores are affine-invariant. That of
+``dp119`` is metres: disparities become depth by the camera's profile alone, nothing is fitted to the scene, and errors
+of depth come on top. Rendered truth is the disparity itself, so errors in pixels come on top.
 """
 
 from __future__ import annotations
@@ -20,26 +21,56 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from dualpix.capture.colour_map import Panel, Rgb, Scale, default_limits, figure
+from dualpix.capture.calibrate.profile import CameraProfile
+from dualpix.capture.colour_map import Limits, Panel, Rgb, Scale, default_limits, figure
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.picture import to_display
+from dualpix.capture.profiles import lens_model, load_profile
 from dualpix.capture.raw import decode
-from dualpix.capture.types import DualPixelImage, FloatImage, Mask
+from dualpix.capture.types import DualPixelImage, FloatImage, LensModel, Mask
 from dualpix.models.data.rendered import EvalSample, evaluation_set
 from dualpix.models.metrics import (
     AffineInvariantScore,
+    DepthScore,
     affine_invariant_error,
     bad_pixel_share,
+    depth_error,
     mean_absolute_error,
     rank_correlation,
 )
-from dualpix.models.predict import DisparityMap
+from dualpix.models.predict import DisparityMap, metric_depth
 from dualpix.models.prepare import network_inputs
 
 Method = Callable[[DualPixelImage], DisparityMap]
 _WHITE_SHEETS = ("calibration/white_sheet_left.png", "calibration/white_sheet_right.png")
+DP119_PROFILE = "canon-r6m2-rf50"
+DP119_RANGE_M = (0.25, 10.0)
+"""Depths that the data set's own loader takes; what is outside has no truth, and estimates are clamped to it."""
+_DP119_TRUTH = "_depth_mm.png"
+_MM_PER_M = 1000
 _PANEL_PX = 480
+_MEANS = (
+    "mae_m", "abs_rel", "rmse_diopters", "clamped", "ai1", "ai2", "one_minus_abs_rho", "one_minus_abs_rho_dense",
+    "mae_px", "bad_1px",
+)  # fmt: skip
 P = TypeVar("P", np.float32, np.uint8)
+
+
+@dataclass(frozen=True)
+class MetricTruth:
+    """True depth, and the optics that make depth of a method's disparity."""
+
+    depth_m: FloatImage
+    """(h, w), from the lens; what it holds where there is no truth does not matter."""
+    lens: LensModel
+    relative_gain: FloatImage
+    """(h, w): the camera's gain over the field, as a part of the lens's."""
+    range_m: tuple[float, float]
+    """Depths that can be; scores clamp estimates to it, those at and beyond infinity to its far end."""
+
+    def depth_of(self, disparity_px: FloatImage) -> FloatImage:
+        """Depth (h, w) in m of a disparity (h, w) in px; infinity from the disparity of infinity on."""
+        return metric_depth(disparity_px / self.relative_gain, self.lens)
 
 
 @dataclass(frozen=True)
@@ -54,6 +85,10 @@ class Scene:
     """(h, w): where there is a truth."""
     in_pixels: bool
     """True where ``target`` is the disparity in pixels of the view; else it is known up to an affine map."""
+    group: str = ""
+    """Scenes of one kind, whose means are told apart."""
+    metric: MetricTruth | None = None
+    """Where depth is known in m; ``target`` is then the defocus in diopters, > 0 behind the focus plane."""
 
     def window(self, view: npt.NDArray[P]) -> npt.NDArray[P]:
         """The part of a map of the view's size that the truth covers."""
@@ -75,11 +110,14 @@ class SceneScore:
     """Mean absolute error in pixels, where the truth is in pixels."""
     bad_1px: float | None
     """Share of pixels off by more than one, likewise."""
+    group: str = ""
+    depth: DepthScore | None = None
+    """Where the truth is in m."""
 
     def to_json(self) -> dict[str, Any]:
-        """A flat dictionary."""
+        """A flat dictionary; the figures of depth are there where the truth is in m."""
         flat = asdict(self)
-        return {**flat.pop("affine"), **flat}
+        return {**flat.pop("affine"), **(flat.pop("depth") or {}), **flat}
 
 
 @dataclass(frozen=True)
@@ -113,6 +151,36 @@ def pixel4_xin(folder: Path) -> Iterator[Scene]:
         image = decode(left, flat_field=sheets)
         truth = _read_truth(_truth_of(left), image.size_hw)
         yield Scene(left.stem.removesuffix("_left"), image, truth, truth > 0, in_pixels=False)
+
+
+def dp119(folder: Path) -> Iterator[Scene]:
+    """Scenes in the form of DP119 (Li et al., "Simulating Dual-Pixel Images From Ray Tracing", ICCV 2025).
+
+    Exports of a Canon R6 Mark II with an RF50 at f/4, focused at 1 m. Disparity becomes depth by the profile that ships
+    (``DP119_PROFILE``), its gain over the field included, with nothing fitted to a scene. A scene's group is its name
+    up to the last "_".
+
+    Args:
+        folder: holds ``NAME_l.png``, ``NAME_r.png`` and ``NAME_depth_mm.png`` (16 bits, mm, 0 where unknown).
+
+    Raises:
+        DualpixError: no scene is there, or a file is missing or damaged.
+    """
+    truths = sorted(folder.glob(f"*{_DP119_TRUTH}"))
+    if not truths:
+        raise DualpixError(
+            f"'{folder}' holds no scene with ground truth", expected="NAME_l.png, NAME_r.png and NAME_depth_mm.png"
+        )
+    profile = load_profile(DP119_PROFILE)
+    for path in truths:
+        name = path.name.removesuffix(_DP119_TRUTH)
+        image = decode(path.with_name(f"{name}_l.png"))
+        depth_m = _read_depth(path, image.size_hw)
+        metric = _metric_truth(profile, depth_m)
+        valid: Mask = (depth_m >= DP119_RANGE_M[0]) & (depth_m < DP119_RANGE_M[1])
+        defocus = 1 / metric.lens.focus_distance_m - 1 / np.maximum(depth_m, DP119_RANGE_M[0])
+        group = name.rpartition("_")[0]
+        yield Scene(name, image, defocus.astype(np.float32), valid, in_pixels=False, group=group, metric=metric)
 
 
 def rendered(count: int, size_hw: tuple[int, int] = (192, 256), seed: int | None = None) -> Iterator[Scene]:
@@ -153,26 +221,45 @@ def mean_scores(scores: Sequence[SceneScore]) -> dict[str, dict[str, float]]:
     means: dict[str, dict[str, float]] = {}
     for method in dict.fromkeys(s.method for s in scores):
         rows = [s.to_json() for s in scores if s.method == method]
-        names = ("ai1", "ai2", "one_minus_abs_rho", "one_minus_abs_rho_dense", "mae_px", "bad_1px")
-        means[method] = {n: float(np.mean([r[n] for r in rows])) for n in names if rows[0][n] is not None}
+        known = [name for name in _MEANS if rows[0].get(name) is not None]
+        means[method] = {name: float(np.mean([row[name] for row in rows])) for name in known}
     return means
+
+
+def group_means(scores: Sequence[SceneScore]) -> dict[str, dict[str, dict[str, float]]]:
+    """:func:`mean_scores` of each group of scenes, where there are groups."""
+    groups = dict.fromkeys(score.group for score in scores if score.group)
+    return {group: mean_scores([score for score in scores if score.group == group]) for group in groups}
 
 
 def comparison_picture(scene: Scene, results: Sequence[Evaluated]) -> Rgb:
     """Input, truth and every method side by side on one scale; affine truths are compared after the robust fit."""
-    scale: Scale = "diverging" if scene.in_pixels else "sequential"
-    unit = "px" if scene.in_pixels else ""
-    limits = default_limits(scene.target, scene.valid, scale)
+    truth, scale, unit = _shown_truth(scene)
+    limits = default_limits(truth, scene.valid, scale)
     panels = [
         Panel(f"{scene.name}: full aperture", scene.window(to_display(scene.image.combined))),
-        Panel("ground truth", scene.target, scale, unit, scene.valid, limits),
+        Panel("ground truth", truth, scale, unit, scene.valid, limits),
     ]
-    for result in results:
-        found, fit = scene.window(result.disparity.disparity_px), result.score.affine
-        shown = found if scene.in_pixels else np.asarray(fit.scale * found + fit.offset, np.float32)
-        error = f"MAE {result.score.mae_px:.2f} px" if scene.in_pixels else f"AI(1) {fit.ai1:.3f}"
-        panels.append(Panel(f"{result.score.method}: {error}", shown, scale, unit, None, limits))
+    panels += [_shown_result(scene, result, scale, unit, limits) for result in results]
     return figure(panels, panel_px=_PANEL_PX)
+
+
+def _shown_truth(scene: Scene) -> tuple[FloatImage, Scale, str]:
+    if scene.metric is not None:
+        return scene.metric.depth_m, "depth", "m"
+    return (scene.target, "diverging", "px") if scene.in_pixels else (scene.target, "sequential", "")
+
+
+def _shown_result(scene: Scene, result: Evaluated, scale: Scale, unit: str, limits: Limits) -> Panel:
+    found, score = scene.window(result.disparity.disparity_px), result.score
+    if scene.metric is not None and score.depth is not None:
+        error, shown = f"MAE {score.depth.mae_m:.2f} m", scene.metric.depth_of(found)
+    elif scene.in_pixels:
+        error, shown = f"MAE {score.mae_px:.2f} px", found
+    else:
+        fit = score.affine
+        error, shown = f"AI(1) {fit.ai1:.3f}", np.asarray(fit.scale * found + fit.offset, np.float32)
+    return Panel(f"{score.method}: {error}", shown, scale, unit, None, limits)
 
 
 def _score(scene: Scene, name: str, result: DisparityMap) -> Evaluated:
@@ -185,9 +272,35 @@ def _score(scene: Scene, name: str, result: DisparityMap) -> Evaluated:
             1.0 - abs(rank_correlation(found, target, valid, ties="dense")),
             mean_absolute_error(found, target, valid) if scene.in_pixels else None,
             bad_pixel_share(found, target, valid, threshold=1.0) if scene.in_pixels else None,
+            scene.group,
+            _depth_score(scene.metric, found, valid) if scene.metric is not None else None,
         ),
         result,
     )
+
+
+def _depth_score(truth: MetricTruth, found_px: FloatImage, valid: Mask) -> DepthScore:
+    return depth_error(truth.depth_of(found_px), truth.depth_m, valid, range_m=truth.range_m)
+
+
+def _metric_truth(profile: CameraProfile, depth_m: FloatImage) -> MetricTruth:
+    """Depth (h, w) of a whole view of the profile's camera, at whatever size."""
+    height, width = depth_m.shape
+    gain = profile.gain
+    if gain is None or gain.pixel_pitch_um is None:
+        raise DualpixError("the profile has no gain of planes at known distance", hint="dualpix calibrate gain")
+    relative = cv2.resize(gain.relative, (width, height), interpolation=cv2.INTER_LINEAR)
+    lens = lens_model(profile, pixel_pitch_um=gain.pixel_pitch_um * gain.view_width_px / width)
+    return MetricTruth(depth_m, lens, np.asarray(relative, np.float32), DP119_RANGE_M)
+
+
+def _read_depth(path: Path, size_hw: tuple[int, int]) -> FloatImage:
+    depth_mm = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
+    if depth_mm is None or depth_mm.ndim != 2 or depth_mm.dtype != np.uint16:
+        raise DualpixError(f"'{path.name}' is not a depth map", expected="a 16-bit gray PNG in mm")
+    if depth_mm.shape != size_hw:
+        raise DualpixError(f"'{path.name}' is {depth_mm.shape} (h, w)", expected=f"the view's {size_hw}")
+    return depth_mm.astype(np.float32) / np.float32(_MM_PER_M)
 
 
 def _truth_of(left: Path) -> Path:

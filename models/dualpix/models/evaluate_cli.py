@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
 
 from dualpix.capture.colour_map import save_picture
 from dualpix.capture.errors import DualpixError
@@ -22,7 +22,9 @@ from dualpix.models.evaluate import (
     Scene,
     SceneScore,
     comparison_picture,
+    dp119,
     evaluate,
+    group_means,
     mean_scores,
     pixel4_xin,
     rendered,
@@ -32,7 +34,18 @@ from dualpix.models.zoo import DEFAULT_MODEL, load_model
 
 _FILE = click.Path(path_type=Path)
 _METHODS = ("sgbm", "network")
-_COLUMNS = {"ai1": "AI(1)", "ai2": "AI(2)", "one_minus_abs_rho": "1-|ρ|", "mae_px": "MAE px", "bad_1px": "> 1 px"}
+_COLUMNS = {
+    "mae_m": "MAE m",
+    "abs_rel": "AbsRel",
+    "rmse_diopters": "RMSE 1/m",
+    "ai1": "AI(1)",
+    "ai2": "AI(2)",
+    "one_minus_abs_rho": "1-|ρ|",
+    "mae_px": "MAE px",
+    "bad_1px": "> 1 px",
+}
+_FOLDERS = {"pixel4-xin": (pixel4_xin, "*_gt_defocus.png"), "dp119": (dp119, "*_depth_mm.png")}
+"""Data in a folder: the reader, and the files that there is one of for each scene."""
 
 
 def _parse_methods(ctx: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
@@ -45,7 +58,7 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str) -> t
 
 @click.command("evaluate")
 @click.argument("folder", required=False, type=_FILE)
-@click.option("--data", type=click.Choice(["pixel4-xin", "rendered"]), required=True, help="pixel4-xin reads FOLDER.")
+@click.option("--data", type=click.Choice([*_FOLDERS, "rendered"]), required=True, help="All but rendered read FOLDER.")
 @click.option("--method", "methods", default="sgbm,network", callback=_parse_methods, help="Comma-separated.")
 @click.option("--model", "models", multiple=True, default=[DEFAULT_MODEL], help="Network: name or folder; repeatable.")
 @click.option(
@@ -71,6 +84,9 @@ def command(
 
     AI(1) and AI(2) are the mean absolute and root mean square error after the best affine fit (ICCV 2019 form), ρ is
     Spearman's rank correlation with average ranks. Matching always works at 1008 px, the yardstick's size.
+
+    dp119 (Canon R6 II, truth in m) gives errors of depth as well: disparity becomes depth by the profile that ships,
+    without a fit to the scene, clamped to 0.25 ... 10 m. RMSE is that of inverse depth.
     """
     scenes, total = _scenes(data, folder, count, size)
     runs = _runs(methods, models, working_size)
@@ -102,7 +118,8 @@ def _scenes(data: str, folder: Path | None, count: int, size: tuple[int, int]) -
         return rendered(count, size), count
     if folder is None or not folder.is_dir():
         raise DualpixError(f"no folder '{folder}'" if folder else "no folder given", expected=f"the data of {data}")
-    return pixel4_xin(folder), len(list(folder.glob("*_gt_defocus.png")))
+    read, one_per_scene = _FOLDERS[data]
+    return read(folder), len(list(folder.glob(one_per_scene)))
 
 
 def _runs(methods: tuple[str, ...], models: tuple[str, ...], sizes: tuple[int, ...]) -> dict[str, Method]:
@@ -113,7 +130,9 @@ def _runs(methods: tuple[str, ...], models: tuple[str, ...], sizes: tuple[int, .
             continue
         for name in models:
             model = load_model(name)
-            runs[model.name] = partial(predict_disparity, model=model, working_long_side_px=sizes or None)
+            # folders may share their last name
+            label = model.name if model.name not in runs else str(name)
+            runs[label] = partial(predict_disparity, model=model, working_long_side_px=sizes or None)
     return runs
 
 
@@ -125,6 +144,7 @@ def _record(
         "network_working_sizes_px": list(sizes) or None,
         "metric": "affine-invariant, ICCV 2019 form: IRLS 5 x, floor 1e-3; ranks as 'ties' says",
         "mean": means,
+        "group_mean": group_means(scores),
         "scenes": [score.to_json() for score in scores],
         "versions": {"dualpix": version("dualpix"), "torch": version("torch"), "opencv": version("opencv-python")},
     }
@@ -132,11 +152,13 @@ def _record(
 
 def _table(scores: list[SceneScore], means: dict[str, dict[str, float]]) -> Table:
     columns = {key: title for key, title in _COLUMNS.items() if all(key in mean for mean in means.values())}
-    table = Table("scene", "method", *columns.values())
+    table = Table(*(Column(name, overflow="fold") for name in ("scene", "method")), *columns.values())
     for score in scores:
         flat = score.to_json()
         table.add_row(score.scene, score.method, *(f"{flat[key]:.4f}" for key in columns))
-    table.add_section()
-    for method, mean in means.items():
-        table.add_row("mean", method, *(f"{mean[key]:.4f}" for key in columns), style="bold")
+    for group, of_group in {**group_means(scores), "": means}.items():
+        table.add_section()
+        for method, mean in of_group.items():
+            label = f"mean {group}".rstrip()
+            table.add_row(label, method, *(f"{mean[key]:.4f}" for key in columns), style="bold")
     return table

@@ -52,6 +52,20 @@ class AffineInvariantScore:
 
 
 @dataclass(frozen=True)
+class DepthScore:
+    """Errors of metric depth without any fit; lower is better."""
+
+    mae_m: float
+    """Mean absolute error."""
+    abs_rel: float
+    """Mean of |prediction - target| / target."""
+    rmse_diopters: float
+    """Root mean square error of 1 / depth: what blur and disparity are proportional to."""
+    clamped: float
+    """Share of the pixels whose prediction is at an end of the range it was clamped to."""
+
+
+@dataclass(frozen=True)
 class _Samples:
     prediction: Array
     target: Array
@@ -115,6 +129,35 @@ def bad_pixel_share(
     """Share in [0, 1] of pixels that are off by more than ``threshold``, in the unit of the arrays."""
     s = _samples(prediction, target, valid, None)
     return float((np.abs(s.prediction - s.target) > threshold).mean())
+
+
+def depth_error(
+    prediction_m: npt.ArrayLike,
+    target_m: npt.ArrayLike,
+    valid: npt.ArrayLike | None = None,
+    *,
+    range_m: tuple[float, float],
+) -> DepthScore:
+    """Errors of depth in m against ground truth.
+
+    Args:
+        prediction_m: any shape, > 0, infinity allowed; clamped to ``range_m``.
+        target_m: same shape, > 0 where valid.
+        valid: same shape, bool; pixels to score.
+        range_m: nearest and farthest depth that can be.
+
+    Raises:
+        DualpixError: fewer than two pixels can be scored.
+        ValueError: shapes differ.
+    """
+    s = _samples(np.clip(np.asarray(prediction_m, np.float64), *range_m), target_m, valid, None)
+    error = np.abs(s.prediction - s.target)
+    return DepthScore(
+        mae_m=float(error.mean()),
+        abs_rel=float((error / s.target).mean()),
+        rmse_diopters=float(np.sqrt(((1 / s.prediction - 1 / s.target) ** 2).mean())),
+        clamped=float(((s.prediction <= range_m[0]) | (s.prediction >= range_m[1])).mean()),
+    )
 
 
 def _samples(

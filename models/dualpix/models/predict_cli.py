@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 import numpy as np
@@ -34,7 +34,9 @@ from dualpix.capture.raw.jobs import (
     run_jobs,
 )
 from dualpix.capture.raw.resume import with_requests
+from dualpix.capture.stack.focus_depth import Method as StackMethod
 from dualpix.capture.types import DualPixelImage, LensModel, Mask
+from dualpix.models import stack_depth
 from dualpix.models.predict import (
     WORKING_LONG_SIDE_PX,
     DisparityMap,
@@ -43,6 +45,7 @@ from dualpix.models.predict import (
     metric_depth,
     predict_disparity,
 )
+from dualpix.models.stack_depth import StackOptions, is_stack, run_stacks
 from dualpix.models.zoo import DEFAULT_MODEL, load_model
 
 SIDECAR = "depth.json"
@@ -68,10 +71,15 @@ Method = Callable[[DualPixelImage], DisparityMap]
 @click.option("--sub", type=_FILE, help="The second frame's own DNG, with one FILE.")
 @decode_options
 @click.option("--focal-length-mm", type=float, help="Lens data that the file lacks or has wrong; all five give depth.")
-@click.option("--f-number", type=float, help="Aperture number N.")
+@click.option("--f-number", type=float, help="Aperture number N; of a stack, which of its apertures.")
 @click.option("--focus-distance-m", type=float, help="From the lens to the plane in focus; 'inf' is allowed.")
 @click.option("--pixel-pitch-um", type=float, help="Of the decoded view, along the baseline.")
 @click.option("--disparity-gain", type=float, help="Disparity per circle of confusion; ideal 0.424, Pixel 4 0.21.")
+@click.option(
+    "--stack-method", type=click.Choice(get_args(StackMethod)), default="blur",
+    help="Of focus stacks: by the blur of every frame, the peak of sharpness, or the sharpest frame.",
+)  # fmt: skip
+@click.option("--truth", type=_FILE, help="Depth in m of one stack (.npy, .tiff; 0: unknown): prints the error.")
 @resume_option
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on stdout.")
 @click.pass_context
@@ -86,17 +94,29 @@ def command(
     left: Path | None,
     right: Path | None,
     sub: Path | None,
+    stack_method: StackMethod,
+    truth: Path | None,
     resume: bool,
     as_json: bool,
     **settings: Any,
 ) -> None:
-    """Signed disparity of dual-pixel captures, and metric depth where the lens data are known.
+    """Depth of dual-pixel captures and of focus stacks.
 
-    FILES are what `dualpix decode` takes. Each becomes OUTPUT/NAME/ with disparity_px.tiff (float32, x_right - x_left
-    in pixels of the decoded view, > 0 behind the focus plane), disparity.png, depth.json, and depth_m.tiff with
-    depth.png where the lens data are known.
+    FILES are what `dualpix decode` takes, or folders that `dualpix capture` made. A capture becomes OUTPUT/NAME/ with
+    disparity_px.tiff (float32, x_right - x_left in pixels of the decoded view, > 0 behind the focus plane),
+    disparity.png, depth.json, and depth_m.tiff with depth.png where the lens data are known. A focus stack becomes
+    OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json.
     """
     debug = bool((ctx.obj or {}).get("debug"))
+    if stacks := [path for path in files if is_stack(path)]:
+        _check_stacks(stacks, files, truth)
+        chosen = StackOptions(stack_method, settings["f_number"], truth)
+        make_output_dir(output)
+        found = run_stacks(stacks, output, chosen, resume=resume, strict=debug or (len(stacks) == 1 and not as_json))
+        _report(ctx, found, stack_depth.table(found), as_json, stack_depth.errors_text(found))
+        return
+    if truth:
+        raise DualpixError("--truth was given without a stack", expected="one folder of a focus stack")
     lens = _lens_options({name: settings.pop(name) for name in _LENS_FIELDS})
     options = DecodeOptions(**settings)
     jobs = jobs_of(files, left, right, output, sub=sub, dumps=options.dump is not None)
@@ -110,12 +130,25 @@ def command(
 
     stop_at_once = debug or (len(jobs) == 1 and not as_json)
     outcomes = run_jobs("depth", jobs, process, sidecar=SIDECAR, batch=Batch(resume=resume), stop_at_once=stop_at_once)
+    _report(ctx, outcomes, _table(outcomes), as_json)
+
+
+def _report(ctx: click.Context, outcomes: list[Outcome], table: Table, as_json: bool, below: str = "") -> None:
     if as_json:
         click.echo(json.dumps([o.to_json() for o in outcomes], indent=2, ensure_ascii=False))
     else:
-        Console().print(_table(outcomes))
+        Console().print(table)
+        if below:
+            click.echo(below)
     if any(o.error for o in outcomes):
         ctx.exit(2)
+
+
+def _check_stacks(stacks: list[Path], files: tuple[Path, ...], truth: Path | None) -> None:
+    if len(stacks) < len(files):
+        raise DualpixError("focus stacks and single captures were given together", expected="one kind at a time")
+    if truth and len(stacks) > 1:
+        raise DualpixError(f"--truth was given with {len(stacks)} stacks", expected="one")
 
 
 def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -35,10 +35,11 @@ from dualpix.models.data.rendered import (
 )
 from dualpix.models.losses import disparity_loss, error_px
 from dualpix.models.networks import build_network
+from dualpix.models.zoo import load_model
 
 CHECKPOINT = "checkpoint.pt"
 LOG = "log.csv"
-_LOG_FIELDS = ("step", "loss", "learning_rate", "eval_error_px", "seconds")
+_LOG_FIELDS = ("step", "loss", "learning_rate", "eval_error_px", "seconds", "waited_s")
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,11 @@ class TrainConfig:
 
     network: str = "difusenet"
     options: dict[str, Any] = field(default_factory=dict)
+    init: str | None = None
+    """Model, by name or folder, whose weights are the start; None starts from random ones."""
+    init_share: float = 0.0
+    """Share of those weights in the result: averaging with them keeps what fine-tuning would forget (Wortsman et al.,
+    "Robust fine-tuning of zero-shot models", CVPR 2022)."""
     steps: int = 6000
     batch_size: int = 8
     samples: int = 4096
@@ -69,6 +75,8 @@ class TrainConfig:
             raise DualpixError(
                 f"seed {self.seed}", expected=f"below {EVALUATION_SEED}: seeds from there on are for evaluation"
             )
+        if not 0.0 <= self.init_share < 1.0 or (self.init_share and self.init is None):
+            raise DualpixError(f"a share of {self.init_share:g} of the first weights", expected="init, and below 1")
         if self.crop_hw and any(c > s for c, s in zip(self.crop_hw, self.render.size_hw, strict=True)):
             raise DualpixError(f"crop {self.crop_hw}", expected=f"at most the rendered size {self.render.size_hw}")
 
@@ -97,6 +105,8 @@ class Trainer:
         self.config, self.folder, self.workers = config, make_output_dir(folder), workers
         torch.manual_seed(config.seed)
         self.network = build_network(config.network, config.options).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if config.init is not None:
+            _load_weights(self.network, config.init)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
@@ -151,7 +161,8 @@ class Trainer:
         )
         evaluation = evaluation_set(config.eval_samples) if config.eval_samples else []
         started = time.monotonic()
-        for batch in loader:
+        watched = _Watched(loader)
+        for batch in watched:
             loss = self._train_step(batch)
             self.step += 1
             last = self.step == config.steps
@@ -165,6 +176,7 @@ class Trainer:
                     "learning_rate": f"{self._learning_rate(self.step - 1):.3e}",
                     "eval_error_px": "" if error is None else f"{error:.5f}",
                     "seconds": f"{time.monotonic() - started:.1f}",
+                    "waited_s": f"{watched.waited_s:.2f}",
                 }
             )
             if last or self.step % config.checkpoint_every == 0:
@@ -241,6 +253,8 @@ class Trainer:
     def finish(self) -> nn.Module:
         """Write ``weights.safetensors`` and ``card.json``: the folder is then a model ``--model`` accepts."""
         network = self.averaged_network()
+        if self.config.init is not None and self.config.init_share:
+            _blend(network, load_model(self.config.init).module, self.config.init_share)
         write_bytes(
             self.folder / "weights.safetensors", save({k: v.contiguous() for k, v in network.state_dict().items()})
         )
@@ -254,6 +268,42 @@ class Trainer:
         }
         write_json(self.folder / "card.json", card)
         return network
+
+
+def _load_weights(network: nn.Module, init: str) -> None:
+    model = load_model(init)
+    try:
+        network.load_state_dict(model.module.state_dict())
+    except RuntimeError as error:
+        raise DualpixError(
+            f"weights of '{model.name}' do not fit", expected="a model of the network and options that are trained"
+        ) from error
+
+
+@torch.no_grad()
+def _blend(network: nn.Module, other: nn.Module, share: float) -> None:
+    """Move the weights of ``network`` by ``share`` of the way to those of ``other``."""
+    towards = other.state_dict()
+    for name, value in network.state_dict().items():
+        if value.dtype.is_floating_point:
+            value.lerp_(towards[name], share)
+
+
+class _Watched:
+    """Counts the time for which the training stands still because its data are not there yet."""
+
+    def __init__(self, loader: DataLoader[tuple[Tensor, ...]]) -> None:
+        self.loader, self.waited_s = loader, 0.0
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        batches = iter(self.loader)
+        while True:
+            asked = time.monotonic()
+            batch: list[Tensor] | None = next(batches, None)
+            self.waited_s += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
 
 
 def _single_thread(_: int) -> None:

@@ -13,24 +13,35 @@ import torch
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.progress import ProgressLine
 from dualpix.capture.render import Quality
-from dualpix.models.data.rendered import RenderSettings, Scenes
+from dualpix.models.data.rendered import Optics, RenderSettings, Scenes
 from dualpix.models.train import Progress, TrainConfig, Trainer
+
+SCENES = "scenes"
+"""Folder of the rendered scenes within that of a run."""
 
 
 @click.command()
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
 @click.option("--network", default="difusenet", help="Network to train.")
 @click.option("--options", default="{}", help="JSON object with fields of the network's configuration.")
-@click.option("--scenes", type=click.Choice(get_args(Scenes)), default="simple", help="Kind of procedural scenes.")
+@click.option("--init", help="Model to start from, by name or folder: fine-tuning.")
+@click.option("--init-share", type=float, default=0.0, help="Of the result that stays as it was in --init.")
+@click.option("--scenes", type=click.Choice(get_args(Scenes)), default="varied", help="Kind of procedural scenes.")
 @click.option(
-    "--quality", type=click.Choice(get_args(Quality)), default="standard", help="Of the renderer at depth edges."
+    "--quality", type=click.Choice(get_args(Quality)), default="exact", help="Of the renderer at depth edges."
 )
+@click.option("--optics", type=click.Choice(get_args(Optics)), default="cameras", help="How apertures are split.")
 @click.option("--steps", type=click.IntRange(1), default=6000, help="Optimiser steps.")
 @click.option("--batch-size", type=click.IntRange(1), default=8, help="Samples per step.")
 @click.option("--samples", type=click.IntRange(1), default=4096, help="Rendered scenes; each is seen in many forms.")
 @click.option("--learning-rate", type=float, default=2e-3, help="Peak learning rate.")
 @click.option("--seed", type=click.IntRange(0), default=1, help="Seed of weights, scenes and augmentation.")
-@click.option("--cache", type=click.Path(path_type=Path), help="Keep rendered scenes (0.6 MB each) for reuse.")
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path),
+    help="Folder for rendered scenes (0.5 MB each), shared by runs; default OUTPUT/scenes.",
+)
+@click.option("--no-cache", is_flag=True, help="Render each scene anew whenever it is seen.")
 @click.option("--workers", type=click.IntRange(0), default=1, help="Rendering processes.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the training itself.")
 @click.option("--checkpoint-every", type=click.IntRange(1), default=100, help="Steps between checkpoints.")
@@ -42,14 +53,18 @@ def command(
     output: Path,
     network: str,
     options: str,
+    init: str | None,
+    init_share: float,
     scenes: Scenes,
     quality: Quality,
+    optics: Optics,
     steps: int,
     batch_size: int,
     samples: int,
     learning_rate: float,
     seed: int,
     cache: Path | None,
+    no_cache: bool,
     workers: int,
     threads: int | None,
     checkpoint_every: int,
@@ -66,11 +81,14 @@ def command(
     if threads:
         torch.set_num_threads(threads)
     config = TrainConfig(
-        network=network, options=_json_object(options), steps=steps, batch_size=batch_size, samples=samples,
+        network=network, options=_json_object(options), init=init, init_share=init_share, steps=steps,
+        batch_size=batch_size, samples=samples,
         learning_rate=learning_rate, seed=seed, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every,
-        eval_samples=eval_samples, render=RenderSettings(scenes=scenes, quality=quality),
+        eval_samples=eval_samples, render=RenderSettings(scenes=scenes, quality=quality, optics=optics),
     )  # fmt: skip
-    trainer = Trainer(config, output, cache_dir=cache, workers=workers)
+    if cache and no_cache:
+        raise DualpixError("--cache and --no-cache were given", expected="one of them")
+    trainer = Trainer(config, output, cache_dir=None if no_cache else cache or output / SCENES, workers=workers)
     if not restart and trainer.resume():
         click.echo(f"resuming at step {trainer.step} of {steps}", err=True)
     with ProgressLine("training") as line:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,12 +22,19 @@ from torch.utils.data import Dataset, Sampler
 
 from dualpix.capture.errors import UnknownNameError
 from dualpix.capture.files import write_bytes
+from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
 from dualpix.capture.picture import linear_from_srgb, srgb_from_linear
-from dualpix.capture.render import PsfModel, Quality, render_scene, scene_margin_px
-from dualpix.capture.scenes import make_scene, make_varied_scene
+from dualpix.capture.profiles import load_profile
+from dualpix.capture.profiles.blur import random_psf
+from dualpix.capture.render import PsfModel, Quality, RenderedPair, render_integral, render_scene, scene_margin_px
+from dualpix.capture.render.integral import RECTANGLE_GAIN
+from dualpix.capture.scenes import Scene, make_scene, make_varied_scene
 from dualpix.models.prepare import network_inputs
 
 Scenes = Literal["simple", "varied"]
+Optics = Literal["model", "cameras", "half_disc", "rectangle"]
+_MEASURED = ("pixel4", "canon-r6m2-rf50")
+_GAIN_JITTER = 0.15
 EVALUATION_SEED = 20_260_001
 """Seeds from here on are for evaluation and calibration; training refuses them."""
 
@@ -50,15 +57,24 @@ class RenderSettings:
     """Procedural scenes: :func:`make_scene`, or :func:`make_varied_scene` of all uses."""
     quality: Quality = "standard"
     """Of the renderer: "exact" agrees with ray tracing at depth edges, see :func:`render_scene`."""
+    optics: Optics = "model"
+    """How the aperture is split, one draw per sample: ``model`` from the ranges above; ``cameras`` two in three times
+    as a measured camera does at a random place of its picture, else as ``model``; ``half_disc`` and ``rectangle`` are
+    the ideal halves of the literature, for comparison."""
 
     def __post_init__(self) -> None:
-        for name, known in (("scenes", get_args(Scenes)), ("quality", get_args(Quality))):
+        choices = (("scenes", get_args(Scenes)), ("quality", get_args(Quality)), ("optics", get_args(Optics)))
+        for name, known in choices:
             if getattr(self, name) not in known:
                 raise UnknownNameError(name, getattr(self, name), list(known))
 
     def digest(self) -> str:
-        """Twelve hex digits that change when any setting does."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()[:12]
+        """Twelve hex digits that change when any setting does, or the profile of a measured camera."""
+        settings: dict[str, object] = asdict(self)
+        if self.optics == "cameras":
+            rng = np.random.default_rng(0)
+            settings["profiles"] = [repr(random_psf(load_profile(name), rng)) for name in _MEASURED]
+        return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 @dataclass(frozen=True)
@@ -87,22 +103,51 @@ def render_sample(settings: RenderSettings, seed: int, index: int) -> CleanSampl
     focus = rng.choice([rng.uniform(0.0, 1.0), rng.uniform(0.9, 1.15), rng.uniform(-0.15, 0.1)])
     far, near = span * focus, span * (focus - 1.0)
     shrink = min(1.0, settings.max_coc_px / max(abs(far), abs(near)))
-    psf = PsfModel(
-        disparity_gain=float(np.exp(rng.uniform(*np.log(settings.disparity_gain)))),
-        edge_px=float(rng.uniform(*settings.edge_px)),
-        edge_relative=float(rng.uniform(*settings.edge_relative)),
-        rim=float(rng.uniform(*settings.rim)),
-        split_offset=float(np.clip(rng.normal(0.0, settings.split_offset_sigma), -0.6, 0.6)),
-    )
+    psf = _draw_psf(settings, rng)
     margin = scene_margin_px(shrink * max(abs(far), abs(near)), psf)
     height, width = settings.size_hw
     # even canvas sides keep the FFT fast and the scene independent of the exact margin
     margin += -margin % 8
     make = make_scene if settings.scenes == "simple" else make_varied_scene
     scene = make(int(rng.integers(1 << 62)), (height + 2 * margin, width + 2 * margin))
-    pair = render_scene(scene, shrink * far, shrink * near, psf, margin, quality=settings.quality)
+    if settings.optics == "rectangle":
+        gain, pair = RECTANGLE_GAIN, _render_rectangles(scene, shrink * far, shrink * near, margin)
+    else:
+        gain = psf.disparity_gain
+        pair = render_scene(scene, shrink * far, shrink * near, psf, margin, quality=settings.quality)
     green = slice(1, 2)
-    return CleanSample(pair.left[green], pair.right[green], pair.combined, psf.disparity_gain * pair.coc_px)
+    return CleanSample(pair.left[green], pair.right[green], pair.combined, gain * pair.coc_px)
+
+
+def _draw_psf(settings: RenderSettings, rng: np.random.Generator) -> PsfModel:
+    if settings.optics == "half_disc":
+        return PsfModel(IDEAL_DISPARITY_GAIN, edge_px=float(rng.uniform(*settings.edge_px)), edge_relative=0.0)
+    if settings.optics == "cameras" and rng.random() < 2 / 3:
+        name = _MEASURED[int(rng.integers(len(_MEASURED)))]
+        measured = random_psf(load_profile(name), rng)
+        gain = measured.disparity_gain * float(np.exp(rng.normal(0.0, _GAIN_JITTER)))
+        # the edge at focus is that of the picture's resolution, which a profile does not know
+        return replace(
+            measured,
+            disparity_gain=min(gain, max(settings.disparity_gain)),
+            edge_px=float(rng.uniform(*settings.edge_px)),
+        )
+    return PsfModel(
+        disparity_gain=float(np.exp(rng.uniform(*np.log(settings.disparity_gain)))),
+        edge_px=float(rng.uniform(*settings.edge_px)),
+        edge_relative=float(rng.uniform(*settings.edge_relative)),
+        rim=float(rng.uniform(*settings.rim)),
+        split_offset=float(np.clip(rng.normal(0.0, settings.split_offset_sigma), -0.6, 0.6)),
+    )
+
+
+def _render_rectangles(scene: Scene, coc_far_px: float, coc_near_px: float, margin_px: int) -> RenderedPair:
+    """What DDDNet trains on: the sharp picture splatted by its depth, nothing hidden and nothing revealed."""
+    image = torch.from_numpy(scene.all_in_focus()).permute(2, 0, 1)[None]
+    coc = coc_far_px + (coc_near_px - coc_far_px) * torch.from_numpy(scene.proximity())[None, None]
+    inside = (..., slice(margin_px, -margin_px), slice(margin_px, -margin_px))
+    left, right = render_integral(image, coc)
+    return RenderedPair(left[0][inside], right[0][inside], coc[0][inside])
 
 
 class RenderedDataset(Dataset[CleanSample]):

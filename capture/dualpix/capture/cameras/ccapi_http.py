@@ -1,0 +1,393 @@
+"""Canon's Camera Control API as requests: one kept connection, what the camera offers, and its refusals as errors.
+
+Convention: an *endpoint* is what follows the version, ``shooting/settings/av``. Which versions of it there are, and
+what can be done with it, is what the camera lists at ``/ccapi``; the highest version that takes a method is used, and
+nothing that is not listed is ever asked for. A request is sent once: whether a release that was not answered was
+heard is not known here.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import http.client
+import json
+import re
+import secrets
+import select
+import ssl
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any, BinaryIO, Literal
+from urllib.parse import unquote, urlsplit
+from urllib.request import parse_http_list, parse_keqv_list
+
+from dualpix.capture.cameras.protocol import BadFrame, CameraBusy, CameraError, CameraLost, CardFull
+from dualpix.capture.errors import DualpixError
+
+Method = Literal["get", "put", "post", "delete"]
+
+_TIMEOUT_S = 15.0
+_MAX_JSON_BYTES = 4 << 20
+_CHUNK = 1 << 18
+_METHODS: tuple[Method, ...] = ("get", "put", "post", "delete")
+_ENTRY = re.compile(r"(?:https?://[^/]+)?(?:/ccapi/ver(\d{3}))?/([a-z0-9_/]{1,200})", re.IGNORECASE)
+_VERSION_KEY = re.compile(r"ver(\d{3})")
+_CONTENT = re.compile(
+    r"(?:https?://[^/]+)?"
+    r"(/ccapi/ver\d{3}/contents/(?:[A-Za-z0-9_\-]{1,64}/){1,4}([A-Za-z0-9_]{1,64}\.[A-Za-z0-9]{2,4}))"
+)
+_HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}|[0-9A-Fa-f:.]{2,45}")
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where a camera is, and as whom we come."""
+
+    scheme: Literal["http", "https"]
+    host: str
+    port: int
+    user: str | None = None
+    password: str = ""
+
+    @property
+    def public(self) -> str:
+        """Without the password, as it may be shown and stored."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @staticmethod
+    def parse(text: str) -> Address:
+        """Read ``http://[USER:PASSWORD@]HOST[:PORT]``, or https.
+
+        Raises:
+            DualpixError: it is not of this form; the message does not repeat the password.
+        """
+        shown = re.sub(r"//[^/@]*@", "//...@", text)
+        wrong = DualpixError(f"camera address '{shown}'", expected="http://[USER:PASSWORD@]HOST[:PORT], or https")
+        try:
+            parts = urlsplit(text)
+            port, host = parts.port, parts.hostname or ""
+        except ValueError as error:
+            raise wrong from error
+        plain = parts.path in ("", "/", "/ccapi", "/ccapi/") and not parts.query and not parts.fragment
+        if not plain or not _HOST.fullmatch(host) or port == 0:
+            raise wrong
+        user = None if parts.username is None else unquote(parts.username)
+        if parts.scheme == "http":
+            return Address("http", host, port or 8080, user, unquote(parts.password or ""))
+        if parts.scheme == "https":
+            return Address("https", host, port or 443, user, unquote(parts.password or ""))
+        raise wrong
+
+
+class CcapiLink:
+    """A connection that is kept, to a camera whose offers are known."""
+
+    def __init__(self, address: Address, *, verify: bool = True, timeout_s: float = _TIMEOUT_S) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            address: of the camera.
+            verify: check its certificate (https); cameras sign theirs themselves, which no check passes.
+            timeout_s: longest wait for an answer.
+        """
+        self.address = address
+        self._timeout_s, self._verify = timeout_s, verify
+        self._connection: http.client.HTTPConnection | None = None
+        self._login = _Login(address.user, address.password) if address.user is not None else None
+        self._paths: dict[tuple[str, Method], str] = {}
+
+    def connect(self) -> None:
+        """Ask what the camera offers.
+
+        Raises:
+            CameraError: it does not answer, or not as a camera with this interface does.
+        """
+        try:
+            listed = self._json("get", "/ccapi")
+        except CameraError as error:
+            if isinstance(error, CameraBusy | CameraLost) or "404" not in str(error):
+                raise
+            raise CameraError(
+                f"'{self.address.public}' answers, but offers no Camera Control API",
+                hint="activate CCAPI on the camera with Canon's tool, and switch it on in its menu",
+            ) from error
+        self._paths = _offers(listed)
+        if not self.has("shooting/settings", "get"):
+            raise CameraError(
+                f"'{self.address.public}' lists {len(self._paths)} functions, but no shooting settings",
+                expected="a Canon camera with the Camera Control API",
+            )
+
+    def has(self, endpoint: str, method: Method = "get") -> bool:
+        """Whether the camera offers this."""
+        return (endpoint, method) in self._paths
+
+    def path(self, endpoint: str, method: Method) -> str:
+        """Where it does.
+
+        Raises:
+            CameraError: it does not.
+        """
+        if not self.has(endpoint, method):
+            raise CameraError(f"this camera does not offer '{method} {endpoint}'")
+        return self._paths[endpoint, method]
+
+    def version(self, endpoint: str, method: Method = "get") -> int:
+        """Of the endpoint that is used: 100, 110, ..."""
+        match = re.match(r"/ccapi/ver(\d{3})/", self.path(endpoint, method))
+        return int(match[1]) if match else 100
+
+    def get(self, endpoint: str, query: str = "") -> dict[str, Any]:
+        """What the camera answers.
+
+        Raises:
+            CameraError: of the kind the failure is.
+        """
+        return self._json("get", self.path(endpoint, "get") + (f"?{query}" if query else ""))
+
+    def put(self, endpoint: str, value: Any) -> None:
+        """Set ``value``; errors as :meth:`get`."""
+        self._json("put", self.path(endpoint, "put"), {"value": value})
+
+    def post(self, endpoint: str, body: Mapping[str, Any]) -> None:
+        """Do something; errors as :meth:`get`."""
+        self._json("post", self.path(endpoint, "post"), body)
+
+    def delete(self, endpoint: str) -> None:
+        """End something; errors as :meth:`get`."""
+        self._json("delete", self.path(endpoint, "delete"))
+
+    def picture(self, endpoint: str, limit: int) -> bytes:
+        """A picture of at most ``limit`` bytes.
+
+        Raises:
+            BadFrame: it is larger, or ended early.
+            CameraError: as :meth:`get`.
+        """
+        with self._request("get", self.path(endpoint, "get"), None) as response:
+            data = response.read(limit + 1)
+            length = response.getheader("Content-Length")
+            if len(data) > limit or (length is not None and int(length) != len(data)):
+                self.close()
+                raise BadFrame(f"a live picture of {len(data)} bytes", expected=f"{length}, at most {limit}")
+        return data
+
+    def download(self, content: str, file: BinaryIO, limit: int) -> int:
+        """Copy a file of the card, by the name the camera gave it; the number of bytes.
+
+        Raises:
+            BadFrame: it ended early, or is empty or larger than ``limit``.
+            CameraError: as :meth:`get`.
+        """
+        path, name = content_path(content)
+        with self._request("get", path, None) as response:
+            length = response.getheader("Content-Length", "")
+            if not length.isdecimal() or not 0 < int(length) <= limit:
+                self.close()
+                raise BadFrame(f"'{name}' of '{length}' bytes on the camera", expected=f"1 to {limit}")
+            size = 0
+            while size < int(length) and (chunk := response.read(min(_CHUNK, int(length) - size))):
+                file.write(chunk)
+                size += len(chunk)
+            if size != int(length):
+                self.close()
+                raise BadFrame(f"'{name}' ended after {size} bytes", expected=length)
+        return size
+
+    def close(self) -> None:
+        """Let go of the connection; the next request makes a new one."""
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+    def _json(self, method: Method, path: str, body: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        with self._request(method, path, body) as response:
+            return self._read_json(response, path)
+
+    def _read_json(self, response: http.client.HTTPResponse, path: str) -> dict[str, Any]:
+        data = response.read(_MAX_JSON_BYTES + 1)
+        if not data and response.status == 200 and response.getheader("Content-Length") is None:
+            raise http.client.HTTPException("the answer ended before its text")
+        if not data.strip():
+            return {}
+        try:
+            if len(data) > _MAX_JSON_BYTES:
+                raise ValueError(f"more than {_MAX_JSON_BYTES} bytes")
+            value = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            self.close()
+            raise CameraError(f"answer to '{path}' is no JSON: {error}") from error
+        if not isinstance(value, dict):
+            raise CameraError(f"answer to '{path}' is {type(value).__name__}", expected="an object")
+        return value
+
+    @contextmanager
+    def _request(self, method: Method, path: str, body: Mapping[str, Any] | None) -> Iterator[http.client.HTTPResponse]:
+        """The answer, if it is a good one.
+
+        Raises:
+            CameraError: of the kind the failure is.
+        """
+        try:
+            response = self._send(method, path, body)
+            if (
+                response.status == 401
+                and self._login
+                and self._login.learn(response.headers.get_all("WWW-Authenticate"))
+            ):
+                response.read(_MAX_JSON_BYTES)
+                response = self._send(method, path, body)
+            if response.status >= 300:
+                raise self._refusal(method, path, response)
+            yield response
+        except DualpixError:
+            raise
+        except ssl.SSLCertVerificationError as error:
+            self.close()
+            raise CameraError(
+                f"the certificate of '{self.address.public}' is not known: {error.verify_message}",
+                hint="if it is the camera's own, accept it with option verify=no",
+            ) from error
+        except http.client.IncompleteRead as error:
+            self.close()
+            raise BadFrame(f"answer to '{path}' ended after {len(error.partial)} bytes") from error
+        except (OSError, http.client.HTTPException) as error:
+            self.close()
+            raise CameraLost(
+                f"no answer from '{self.address.public}': {str(error) or type(error).__name__}",
+                hint="check that the camera is awake and on the network, then go on with --resume",
+            ) from error
+
+    def _send(self, method: Method, path: str, body: Mapping[str, Any] | None) -> http.client.HTTPResponse:
+        connection = self._open()
+        headers = {"Accept": "*/*"}
+        data = None
+        if body is not None:
+            data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
+        if self._login and (authorization := self._login.header(method.upper(), path)):
+            headers["Authorization"] = authorization
+        connection.request(method.upper(), path, data, headers)
+        return connection.getresponse()
+
+    def _open(self) -> http.client.HTTPConnection:
+        connection = self._connection
+        # a connection that the camera has closed meanwhile is readable: at its end
+        if connection is not None and connection.sock is not None and select.select([connection.sock], [], [], 0)[0]:
+            self.close()
+        if self._connection is None:
+            host, port = self.address.host, self.address.port
+            if self.address.scheme == "https":
+                context = ssl.create_default_context()
+                if not self._verify:
+                    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+                self._connection = http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=context)
+            else:
+                self._connection = http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+        return self._connection
+
+    def _refusal(self, method: Method, path: str, response: http.client.HTTPResponse) -> CameraError:
+        status, words = response.status, response.reason
+        with suppress(CameraError):
+            words = str(self._read_json(response, path).get("message", words))
+        text = f"'{method} {path}' was refused: {words} ({status})"
+        if status == 401:
+            return CameraError(text, hint="give user and password: --address http://USER:PASSWORD@HOST:PORT")
+        if status in (500, 503):
+            return _busy_or_worse(text, words.lower())
+        return BadFrame(text) if status == 404 and "/contents/" in path else CameraError(text)
+
+
+def content_path(content: str) -> tuple[str, str]:
+    """(path, file name) of a file on the card, by the camera's word for it.
+
+    Raises:
+        CameraError: it is not the path of a file on a card.
+    """
+    match = _CONTENT.fullmatch(content)
+    if match is None:
+        raise CameraError(
+            f"the camera names a file '{content[:120]}'", expected="/ccapi/verNNN/contents/CARD/FOLDER/NAME"
+        )
+    return match[1], match[2]
+
+
+def _busy_or_worse(text: str, words: str) -> CameraError:
+    if "card" in words or "storage" in words:
+        return CardFull(text, hint="make room on the card, or put in another one")
+    if "mode not supported" in words:
+        return CameraError(text, hint="set the camera to a still mode (M), and leave its menu and playback")
+    return CameraBusy(text)
+
+
+def _offers(listed: Mapping[str, Any]) -> dict[tuple[str, Method], str]:
+    """(endpoint, method) -> path, of the highest version, from the list at ``/ccapi``."""
+    found: dict[tuple[str, Method], tuple[int, str]] = {}
+    for key, entries in listed.items():
+        version = _VERSION_KEY.fullmatch(key)
+        for entry in entries if version and isinstance(entries, list) else []:
+            match = _ENTRY.fullmatch(str(entry.get("path", ""))) if isinstance(entry, dict) else None
+            if version is None or match is None:
+                continue
+            number, endpoint = int(match[1] or version[1]), match[2]
+            for method in _METHODS:
+                if entry.get(method) is True and found.get((endpoint, method), (0, ""))[0] < number:
+                    found[endpoint, method] = number, f"/ccapi/ver{number}/{endpoint}"
+    return {key: path for key, (_, path) in found.items()}
+
+
+class _Login:
+    """User and password, by the scheme that the camera asks for: digest where it is offered, else basic."""
+
+    def __init__(self, user: str, password: str) -> None:
+        self._user, self._password = user, password
+        self._basic = False
+        self._challenge: dict[str, str] = {}
+        self._count = 0
+
+    def learn(self, challenges: list[str] | None) -> bool:
+        """Take the camera's challenge; whether there is something new to try."""
+        for challenge in challenges or []:
+            scheme, _, rest = challenge.partition(" ")
+            if scheme.lower() == "digest":
+                fields = parse_keqv_list(parse_http_list(rest))
+                repeated = fields.get("nonce") == self._challenge.get("nonce")
+                self._challenge, self._count = fields, 0
+                return not repeated
+        offered = any(challenge.lower().startswith("basic") for challenge in challenges or [])
+        new, self._basic = offered and not self._basic, offered
+        return new
+
+    def header(self, method: str, path: str) -> str | None:
+        """The header that answers the challenge; None before there was one."""
+        if self._challenge:
+            return self._digest(method, path)
+        if self._basic:
+            return "Basic " + base64.b64encode(f"{self._user}:{self._password}".encode()).decode()
+        return None
+
+    def _digest(self, method: str, path: str) -> str:
+        realm, nonce = self._challenge.get("realm", ""), self._challenge.get("nonce", "")
+        algorithm = self._challenge.get("algorithm", "MD5")
+        name = "sha256" if algorithm.upper().startswith("SHA-256") else "md5"
+
+        def digest(text: str) -> str:
+            # what the protocol of 1999 asks for; nothing here rests on its strength
+            return hashlib.new(name, text.encode(), usedforsecurity=False).hexdigest()
+
+        self._count += 1
+        count, own = f"{self._count:08x}", secrets.token_hex(8)
+        secret, request = digest(f"{self._user}:{realm}:{self._password}"), digest(f"{method}:{path}")
+        fields = {"username": self._user, "realm": realm, "nonce": nonce, "uri": path}
+        tail = f", algorithm={algorithm}"
+        if "auth" in [q.strip() for q in self._challenge.get("qop", "").split(",")]:
+            fields["response"] = digest(f"{secret}:{nonce}:{count}:{own}:auth:{request}")
+            fields["cnonce"] = own
+            tail += f", qop=auth, nc={count}"
+        else:
+            fields["response"] = digest(f"{secret}:{nonce}:{request}")
+        if "opaque" in self._challenge:
+            fields["opaque"] = self._challenge["opaque"]
+        return "Digest " + ", ".join(f'{key}="{value}"' for key, value in fields.items()) + tail

@@ -1,0 +1,1 @@
+"""Focus stacks: capturing, recording, checking, aligning and handing on."""

@@ -1,0 +1,376 @@
+"""Frames of a stack, as files and as light: what loading, checking, aligning and exporting share.
+
+Convention: frames decode to linear light (H, W, 3) in R, G, B, upright, 1.0 = white level, unequalised; a raw is taken
+as superpixels (H/2, W/2), its first frame alone, which in a Dual Pixel RAW is the light of both photodiodes. Pictures
+of 8 bits are sRGB, others linear unless they say otherwise. Focus is in diopters from the lens, below 0 beyond
+infinity; ``uncertainty_d`` is one standard deviation.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import rawpy
+
+from dualpix.capture.cameras.protocol import Role
+from dualpix.capture.errors import DecodeError
+from dualpix.capture.picture import linear_from_srgb
+from dualpix.capture.raw import opened
+from dualpix.capture.raw.canon import measure
+from dualpix.capture.raw.dng import read_description
+from dualpix.capture.raw.exif import capture_meta
+from dualpix.capture.raw.geometry import upright
+from dualpix.capture.raw.images import picture_kind, read_bounded, read_tagged_picture
+from dualpix.capture.raw.layout import develop, develop_mask
+from dualpix.capture.raw.libraw import read_frames, reason_of
+from dualpix.capture.raw.makernote import cr2_maker_note
+from dualpix.capture.raw.planes import Plane
+from dualpix.capture.raw.plugin import MAX_PIXELS, Source
+from dualpix.capture.raw.structure import DNG_VERSION, check_whole, mapped, raw_kind, readable_ifd, structure_of
+from dualpix.capture.raw.tiff import TiffReader
+from dualpix.capture.stack.record import FrameRecord, StackRecord
+from dualpix.capture.types import CaptureMeta, FloatImage, Mask
+
+RAW_BINNING = 2
+_EXIF_POINTER = 0x8769
+_MAX_PARTS = 4096
+
+
+@dataclass(frozen=True)
+class ListedFrame:
+    """A frame that is somewhere, and what is known about it without decoding it."""
+
+    path: Path
+    diopters: float
+    uncertainty_d: float
+    source: str
+    """Where the distance comes from."""
+    index: int
+    """In the order of the plan, or in which the frames were taken."""
+    role: Role = "focus"
+    f_number: float | None = None
+    exposure_s: float | None = None
+    iso: float | None = None
+    requested_d: float | None = None
+    motor_steps: int | None = None
+    taken_at: str | None = None
+    white: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Light of the largest code, R, G, B."""
+    part: tuple[str, int, int] | None = None
+    """Of an HDF5 file: the data set, the stack in it, the slice of that."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return f"{self.path.name}[{self.part[1]}, {self.part[2]}]" if self.part else self.path.name
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The frames of one stack, and its optics where they are known."""
+
+    folder: Path
+    frames: tuple[ListedFrame, ...]
+    focal_length_mm: float | None = None
+    pixel_pitch_um: float | None = None
+    """Of a pixel of the decoded frame; frames that state their own are believed first."""
+    sensor_pitch_um: float | None = None
+    """Of the camera's full resolution, where that is what is known."""
+    record: StackRecord | None = None
+
+    @property
+    def f_numbers(self) -> tuple[float | None, ...]:
+        """Apertures of the focus frames, widest first, unknown last."""
+        found = {frame.f_number for frame in self.frames if frame.role == "focus"}
+        return tuple(sorted(found, key=lambda n: math.inf if n is None else n))
+
+    def at_aperture(self, f_number: float | None) -> tuple[ListedFrame, ...]:
+        """Focus frames of one aperture, farthest first."""
+        chosen = [f for f in self.frames if f.role == "focus" and f.f_number == f_number]
+        return tuple(sorted(chosen, key=lambda frame: frame.diopters))
+
+    @property
+    def all_in_focus(self) -> ListedFrame | None:
+        """The frame at a small aperture, if there is one."""
+        return next((frame for frame in self.frames if frame.role == "all_in_focus"), None)
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """The light of a frame."""
+
+    image: FloatImage
+    """(H, W, 3) linear."""
+    saturated: Mask
+    """(H, W)"""
+    meta: CaptureMeta
+    """Pitch is that of a pixel of ``image``."""
+    binning: float = 1.0
+    """Sensor pixels per pixel of ``image``, along each axis."""
+
+
+def listing_of(folder: Path, record: StackRecord) -> Listing:
+    """The frames that a record names."""
+    frames = tuple(_listed(folder, frame) for frame in record.frames)
+    camera = record.camera
+    lens = record.plan.get("lens") if isinstance(record.plan, dict) else None
+    focal_mm = camera.focal_length_mm or _number_in(lens, "focal_length_mm")
+    return Listing(folder, frames, focal_mm, None, camera.pixel_pitch_um, record)
+
+
+def _listed(folder: Path, frame: FrameRecord) -> ListedFrame:
+    return ListedFrame(
+        path=folder / frame.files[0],
+        diopters=frame.achieved_d,
+        uncertainty_d=frame.uncertainty_d,
+        source=frame.distance_source if frame.status == "good" else f"{frame.distance_source}; {frame.status}",
+        index=frame.index,
+        role=frame.role,
+        f_number=frame.f_number,
+        exposure_s=frame.exposure_s,
+        iso=frame.iso,
+        requested_d=frame.requested_d,
+        motor_steps=frame.motor_steps,
+        taken_at=frame.taken_at or None,
+        white=_white_in(frame.details),
+    )
+
+
+def _white_in(details: dict[str, Any]) -> tuple[float, float, float]:
+    """Of an imported frame whose light of white its first home stated."""
+    values = details.get("white")
+    shares = [_number_in(dict(enumerate(values)), channel) for channel in range(3)] if isinstance(values, list) else []
+    red, green, blue = (share or 1.0 for share in shares) if shares else (1.0, 1.0, 1.0)
+    return red, green, blue
+
+
+def _number_in(values: Any, key: Any) -> float | None:
+    value = values.get(key) if isinstance(values, dict) else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        return None
+    return float(value)
+
+
+# --- light --------------------------------------------------------------------------------------------------------
+
+
+def decode_frame(frame: ListedFrame, max_side_px: int | None = None) -> DecodedFrame:
+    """The light of a frame; reduced, where it is larger, so that its long side has ``max_side_px``.
+
+    Raises:
+        DecodeError: missing, damaged, or a kind of file that is not read here.
+    """
+    decoded = _read_slice(frame) if frame.part else read_light(frame.path)
+    if frame.white != (1.0, 1.0, 1.0):
+        decoded = replace(decoded, image=decoded.image * np.array(frame.white, np.float32))
+    return reduced(decoded, max_side_px)
+
+
+def read_light(path: Path) -> DecodedFrame:
+    """The light of a raw or picture file.
+
+    Raises:
+        DecodeError: missing, damaged, or a kind of file that is not read here.
+    """
+    source = opened(Source(path, b""))
+    if _is_raw(source):
+        return _read_raw(source)
+    return _read_picture(path)
+
+
+def _is_raw(source: Source) -> bool:
+    if raw_kind(source.head) != "DNG":
+        return True
+    if picture_kind(source.head) != "tiff":
+        return False
+    with mapped(source.path) as data:
+        first = readable_ifd(data)
+    return first is None or DNG_VERSION in first.tags
+
+
+def _read_raw(source: Source) -> DecodedFrame:
+    path = source.path
+    structure = structure_of(path, source.head)
+    check_whole(path, structure)
+    provenance = {"combined": "frame 0"}
+    meta = capture_meta(
+        structure.picture, structure.exif, makernote=structure.note, binning=RAW_BINNING, provenance=provenance
+    )
+    if structure.kind == "DNG":
+        meta = replace(meta, disparity_gain=read_description(structure.picture.text(0x010E)).disparity_gain)
+    plane, saturated = _first_frame(path) if structure.dual else _single_frame(path)
+    image = develop(plane, "superpixel")
+    mask = develop_mask(saturated, True, "superpixel")
+    return DecodedFrame(upright(image, meta.orientation), upright(mask, meta.orientation), meta, RAW_BINNING)
+
+
+def _first_frame(path: Path) -> tuple[Plane, Mask]:
+    """Composite of a dual-pixel raw, as :func:`dualpix.capture.raw.decode` takes it."""
+    found = read_frames([(path, 0)], measure)[0]
+    black = found.black.levels
+    scale = 1.0 / (found.frame.white - float(np.mean(black)))
+    if not 0 < scale < 1:
+        raise DecodeError(f"'{path.name}': white level {found.frame.white} is not above black {black}")
+    saturated = np.zeros(found.picture.shape, bool) if found.clipped is None else found.clipped
+    return Plane(found.picture, black, scale, True), saturated
+
+
+def _single_frame(path: Path) -> tuple[Plane, Mask]:
+    """An ordinary Bayer raw of any phase: cut so that it begins with red."""
+    raw = rawpy.RawPy()
+    try:
+        raw.open_file(str(path))
+        if raw.sizes.raw_width * raw.sizes.raw_height > MAX_PIXELS:
+            raise DecodeError(f"'{path.name}' claims {raw.sizes.raw_width}x{raw.sizes.raw_height} pixels")
+        raw.unpack()
+        return _bayer_plane(path, raw)
+    except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
+        raise DecodeError(
+            f"LibRaw cannot read '{path.name}': {reason_of(error)}",
+            expected="a complete raw file",
+            hint="the file may be cut or damaged, copy it again",
+        ) from error
+    finally:
+        raw.close()
+
+
+def _bayer_plane(path: Path, raw: Any) -> tuple[Plane, Mask]:
+    visible, pattern = raw.raw_image_visible, raw.raw_pattern
+    if visible is None or visible.ndim != 2 or pattern is None or pattern.shape != (2, 2):
+        raise DecodeError(f"'{path.name}' has no Bayer mosaic", expected="an ordinary raw")
+    colours = raw.raw_colors_visible[:2, :2]
+    row, column = (int(places[0]) for places in np.nonzero(colours == 0))
+    mosaic = visible[row:, column:]
+    mosaic = np.array(mosaic[: mosaic.shape[0] // 2 * 2, : mosaic.shape[1] // 2 * 2])
+    levels, white = raw.black_level_per_channel, float(raw.white_level)
+    black = tuple(float(levels[c]) for c in (colours[row, column], 1, 3, 2))
+    if not 0 <= min(black) <= max(black) < white:
+        raise DecodeError(f"'{path.name}': white level {white:g} is not above black {black}")
+    return Plane(mosaic, black, 1.0 / (white - float(np.mean(black))), True), np.asarray(mosaic >= white)
+
+
+def _read_picture(path: Path) -> DecodedFrame:
+    picture = read_tagged_picture(path)
+    samples = picture.samples
+    meta = picture_meta(path)
+    light: FloatImage
+    if samples.dtype == np.uint8:
+        light = _linear_codes()[samples]
+        saturated = samples == 255
+    else:
+        white = 1.0 if samples.dtype.kind == "f" else 65535.0
+        light = np.asarray(samples, np.float32) / np.float32(white)
+        light = linear_from_srgb(light) if picture.hints.tone == "srgb" else light
+        saturated = samples >= white
+    if light.ndim == 2:
+        light = np.repeat(light[..., None], 3, axis=2)
+    mask = saturated.any(axis=-1) if saturated.ndim == 3 else saturated
+    turn = picture.hints.orientation
+    return DecodedFrame(upright(light, turn), upright(np.asarray(mask), turn), meta)
+
+
+def _linear_codes() -> npt.NDArray[np.float32]:
+    return linear_from_srgb(np.arange(256, dtype=np.float32) / np.float32(255))
+
+
+def _read_slice(frame: ListedFrame) -> DecodedFrame:
+    from dualpix.capture.stack.layouts import read_ddff_slice  # that module lists frames of this one
+
+    assert frame.part is not None  # noqa: S101 - the caller asked
+    samples = read_ddff_slice(frame.path, *frame.part)
+    saturated = np.asarray((samples == 255).any(axis=-1))
+    return DecodedFrame(_linear_codes()[samples], saturated, CaptureMeta())
+
+
+def reduced(decoded: DecodedFrame, max_side_px: int | None) -> DecodedFrame:
+    """A frame whose long side is at most this; its pitch follows."""
+    height, width = decoded.image.shape[:2]
+    if max_side_px is None or max(height, width) <= max_side_px:
+        return decoded
+    shrink = max_side_px / max(height, width)
+    size = max(1, round(width * shrink)), max(1, round(height * shrink))
+    image = np.asarray(cv2.resize(decoded.image, size, interpolation=cv2.INTER_AREA), np.float32)
+    mask = cv2.resize(decoded.saturated.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    factor = width / size[0]
+    pitch_um = decoded.meta.pixel_pitch_um
+    meta = replace(decoded.meta, pixel_pitch_um=None if pitch_um is None else pitch_um * factor)
+    return DecodedFrame(image, np.asarray(mask), meta, decoded.binning * factor)
+
+
+# --- metadata -----------------------------------------------------------------------------------------------------
+
+
+def frame_meta(path: Path) -> CaptureMeta:
+    """What a raw or picture file states about its shot; pitch is that of the decoded frame.
+
+    Raises:
+        DecodeError: missing or damaged.
+    """
+    source = opened(Source(path, b""))
+    if not _is_raw(source):
+        return picture_meta(path)
+    structure = structure_of(path, source.head)
+    return capture_meta(structure.picture, structure.exif, makernote=structure.note, binning=RAW_BINNING, provenance={})
+
+
+def picture_meta(path: Path) -> CaptureMeta:
+    """EXIF and Canon's notes of a JPEG, TIFF or PNG; empty where there are none that can be read."""
+    data = read_bounded(path)
+    block = _exif_block(data, picture_kind(data[:16]))
+    if block is None:
+        return CaptureMeta()
+    try:
+        reader = TiffReader(block)
+        picture = reader.ifd(reader.first_offset)
+        exif_at = picture.integer(_EXIF_POINTER)
+        exif = reader.ifd(exif_at) if exif_at else picture
+        # A JPEG's notes are addressed from the start of its EXIF block, as a CR2's from the start of the file.
+        note = cr2_maker_note(reader, exif_at) if exif_at and _is_canon(picture.text(0x010F)) else None
+    except (DecodeError, struct.error):
+        return CaptureMeta()
+    return capture_meta(picture, exif, makernote=note, provenance={})
+
+
+def _is_canon(make: str | None) -> bool:
+    return (make or "").lower().startswith("canon")
+
+
+def _exif_block(data: bytes, kind: str | None) -> bytes | None:
+    """The TIFF structure with the metadata of a picture file."""
+    if kind == "tiff":
+        return data
+    parts = {"jpeg": _jpeg_exif, "png": _png_exif}.get(kind or "")
+    try:
+        return next(parts(data), None) if parts else None
+    except struct.error:
+        return None
+
+
+def _jpeg_exif(data: bytes) -> Iterator[bytes]:
+    at = 2
+    for _ in range(_MAX_PARTS):
+        marker, length = struct.unpack_from(">HH", data, at)
+        if marker == 0xFFDA or marker < 0xFFC0:  # the scan, or out of step
+            return
+        if marker == 0xFFE1 and data[at + 4 : at + 10] == b"Exif\0\0":
+            yield data[at + 10 : at + 2 + length]
+        at += 2 + length
+
+
+def _png_exif(data: bytes) -> Iterator[bytes]:
+    at = 8
+    for _ in range(_MAX_PARTS):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            yield data[at + 8 : at + 8 + length]
+        if kind == b"IEND":
+            return
+        at += length + 12

@@ -1,0 +1,253 @@
+"""``dualpix capture verify``, ``align``, ``export`` and ``import``: what is done with a stack once it is there."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import make_output_dir, write_json
+from dualpix.capture.optics import distance_m
+from dualpix.capture.progress import ProgressLine
+
+if TYPE_CHECKING:
+    from dualpix.capture.stack.aligned import AlignedStack
+    from dualpix.capture.stack.export import Layout, PictureFormat
+    from dualpix.capture.stack.importer import Imported
+    from dualpix.capture.stack.record import FrameRecord
+    from dualpix.capture.stack.verify import Verification
+
+VERIFY_JSON, VERIFY_PICTURE = "verify.json", "verify.png"
+BAD_EXIT_CODE = 1
+_FILE = click.Path(path_type=Path)
+_LAYOUTS = ("plain", "zedd", "ddff")
+_MAX_LIST_BYTES = 1 << 20
+_MOST_ROWS = 60
+_STYLES = {"good": "green", "suspect": "yellow", "bad": "bold red", "note": "dim"}
+
+
+@click.command("verify")
+@click.argument("stack", type=_FILE)
+@click.option("-o", "--output", type=_FILE, help="Folder of verify.json and verify.png [default: STACK].")
+@click.option("--json", "as_json", is_flag=True, help="The result on stdout.")
+@click.pass_context
+def verify_command(ctx: click.Context, /, stack: Path, output: Path | None, as_json: bool) -> None:
+    """Whether a stack is what its record says: good, suspect or bad, and why.
+
+    Looks at what is missing, changed or there twice, at the order of the frames by the sharpness of every tile, by the
+    scale of the picture and by the disparity of the two halves, at gaps, motion, exposure, and what is not bracketed.
+    The exit code is 1 where the stack is bad.
+    """
+    from dualpix.capture.colour_map import save_picture
+    from dualpix.capture.stack.verify import verify
+    from dualpix.capture.stack.verify_plot import verification_picture
+
+    with _progress("verifying") as tell:
+        result = verify(stack, tell)
+    folder = make_output_dir(output or result.folder)
+    write_json(folder / VERIFY_JSON, result.to_json())
+    save_picture(folder / VERIFY_PICTURE, verification_picture(result))
+    if as_json:
+        click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _show_verification(result, folder)
+    if result.verdict == "bad":
+        ctx.exit(BAD_EXIT_CODE)
+
+
+@click.command("align")
+@click.argument("stack", type=_FILE)
+@click.option("-o", "--output", type=_FILE, help="Folder of the aligned frames [default: STACK/aligned].")
+@click.option("--json", "as_json", is_flag=True, help="The result on stdout.")
+def align_command(stack: Path, output: Path | None, as_json: bool) -> None:
+    """Measure focus breathing and motion, and write frames without them.
+
+    The aligned frames are 16-bit linear PNG with focus.csv and alignment.json, and whatever reads STACK takes them from
+    then on; the captured files stay as they are. The record keeps scale = 1 + beta (D - D0).
+    """
+    from dualpix.capture.stack.aligned import align_folder
+
+    with _progress("aligning") as tell:
+        done = align_folder(stack, output, tell)
+    if as_json:
+        click.echo(json.dumps(done.alignment.to_json(), indent=2))
+    else:
+        _show_alignment(done)
+
+
+@click.command("export")
+@click.argument("stack", type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="Folder; replaced where it is an earlier export.")
+@click.option("--to", "layout", type=click.Choice(_LAYOUTS), default="plain", help="plain: PNG and focus.csv.")
+@click.option("--aperture", "f_number", type=float, metavar="N", help="Of this f-number only.")
+@click.option("--format", "picture", type=click.Choice(["jpg", "png"]), default="jpg", help="Of pictures for zedd.")
+@click.option("--as-captured", is_flag=True, help="Not the aligned frames, although there are some.")
+def export_command(
+    stack: Path, output: Path, layout: Layout, f_number: float | None, picture: PictureFormat, as_captured: bool
+) -> None:
+    """Write a stack in a layout that others read.
+
+    plain: linear 16-bit PNG, named by their focus, and focus.csv. zedd: as the ZEDD benchmark, 8-bit, all apertures and
+    the all-in-focus frame. ddff: one aperture in an HDF5 file as DDFF-12, 8-bit.
+    """
+    from dualpix.capture.stack.export import export_stack
+
+    done = export_stack(stack, output, layout, f_number=f_number, aligned=not as_captured, picture=picture)
+    for note in done.notes:
+        click.echo(f"dualpix: note: {note}", err=True)
+    click.echo(f"wrote {len(done.files)} files to {done.folder}")
+
+
+@click.command("import")
+@click.argument("sources", nargs=-1, required=True, type=_FILE)
+@click.option("-o", "--output", type=_FILE, required=True, help="Folder of the stack; replaced where it is one.")
+@click.option("--distances", metavar="M,M,...|FILE", help="Focus of each frame in m from the lens, in order of name.")
+@click.option("--diopters", metavar="D,D,...|FILE", help="The same in diopters.")
+@click.option("--first", "first_m", type=float, metavar="M", help="Focus of the first frame; even steps to --last.")
+@click.option("--last", "last_m", type=float, metavar="M", help="Focus of the last frame; inf is allowed.")
+@click.option("--uncertainty-d", type=click.FloatRange(min=0), help="Of each distance, one standard deviation.")
+@click.option("--f-number", type=click.FloatRange(min=0.1), help="Where the files do not say.")
+@click.option("--focal-length-mm", type=click.FloatRange(min=0.1), help="Where the files do not say.")
+@click.option("--pixel-pitch-um", type=click.FloatRange(min=0.01), help="Of the full-resolution picture.")
+@click.option("--json", "as_json", is_flag=True, help="The record on stdout.")
+def import_command(
+    sources: tuple[Path, ...],
+    output: Path,
+    distances: str | None,
+    diopters: str | None,
+    first_m: float | None,
+    last_m: float | None,
+    as_json: bool,
+    **optics: Any,
+) -> None:
+    """Make a stack of frames that something else took.
+
+    SOURCES is a folder or the frames themselves: an on-camera focus bracket (raws or JPEGs whose EXIF says where the
+    lens was focused; steps are taken as even in diopters), frames with a list of distances or with the first and the
+    last one, a folder with focus.csv, a ZEDD scene, or a DDFF-12 file. Files are copied as they are.
+    """
+    from dualpix.capture.stack.importer import Given, import_stack
+
+    given = Given(**_focus_given(distances, diopters, first_m, last_m), **optics)
+    with _progress("importing") as tell:
+        done = import_stack(sources, output, given, tell)
+    if as_json:
+        click.echo(json.dumps(done.record.to_json(), indent=2, ensure_ascii=False))
+    else:
+        _show_import(done)
+
+
+def _focus_given(
+    distances: str | None, diopters: str | None, first_m: float | None, last_m: float | None
+) -> dict[str, Any]:
+    """What the options say of the focus.
+
+    Raises:
+        DualpixError: they contradict each other.
+    """
+    ends = first_m is not None or last_m is not None
+    if (distances is not None) + (diopters is not None) + ends > 1:
+        raise DualpixError(
+            "the focus is given more than once", expected="one of --distances, --diopters, --first with --last"
+        )
+    if distances is not None:
+        return {"diopters": tuple(_diopters(value) for value in number_list(distances))}
+    if diopters is not None:
+        return {"diopters": tuple(number_list(diopters))}
+    if not ends:
+        return {}
+    if first_m is None or last_m is None:
+        raise DualpixError("only one end of the bracket is given", expected="--first and --last, in m")
+    return {"ends_d": (_diopters(first_m), _diopters(last_m))}
+
+
+def _diopters(distance: float) -> float:
+    if not distance > 0:
+        raise DualpixError(f"a distance of {distance:g} m", expected="more than 0, or inf")
+    return 1.0 / distance
+
+
+def number_list(text: str) -> list[float]:
+    """Numbers of ``0.5,0.7,inf``, or of a text file of that name, separated by commas or white space.
+
+    Raises:
+        DualpixError: neither.
+    """
+    path = Path(text)
+    try:
+        if path.is_file() and path.stat().st_size <= _MAX_LIST_BYTES:
+            text = path.read_text("utf-8")
+        values = [float(word) for word in text.replace(",", " ").split()]
+    except (OSError, ValueError):
+        values = []
+    if not values or any(math.isnan(value) for value in values):
+        raise DualpixError(f"'{path}' is no list of numbers", expected="0.5,0.7,1 or a text file with such numbers")
+    return values
+
+
+@contextmanager
+def _progress(what: str) -> Iterator[Callable[[int, int, str], None]]:
+    with ProgressLine(what) as line:
+        yield lambda done, total, text: line.update(done, total, text, important=False)
+
+
+# --- for people ---------------------------------------------------------------------------------------------------
+
+
+def _show_verification(result: Verification, folder: Path) -> None:
+    console = Console()
+    console.print(f"{result.folder}: {result.frames} frames", markup=False, highlight=False, soft_wrap=True)
+    console.print(result.verdict, style=_STYLES[result.verdict])
+    for finding in result.findings:
+        line = f"  {finding.severity}: {finding.text}"
+        console.print(line, style=_STYLES[finding.severity], markup=False, highlight=False, soft_wrap=True)
+    click.echo(f"wrote {folder / VERIFY_JSON} and {VERIFY_PICTURE}")
+
+
+def _show_alignment(done: AlignedStack) -> None:
+    found = done.alignment
+    table = Table("focus (D)", "m", "scale", "shift (px)", "turn (deg)", "correlation", title="beside the reference")
+    rows = zip(found.diopters, found.scales, found.shift_px, found.rotation_deg, found.correlation, strict=True)
+    for diopters, scale, shift, turn, correlation in rows:
+        table.add_row(
+            f"{diopters:.3f}", f"{distance_m(diopters):.3g}", f"{scale:.5f}", f"{math.hypot(*shift):.2f}",
+            f"{turn:+.3f}", "not matched" if math.isnan(correlation) else f"{correlation:.3f}",
+        )  # fmt: skip
+    Console().print(table)
+    even = "even" if found.linear else "uneven: each frame keeps its own scale"
+    click.echo(
+        f"breathing {100 * found.beta:+.3f} % per diopter ({even}), {found.breathing_px:.1f} px at the corners; "
+        f"{found.residual_px:.3f} px RMS left"
+    )
+    untrusted = found.trusted.count(False)
+    if untrusted:
+        click.echo(f"dualpix: warning: {untrusted} frames did not match and were scaled only", err=True)
+    click.echo(f"wrote {len(done.files)} files to {done.folder}")
+
+
+def _show_import(done: Imported) -> None:
+    frames = done.record.frames
+    table = Table("frame", "m", "D", "+/- D", "f/", "original", title=", ".join(_origins(frames)))
+    for frame in frames[:_MOST_ROWS]:
+        table.add_row(
+            str(frame.index), f"{distance_m(frame.achieved_d):.3g}", f"{frame.achieved_d:.3f}",
+            f"{frame.uncertainty_d:.3f}", "" if frame.f_number is None else f"{frame.f_number:g}",
+            str(frame.details.get("original", "")),
+        )  # fmt: skip
+    Console().print(table)
+    for note in done.notes:
+        click.echo(f"note: {note}")
+    click.echo(f"wrote {len(frames)} frames to {done.folder}")
+
+
+def _origins(frames: Sequence[FrameRecord]) -> list[str]:
+    """Where the distances come from."""
+    return sorted({str(frame.details.get("distance", "")) for frame in frames})

@@ -1,0 +1,53 @@
+"""One command line, four kinds of camera: simulated, an EOS behind the real libgphoto2, one behind real HTTP, a phone
+behind the real adb. Each hides a lens; what a stack claims is compared with where the lens really was."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pytest
+from tests.support.served import KINDS, TRUTH, camera_arguments
+
+from dualpix.capture.cameras.hidden_camera import read_state
+from dualpix.capture.stack.record import read_record, read_schema
+from dualpix.capture.stack.verify import verify
+
+APERTURES = (2.8, 5.6)
+STOPS = 9
+
+
+def run(env: dict[str, str], *arguments: object) -> None:
+    command = [sys.executable, "-c", "from dualpix.capture.cli import main; main()", *map(str, arguments)]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_same_command_makes_the_same_kind_of_stack(kind: str, tmp_path: Path) -> None:
+    pytest.importorskip({"canon": "gphoto2", "android": "adbutils"}.get(kind, "json"))
+    env, stack = dict(os.environ), tmp_path / "stack"
+    plan = ["--near", 0.5, "--far", 4, "--count", STOPS, "--apertures", ",".join(map(str, APERTURES))]
+    with camera_arguments(kind, tmp_path, 3, env) as camera:
+        run(env, "capture", *camera, "-o", stack, *plan)
+    jsonschema.validate(json.loads((stack / "stack.json").read_text()), read_schema())
+    record = read_record(stack)
+    assert record.camera.backend == kind
+    assert record.complete and len(record.frames) == STOPS * len(APERTURES)
+    truths = {shot.sha256: shot.diopters for shot in read_state(tmp_path / TRUTH)}
+    errors, stated = [], []
+    for frame in record.frames:
+        digest = hashlib.sha256((stack / frame.files[0]).read_bytes()).hexdigest()
+        assert digest == frame.sha256[0]
+        errors.append(abs(frame.achieved_d - truths[digest]))
+        stated.append(frame.uncertainty_d)
+    print(kind, f"worst {max(errors):.4f} D, stated {np.median(stated):.4f} D")
+    assert np.quantile(errors, 0.95) <= 0.02
+    assert all(error < 4 * sigma for error, sigma in zip(errors, stated, strict=True))
+    assert verify(stack).verdict == "good"

@@ -1,0 +1,93 @@
+"""``dualpix depth STACK``: metric depth and the sharp picture of a focus stack, its error where a truth is given."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tifffile
+from click.testing import CliRunner, Result
+from tests.support.stack_folders import shoot_stack
+
+from dualpix.capture.errors import DualpixError
+from dualpix.models.predict_cli import command
+from dualpix.models.stack_depth import depth_errors, read_truth_m
+
+
+@pytest.fixture(scope="module")
+def shot(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A stack at two apertures without breathing, and its true depth."""
+    root = tmp_path_factory.mktemp("stacks")
+    stack = shoot_stack(root / "desk", seed=3, f_numbers=(2.8, 5.6), breathing=0.0)
+    np.save(root / "truth.npy", stack.camera.depth_m)
+    return stack.folder, root / "truth.npy"
+
+
+def run(*arguments: object) -> Result:
+    return CliRunner().invoke(command, [str(a) for a in arguments])
+
+
+def message(result: Result) -> str:
+    assert isinstance(result.exception, DualpixError), result.output
+    return str(result.exception)
+
+
+def test_metric_depth_and_the_sharp_picture_with_their_error(shot: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, truth = shot
+    result = run(folder, "-o", tmp_path, "--truth", truth, "--json")
+    assert result.exit_code == 0, result.output
+    (outcome,) = json.loads(result.stdout)
+    error = outcome["result"]["error"]
+    print(error)  # the figures belong to the test's output
+    # stops are 0.25 D apart: the sharpest frame alone is off by a quarter of that on average, at best
+    assert error["method"]["mae_d"] < 0.15 and error["method"]["abs_rel"] < 0.2
+    assert error["method"]["mae_d"] < error["sharpest_frame"]["mae_d"]
+    out = tmp_path / "desk"
+    depth = tifffile.imread(out / "depth_m.tiff")
+    assert depth.dtype == np.float32 and depth.shape == np.load(truth).shape
+    assert outcome["result"]["f_number"] == 2.8
+    sharp = cv2.imread(str(out / "all_in_focus.png"))
+    assert sharp is not None and sharp.shape[:2] == depth.shape
+
+
+def test_table_for_people_and_another_aperture(shot: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, truth = shot
+    result = run(folder, "-o", tmp_path, "--truth", truth, "--f-number", "5.6", "--stack-method", "sharpness")
+    assert "desk" in result.output and "the sharpest frame alone" in result.output
+    record = json.loads((tmp_path / "desk" / "depth.json").read_text())
+    assert record["f_number"] == 5.6 and record["method"] == "focus stack, sharpness"
+
+
+def test_bad_input_is_refused(shot: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, truth = shot
+    lone = tmp_path / "a.dng"
+    lone.write_bytes(b"")
+    assert "together; expected one kind at a time" in message(run(folder, lone, "-o", tmp_path / "out"))
+    assert "--truth was given without a stack" in message(run(lone, "-o", tmp_path / "out", "--truth", truth))
+    (tmp_path / "one").mkdir()
+    twin = shutil.copytree(folder, tmp_path / "one" / "desk")
+    assert "two stacks have the same name" in message(run(folder, twin, "-o", tmp_path / "out"))
+    assert "--truth was given with 2 stacks" in message(run(folder, twin, "-o", tmp_path / "out", "--truth", truth))
+    assert "no frames at f/11 in" in message(run(folder, "-o", tmp_path / "out", "--f-number", 11))
+    assert not (tmp_path / "out" / "desk").exists()
+    small = tmp_path / "small.npy"
+    np.save(small, np.ones((3, 4), np.float32))
+    assert "'small.npy' is (3, 4) (h, w)" in message(run(folder, "-o", tmp_path / "out", "--truth", small))
+    small.write_bytes(b"no array")
+    with pytest.raises(DualpixError, match=r"does not load.*depth map in m"):
+        read_truth_m(small, (3, 4))
+
+
+def test_errors_are_means_where_there_is_a_truth() -> None:
+    found = np.array([[1.0, 2.0, 5.0, np.inf]], np.float32)
+    truth = np.array([[2.0, 2.0, 0.0, 4.0]], np.float32)
+    errors = depth_errors(found, truth)
+    assert errors["pixels"] == 3
+    assert errors["mae_d"] == pytest.approx((0.5 + 0.0 + 0.25) / 3)  # infinity is 0 diopters
+    assert errors["mae_m"] == pytest.approx(0.5) and errors["abs_rel"] == pytest.approx(0.25)
+    with pytest.raises(DualpixError, match="the truth is empty"):
+        depth_errors(found, np.zeros_like(truth))
