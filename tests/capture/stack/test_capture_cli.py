@@ -204,3 +204,14 @@ def test_it_needs_no_torch() -> None:
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": "capture"}).returncode == 0
+
+
+def test_a_descriptor_that_a_library_closed_does_not_fail_the_capture() -> None:
+    lines = [
+        "import os, sys",
+        "from dualpix.capture.stack.cli import _own_stderr",
+        "with _own_stderr():",
+        "    os.close(sys.stderr.fileno())",
+    ]
+    done = subprocess.run([sys.executable, "-c", "\n".join(lines)], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -374,5 +374,10 @@ def _own_stderr() -> Iterator[None]:
     if handle is None:
         yield
         return
-    with os.fdopen(handle, "w", buffering=1, encoding="utf-8", errors="replace") as own, redirect_stderr(own):
-        yield
+    own = os.fdopen(handle, "w", buffering=1, encoding="utf-8", errors="replace")
+    try:
+        with redirect_stderr(own):
+            yield
+    finally:
+        with suppress(OSError):  # native code closes descriptors that are not its own now and then
+            own.close()
