@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -164,9 +164,10 @@ class _Session:
         each = [*coarse] if self.middle == self.finest else [*coarse, fine]
         sightings = [self._sighting(k, sweep, t) for k, sweep in enumerate(each) for t in range(len(self.targets))]
         guess = {self.finest: 1.0, self.middle: ratio}
-        curve = self._fit(sightings, guess, _FIRST_JITTER)
+        distances = self._distances()
+        curve = fit_curve(sightings, *distances, guess, _FIRST_JITTER)
         jitter = self._jitter(coarse, fine, curve.units_per_step[self.middle])
-        curve = self._fit(sightings, curve.units_per_step, jitter)
+        curve = fit_curve(sightings, *distances, curve.units_per_step, jitter)
         measured = {size: self._large_step(size, fine, jitter) for size in self.coarser}
         larger = {size: found for size, found in measured.items() if found is not None}
         units = curve.units_per_step[self.middle]
@@ -218,10 +219,10 @@ class _Session:
         found = peak(sweep, target, self.targets[target].name)
         return Sighting(number, sweep.size, target, found.steps, found.sd)
 
-    def _fit(self, sightings: Sequence[Sighting], guess: Mapping[int, float], jitter: float) -> Curve:
+    def _distances(self) -> tuple[Array, Array]:
+        """Diopters (T,) of the targets, and their standard deviations."""
         distance = np.array([t.distance_m for t in self.targets])
-        sd_m = np.array([t.uncertainty_m for t in self.targets])
-        return fit_curve(sightings, 1 / distance, sd_m / distance**2, guess, jitter)
+        return 1 / distance, np.array([t.uncertainty_m for t in self.targets]) / distance**2
 
     def _jitter(self, coarse: Sequence[Sweep], fine: Sweep, units: float) -> float:
         """Scatter of a step relative to its travel, from how sweeps by the same steps wander away from each other."""
@@ -231,11 +232,10 @@ class _Session:
         steps = coarse[0].steps[:stops]
         places = np.array([places_in(fine, s.signature[:stops], steps * units, _SEARCH) for s in coarse])
         known = np.isfinite(places).all(axis=0) & (steps > 0)
-        places = places[:, known] / units
+        steps, places = steps[known], places[:, known] / units
         if len(places) == 1:  # then against the fine sweep itself, which scatters less
-            less = math.sqrt((1 + 1 / units) / 2)
-            return scatter_of_steps(steps[known], np.stack([places[0], steps[known]])) / less
-        return scatter_of_steps(steps[known], places)
+            places = np.stack([steps + (places[0] - steps) / math.sqrt((1 + 1 / units) / 2), steps])
+        return scatter_of_steps(steps, places)
 
     def _large_step(self, size: int, fine: Sweep, jitter: float) -> tuple[float, float] | None:
         """Units of a step too large to sweep with, and their variance; None where the pictures do not tell."""

@@ -26,6 +26,8 @@ _STILL_STEPS = 3
 """So many steps in a row without change make a stop."""
 _STILL_LARGE = 2
 _MOST_STEPS = 1500
+_RESTLESS = 5
+"""After so many steps after which the picture would not come to rest, it tells nothing."""
 _LONGEST = 1.3
 """Of the travel: after so many steps a calibrated lens is at its stop, whatever the picture says."""
 _OVERSHOOT = 1.15
@@ -114,7 +116,7 @@ class DrivenFocus:
         middle, moved = 0, False
         if first:
             before = self.watch.learn_rest()
-            middle, moved = self._drive_until_still("far", self._middle, before, _STILL_STEPS)
+            middle, moved = self._drive_until_still("far", self._middle, before, _STILL_STEPS, exactly=True)
         # far out of focus a scene hardly changes by one middle step; by large ones it does
         large, moved_more = self._drive_until_still("far", self._large, self.watch.settle()[1], _STILL_LARGE)
         if first and large:
@@ -216,20 +218,30 @@ class DrivenFocus:
                 unseen.append(way)
         return min(unseen) if unseen else None
 
-    def _drive_until_still(self, direction: Direction, size: int, before: View, still: int) -> tuple[int, bool]:
-        """(steps until the picture last changed, whether it ever did)."""
-        last, most = 0, self._most_steps(size)
-        for count in range(1, most + 1):
+    def _drive_until_still(
+        self, direction: Direction, size: int, before: View, still: int, *, exactly: bool = False
+    ) -> tuple[int, bool]:
+        """(steps until the picture last changed, whether it ever did).
+
+        What a step leaves still moving looks like the motion of the next one; ``exactly`` waits for its end.
+        """
+        last, restless = 0, 0
+        for count in range(1, self._most_steps(size) + 1):
             self.step(direction, size)
             seen, now = self.watch.wait_for_change(before, rested=count == 1)
+            if seen and exactly:
+                settled, now = self.watch.settle(pairs=1, learn=False)
+                restless += not settled.reached
             if seen:
                 last, before = count, now
             elif count - last >= still:
                 return last, last > 0
+            if restless == _RESTLESS:
+                break
         if self.calibration is not None:
-            return last, True  # the picture will not rest, but no lens is longer than this
+            return last, True  # the picture will not rest, but no lens is longer than it is driven on now
         raise CameraError(
-            f"the picture still changes after {most} steps of focus towards {direction}",
+            f"the picture keeps changing, {last} steps of focus towards {direction} or not",
             hint="take moving things out of the picture, or steady the light",
         )
 

@@ -148,9 +148,14 @@ class Watch:
                 return False, now
             self._pause()
 
-    def settle(self) -> tuple[Settled, View]:
-        """Look until pictures in a row do not change any more, within the bounds; and the mean of the last ones."""
-        start = self._clock()
+    def settle(self, pairs: int | None = None, *, learn: bool = True) -> tuple[Settled, View]:
+        """Look until pictures in a row do not change any more, within the bounds; and the mean of the last ones.
+
+        Args:
+            pairs: of pictures without change that make a rest; by default those of the bounds.
+            learn: take a picture that will not rest, and does not fade to rest either, for noise from then on.
+        """
+        start, pairs = self._clock(), pairs or self.bounds.rest_pairs
         least_s = min(float(np.median(self._waits_s)) if self._waits_s else 0.0, self.bounds.settle_s)
         views, seen = [self.look()], list[npt.NDArray[np.float64]]()
         looked, quiet = 1, 0
@@ -159,12 +164,13 @@ class Watch:
             looked += 1
             seen.append(now.difference(views[-1]))
             quiet = 0 if self.changed(views[-1], now) else quiet + 1
-            views, seconds = [*views[-self.bounds.rest_pairs :], now], self._clock() - start
-            if quiet >= self.bounds.rest_pairs and seconds >= least_s:
+            views, seconds = [*views[-pairs:], now], self._clock() - start
+            if quiet >= pairs and seconds >= least_s:
                 return Settled(seconds, looked, True, self._words(seen[-1])), View.mean(views)
             if seconds >= self.bounds.settle_s:
                 evidence = self._words(seen[-1])
-                self._learn(seen)
+                if learn:
+                    self._learn(seen)
                 return Settled(seconds, looked, False, evidence), now
 
     def learn_rest(self) -> View:

@@ -23,7 +23,7 @@ from dualpix.capture.errors import DualpixError
 Array = npt.NDArray[np.float64]
 
 _BEND = 0.25
-_SCATTER = np.geomspace(0.001, 0.15, 60)
+_SCATTERS = np.geomspace(0.001, 0.15, 60)
 _PLACE_NOISE = np.geomspace(0.001, 1.0, 40)
 _ROUNDS = 30
 _UNLIKELY = 3.0
@@ -81,17 +81,18 @@ def fit_curve(
     problem = _Problem(sightings, diopters, sd_d, finest, free, jitter)
     values = problem.start(guess)
     for _ in range(_ROUNDS):
-        change, covariance, expected = problem.step(values)
-        values = values + change
-        if np.all(np.abs(change) <= 1e-9 * np.maximum(np.abs(values), 1e-9)):
+        step = problem.step(values)
+        values = values + step.change
+        if np.all(np.abs(step.change) <= 1e-9 * np.maximum(np.abs(values), 1e-9)):
             break
+    covariance = step.covariance
     if not (np.isfinite(values).all() and values[1] > 0):
         raise DualpixError(
             "the sharpest positions do not follow the distances of the targets",
             hint="check which distance belongs to which box",
         )
     observations = len(sightings) + 1 - len(values)
-    excess = expected / observations if observations > 0 else 1.0
+    excess = step.squares / observations if observations > 0 else 1.0
     if _is_unlikely(excess, observations):
         covariance = covariance * excess
     units, residuals = problem.by_target(values)
@@ -113,7 +114,7 @@ def scatter_of_steps(steps: Array, places: Array) -> float:
     Returns:
         Its geometric mean; about 1 %, the middle of what lenses have, where the sweeps do not tell.
     """
-    scatter, noise = np.meshgrid(_SCATTER, _PLACE_NOISE, indexing="ij")
+    scatter, noise = np.meshgrid(_SCATTERS, _PLACE_NOISE, indexing="ij")
     log_likelihood = np.zeros(scatter.shape)
     if len(places) > 1 and len(steps):
         # what is common to all sweeps, the shape of the curve, is of no interest: contrasts lack it
@@ -125,6 +126,16 @@ def scatter_of_steps(steps: Array, places: Array) -> float:
             log_likelihood -= 0.5 * (len(contrasts) * np.log(variance) + strength[:, mode].sum() / variance)
     likelihood = np.exp(log_likelihood - log_likelihood.max())
     return float(np.exp((likelihood * np.log(scatter)).sum() / likelihood.sum()))
+
+
+@dataclass(frozen=True)
+class _Step:
+    """Of Gauss-Newton."""
+
+    change: Array
+    covariance: Array
+    squares: float
+    """Weighted sum of squared residuals."""
 
 
 class _Problem:
@@ -161,8 +172,8 @@ class _Problem:
         units = np.array([of_size[size] for size in self.sizes])
         return units, units * self.steps
 
-    def step(self, values: Array) -> tuple[Array, Array, float]:
-        """One step of Gauss-Newton: the change, the covariance, and the weighted sum of squared residuals."""
+    def step(self, values: Array) -> _Step:
+        """One step of Gauss-Newton."""
         a, b, c = values[:3]
         units, x = self.positions(values)
         slope = b + 2 * c * x
@@ -183,7 +194,7 @@ class _Problem:
         inverse = np.linalg.inv(design.T @ weighted)
         change = inverse @ (weighted.T @ residuals)
         left = residuals - design @ change
-        return change, inverse, float(left @ np.linalg.solve(whole, left))
+        return _Step(change, inverse, float(left @ np.linalg.solve(whole, left)))
 
     def by_target(self, values: Array) -> tuple[Array, Array]:
         """Mean position and residual of each target."""
