@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import shutil
+import select
 import socket
 import ssl
 import subprocess
@@ -230,6 +231,8 @@ def test_a_connection_that_the_camera_closed_is_made_anew_before_asking() -> Non
         link = link_to(url)
         link.connect()
         assert link.get("shooting/settings") == {"a": 1}
+        assert link._connection is not None and link._connection.sock is not None
+        select.select([link._connection.sock], [], [], 10)  # until the end of the connection has arrived
         assert link.get("shooting/settings") == {"a": 2}
     assert len(asked) == 3
 
