@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import shutil
 import select
+import shutil
 import socket
 import ssl
 import subprocess
