@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from benchmarks import lightfield
+from benchmarks import capture, lightfield
 from benchmarks.record import Figure, RecordError, Result, Row, machine_slug, new_result, read_result
 from benchmarks.render import flatness_suite, throughput_suite
 from benchmarks.run import RESULTS, SUITES, batch_suite, decode_suite, memory_suite, run_suite
@@ -23,6 +23,8 @@ from dualpix.capture.render.compare import compare
 from dualpix.export.bench import Latency
 
 ROOT = Path(__file__).parents[1]
+# the suites of `benchmarks.run`, and the two that have a command of their own
+EVERY_SUITE = {*SUITES, lightfield.NAME, capture.NAME}
 COMMITTED = sorted([*RESULTS.glob("*.json"), *(ROOT / "docs" / "results").glob("*.json")])
 
 
@@ -78,12 +80,12 @@ def test_committed_results_have_the_form(path: Path) -> None:
     result = read_result(path)
     if path.parent == RESULTS:
         suite = path.name.split("--")[0]
-        assert suite in {*SUITES, lightfield.NAME} and path.name == f"{suite}--{machine_slug(result.machine)}.json"
+        assert suite in EVERY_SUITE and path.name == f"{suite}--{machine_slug(result.machine)}.json"
         assert all(figure.n >= 3 for row in result.rows for figure in row.figures.values())
 
 
 def test_every_suite_has_a_committed_result() -> None:
-    assert {path.name.split("--")[0] for path in RESULTS.glob("*.json")} == {*SUITES, lightfield.NAME}
+    assert {path.name.split("--")[0] for path in RESULTS.glob("*.json")} == EVERY_SUITE
 
 
 def a_case() -> lightfield.Case:
