@@ -51,3 +51,18 @@ def test_the_same_command_makes_the_same_kind_of_stack(kind: str, tmp_path: Path
     assert np.quantile(errors, 0.95) <= 0.02
     assert all(error < 4 * sigma for error, sigma in zip(errors, stated, strict=True))
     assert verify(stack).verdict == "good"
+
+
+def test_a_camera_takes_a_planned_bracket_by_itself(tmp_path: Path) -> None:
+    """The plan says that the camera's own bracketing takes the frames; nothing else has to be said."""
+    env, stack, plan = dict(os.environ), tmp_path / "stack", tmp_path / "plan.json"
+    with camera_arguments("ccapi", tmp_path, 3, env) as camera:
+        lens = ["--focal-length-mm", 50, "--sensor-width-mm", 36]
+        run(env, "capture", "plan", *lens, "--near", 0.6, "--shots", 5, "--increment", 10, "-o", plan)
+        run(env, "capture", *camera, "-o", stack, "--plan", plan)
+    frames = read_record(stack).frames
+    assert len(frames) == len({frame.sha256[0] for frame in frames}) == 5
+    assert {frame.distance_source for frame in frames} == {"bracket"}
+    truths = {shot.sha256: shot.diopters for shot in read_state(tmp_path / TRUTH)}
+    really = [truths[frame.sha256[0]] for frame in sorted(frames, key=lambda f: f.achieved_d)]
+    assert really == sorted(really), "in the order that the record says"

@@ -22,6 +22,7 @@ from dualpix.capture import optics
 from dualpix.capture.cli import main, root
 from dualpix.capture.colour_map import Panel, figure
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.profiles import gain_at, lens_model, load_profile
 from dualpix.capture.raw import decode
 from dualpix.capture.types import CaptureMeta, DualPixelImage, LensModel
 from dualpix.models.metrics import rank_correlation
@@ -33,6 +34,7 @@ from dualpix.models.predict import (
     match_disparity,
     metric_depth,
     predict_disparity,
+    with_profile,
     working_views,
 )
 from dualpix.models.prepare import network_inputs
@@ -226,6 +228,41 @@ def test_a_lens_focused_at_infinity_is_taken_and_named(pair: Path, tmp_path: Pat
     assert done.exit_code == 0, done.output
     record = json.loads((tmp_path / "out" / "shot" / "depth.json").read_text())
     assert record["meta"]["focus_distance_m"] == "inf" and record["depth"]["lens"]["focus_distance_m"] == "inf"
+
+
+def test_a_profile_gives_the_lens_and_its_gain_over_the_field(pair: Path, tmp_path: Path) -> None:
+    done = invoke(pair, "-o", tmp_path / "out", "--method", "sgbm", "--profile", "canon-r6m2-rf50")
+    assert done.exit_code == 0, done.output
+    folder, profile = tmp_path / "out" / "shot", load_profile("canon-r6m2-rf50")
+    disparity, depth = (tifffile.imread(folder / f"{n}.tiff") for n in ("disparity_px", "depth_m"))
+    assert profile.gain is not None and profile.gain.pixel_pitch_um is not None
+    lens = lens_model(profile, pixel_pitch_um=profile.gain.pixel_pitch_um * profile.gain.view_width_px / 160)
+    field = cv2.resize(profile.gain.relative, (160, 96), interpolation=cv2.INTER_LINEAR)
+    assert np.ptp(field) > 0.1
+    assert np.allclose(depth, optics.depth_m((disparity / field).astype(np.float64), lens), rtol=1e-4)
+    assert json.loads((folder / "depth.json").read_text())["depth"]["gain_over_field"] is True
+
+
+def test_what_the_user_or_the_file_says_stands_beside_a_profile(pair: Path, tmp_path: Path) -> None:
+    wide = ("--profile", "canon-r6m2-rf50", "--f-number", "2", "--focus-distance-m", "2")
+    for out, own in (("scaled", ()), ("own", ("--disparity-gain", "0.1"))):
+        assert invoke(pair, "-o", tmp_path / out, "--method", "sgbm", *wide, *own).exit_code == 0
+    scaled, own_gain = (
+        json.loads((tmp_path / out / "shot" / "depth.json").read_text())["depth"]["lens"] for out in ("scaled", "own")
+    )
+    profile = load_profile("canon-r6m2-rf50")
+    assert scaled["disparity_gain"] == pytest.approx(gain_at(profile, 2.0))
+    assert own_gain["disparity_gain"] == 0.1 and own_gain["focus_distance_m"] == 2 == scaled["focus_distance_m"]
+
+
+def test_a_profile_that_does_not_fit_is_refused(pair: Path, tmp_path: Path) -> None:
+    profile = load_profile("canon-r6m2-rf50")
+    with pytest.raises(DualpixError, match="the profile is of a"):
+        with_profile(CaptureMeta(camera="Other"), replace(profile, camera="Canon EOS R6m2"), 160)
+    with pytest.raises(DualpixError, match="has no gain"):
+        with_profile(CaptureMeta(), replace(profile, disparity_gain=None), 160)
+    done = invoke(pair, "-o", tmp_path / "out", "--profile", "nikon")
+    assert done.exit_code != 0 and "canon-r6m2-rf50" in str(done.exception)
 
 
 def test_pixels_that_are_not_square_are_known_from_the_file(tmp_path: Path) -> None:

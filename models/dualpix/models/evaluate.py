@@ -64,13 +64,13 @@ class MetricTruth:
     """(h, w), from the lens; what it holds where there is no truth does not matter."""
     lens: LensModel
     relative_gain: FloatImage
-    """(h, w): the camera's gain over the field, as a part of the lens's."""
+    """(rows, columns): the camera's gain over the field, as a part of the lens's."""
     range_m: tuple[float, float]
     """Depths that can be; scores clamp estimates to it, those at and beyond infinity to its far end."""
 
     def depth_of(self, disparity_px: FloatImage) -> FloatImage:
         """Depth (h, w) in m of a disparity (h, w) in px; infinity from the disparity of infinity on."""
-        return metric_depth(disparity_px / self.relative_gain, self.lens)
+        return metric_depth(disparity_px, self.lens, self.relative_gain)
 
 
 @dataclass(frozen=True)
@@ -285,13 +285,11 @@ def _depth_score(truth: MetricTruth, found_px: FloatImage, valid: Mask) -> Depth
 
 def _metric_truth(profile: CameraProfile, depth_m: FloatImage) -> MetricTruth:
     """Depth (h, w) of a whole view of the profile's camera, at whatever size."""
-    height, width = depth_m.shape
-    gain = profile.gain
+    width, gain = depth_m.shape[1], profile.gain
     if gain is None or gain.pixel_pitch_um is None:
         raise DualpixError("the profile has no gain of planes at known distance", hint="dualpix calibrate gain")
-    relative = cv2.resize(gain.relative, (width, height), interpolation=cv2.INTER_LINEAR)
     lens = lens_model(profile, pixel_pitch_um=gain.pixel_pitch_um * gain.view_width_px / width)
-    return MetricTruth(depth_m, lens, np.asarray(relative, np.float32), DP119_RANGE_M)
+    return MetricTruth(depth_m, lens, gain.relative, DP119_RANGE_M)
 
 
 def _read_depth(path: Path, size_hw: tuple[int, int]) -> FloatImage:

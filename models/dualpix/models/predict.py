@@ -9,7 +9,7 @@ picture down scales its disparities with it, so they are scaled back up by the f
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import cv2
@@ -17,7 +17,9 @@ import numpy as np
 import torch
 
 from dualpix.capture import optics
+from dualpix.capture.calibrate.profile import CameraProfile, ProfileError
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.profiles import gain_at
 from dualpix.capture.stereo import SgbmSettings, match_sgbm
 from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensModel, Mask
 from dualpix.models.prepare import network_inputs
@@ -190,9 +192,46 @@ def lens_of(meta: CaptureMeta) -> LensModel | list[str]:
     return missing or optics.check_lens(LensModel(**values))
 
 
-def metric_depth(disparity_px: FloatImage, lens: LensModel) -> FloatImage:
-    """Depth (H, W) in m from the lens; infinity where the disparity reaches that of infinitely far points."""
-    return np.asarray(optics.depth_m(disparity_px.astype(np.float64), lens), np.float32)
+def with_profile(meta: CaptureMeta, profile: CameraProfile, view_width_px: int) -> CaptureMeta:
+    """What a capture says of itself, with the camera's measured disparity gain, and its lens where the file is silent.
+
+    Args:
+        meta: of the capture.
+        profile: of the camera that took it.
+        view_width_px: of the decoded view as the sensor lies; its pixels are what the pitch is of.
+
+    Raises:
+        ProfileError: the profile is of another camera, or its gain was never measured.
+    """
+    if profile.camera and meta.camera and profile.camera != meta.camera:
+        raise ProfileError(f"the profile is of a '{profile.camera}'", expected=f"'{meta.camera}' as the capture")
+    if profile.disparity_gain is None:
+        raise ProfileError("the profile has no gain", hint="measure it on planes: dualpix calibrate gain")
+    gain = profile.gain
+    pitch_um = gain.pixel_pitch_um * gain.view_width_px / view_width_px if gain and gain.pixel_pitch_um else None
+    f_number = meta.f_number or profile.f_number
+    return replace(
+        meta,
+        focal_length_mm=meta.focal_length_mm or profile.focal_length_mm,
+        f_number=f_number,
+        focus_distance_m=meta.focus_distance_m or profile.focus_distance_m,
+        pixel_pitch_um=meta.pixel_pitch_um or pitch_um,
+        disparity_gain=profile.disparity_gain if f_number is None else gain_at(profile, f_number),
+    )
+
+
+def metric_depth(disparity_px: FloatImage, lens: LensModel, relative_gain: FloatImage | None = None) -> FloatImage:
+    """Depth (H, W) in m from the lens; infinity where the disparity reaches that of infinitely far points.
+
+    Args:
+        disparity_px: (H, W), of a whole view.
+        lens: with the mean disparity gain.
+        relative_gain: (rows, columns), the gain's course over the view, 1 = the lens's; a profile's ``gain.relative``.
+    """
+    even = disparity_px.astype(np.float64)
+    if relative_gain is not None:
+        even /= cv2.resize(relative_gain, disparity_px.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    return np.asarray(optics.depth_m(even, lens), np.float32)
 
 
 def _check(image: DualPixelImage) -> None:

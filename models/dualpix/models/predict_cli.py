@@ -18,10 +18,12 @@ import tifffile
 from rich.console import Console
 from rich.table import Column, Table
 
+from dualpix.capture.calibrate.profile import CameraProfile
 from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, make_output_dir, write_json
 from dualpix.capture.picture import Pixel, square_pixels
+from dualpix.capture.profiles import load_profile
 from dualpix.capture.raw import RawCapture
 from dualpix.capture.raw.jobs import (
     Batch,
@@ -44,6 +46,7 @@ from dualpix.models.predict import (
     match_disparity,
     metric_depth,
     predict_disparity,
+    with_profile,
 )
 from dualpix.models.stack_depth import StackOptions, is_stack, run_stacks
 from dualpix.models.zoo import DEFAULT_MODEL, load_model
@@ -74,6 +77,9 @@ Method = Callable[[DualPixelImage], DisparityMap]
 @click.option("--f-number", type=float, help="Aperture number N; of a stack, which of its apertures.")
 @click.option("--focus-distance-m", type=float, help="From the lens to the plane in focus; 'inf' is allowed.")
 @click.option("--pixel-pitch-um", type=float, help="Of the decoded view, along the baseline.")
+@click.option(
+    "--profile", help="Of the camera: one of `dualpix calibrate`, or the name of a shipped one. Gives the gain."
+)
 @click.option("--disparity-gain", type=float, help="Disparity per circle of confusion; ideal 0.424, Pixel 4 0.21.")
 @click.option(
     "--stack-method", type=click.Choice(get_args(StackMethod)), default="blur",
@@ -94,6 +100,7 @@ def command(
     left: Path | None,
     right: Path | None,
     sub: Path | None,
+    profile: str | None,
     stack_method: StackMethod,
     truth: Path | None,
     resume: bool,
@@ -110,6 +117,8 @@ def command(
     debug = bool((ctx.obj or {}).get("debug"))
     if stacks := [path for path in files if is_stack(path)]:
         _check_stacks(stacks, files, truth)
+        if profile is not None:
+            raise DualpixError("--profile was given with a focus stack", expected="dual-pixel captures with it")
         chosen = StackOptions(stack_method, settings["f_number"], truth)
         make_output_dir(output)
         found = run_stacks(stacks, output, chosen, resume=resume, strict=debug or (len(stacks) == 1 and not as_json))
@@ -118,15 +127,21 @@ def command(
     if truth:
         raise DualpixError("--truth was given without a stack", expected="one folder of a focus stack")
     lens = _lens_options({name: settings.pop(name) for name in _LENS_FIELDS})
+    camera = None if profile is None else load_profile(profile)
     options = DecodeOptions(**settings)
     jobs = jobs_of(files, left, right, output, sub=sub, dumps=options.dump is not None)
     run = _method(method, model, working_size)
-    asked = {"method": method, "model": Path(model) if Path(model).is_dir() else model, "working_size": working_size}
+    asked = {
+        "method": method,
+        "model": Path(model) if Path(model).is_dir() else model,
+        "working_size": working_size,
+        "profile": profile,
+    }
     jobs = with_requests(jobs, {**asdict(options), **lens, **asked})
     make_output_dir(output)
 
     def process(job: Job) -> dict[str, Any]:
-        return depth_of(job, options, run, lens)
+        return depth_of(job, options, run, lens, camera)
 
     stop_at_once = debug or (len(jobs) == 1 and not as_json)
     outcomes = run_jobs("depth", jobs, process, sidecar=SIDECAR, batch=Batch(resume=resume), stop_at_once=stop_at_once)
@@ -151,7 +166,9 @@ def _check_stacks(stacks: list[Path], files: tuple[Path, ...], truth: Path | Non
         raise DualpixError(f"--truth was given with {len(stacks)} stacks", expected="one")
 
 
-def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, Any]) -> dict[str, Any]:
+def depth_of(
+    job: Job, options: DecodeOptions, method: Method, lens: dict[str, Any], profile: CameraProfile | None = None
+) -> dict[str, Any]:
     """Decode one capture, estimate its disparity, and write the result folder.
 
     Args:
@@ -159,6 +176,7 @@ def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, A
         options: how to decode it.
         method: decoded views to disparity.
         lens: fields of :class:`~dualpix.capture.types.CaptureMeta` that replace what the file says.
+        profile: of the camera, for its disparity gain over the field and what the file does not say of the lens.
 
     Returns:
         The content of ``depth.json``.
@@ -167,7 +185,10 @@ def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, A
         DualpixError: the capture cannot be decoded or matched, the lens is impossible, or the folder cannot be written.
     """
     capture = options.decode(job)
-    capture = replace(capture, meta=replace(capture.meta, **lens))
+    meta = replace(capture.meta, **lens)
+    if profile is not None:  # knows the gain at this aperture; what the user gave stands
+        meta = replace(with_profile(meta, profile, capture.size_hw[1]), **lens)
+    capture = replace(capture, meta=meta)
     image = capture.image  # developed once
     lens_or_missing = lens_of(image.meta)
     started = time.perf_counter()
@@ -179,7 +200,7 @@ def depth_of(job: Job, options: DecodeOptions, method: Method, lens: dict[str, A
         _write_tiff(folder / "disparity_px.tiff", result.disparity_px, unit)
         shown = _Shown(image, result.valid)
         save_picture(folder / "disparity.png", disparity_picture(shown.of(result.disparity_px), shown.valid))
-        record["depth"] = _write_depth(folder, result, lens_or_missing, shown)
+        record["depth"] = _write_depth(folder, result, lens_or_missing, profile, shown)
         write_json(folder / SIDECAR, record)
     return record
 
@@ -211,11 +232,14 @@ class _Shown:
         return square_pixels(values, self._image.meta.pixel_aspect, self._image.baseline)
 
 
-def _write_depth(folder: Path, result: DisparityMap, lens: LensModel | list[str], shown: _Shown) -> dict[str, Any]:
+def _write_depth(
+    folder: Path, result: DisparityMap, lens: LensModel | list[str], profile: CameraProfile | None, shown: _Shown
+) -> dict[str, Any]:
     """Write the metric depth if the lens is known; either way say what is."""
     if not isinstance(lens, LensModel):
         return {"metric": False, "missing": lens, "hint": "give them as options: " + " ".join(map(_option, lens))}
-    depth = metric_depth(result.disparity_px, lens)
+    field = profile.gain.relative if profile is not None and profile.gain is not None else None
+    depth = metric_depth(result.disparity_px, lens, field)
     _write_tiff(folder / "depth_m.tiff", depth, "depth from the lens in m; inf at and beyond the disparity of infinity")
     save_picture(folder / "depth.png", depth_picture(shown.of(depth), shown.valid))
     known = depth if result.valid is None else depth[result.valid]
@@ -223,6 +247,7 @@ def _write_depth(folder: Path, result: DisparityMap, lens: LensModel | list[str]
         "metric": True,
         "lens": {k: v if np.isfinite(v) else "inf" for k, v in asdict(lens).items()},
         "percentiles_m": _percentiles(known[np.isfinite(known)]),
+        "gain_over_field": field is not None,
         "infinite_fraction": _fraction(np.isinf(known)),
     }
 

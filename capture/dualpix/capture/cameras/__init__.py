@@ -46,6 +46,8 @@ class Backend:
     module: str
     drives: bool = True
     """Whether the focus moves by steps, so that there is something to calibrate."""
+    brackets: bool = False
+    """Whether its option ``bracket=INCREMENT`` has the camera take a stack by its own focus bracketing."""
 
     def find(self) -> list[CameraInfo]:
         """Who answers now.
@@ -97,7 +99,7 @@ BACKENDS: Mapping[str, Backend] = MappingProxyType(
         for b in (
             Backend("sim", "a lens and a scene in this process", "dualpix.capture.cameras.sim"),
             Backend("canon", "Canon EOS on USB or PTP/IP, through libgphoto2", "dualpix.capture.cameras.canon"),
-            Backend("ccapi", "Canon over the network, Camera Control API", "dualpix.capture.cameras.ccapi"),
+            Backend("ccapi", "Canon over the network (CCAPI)", "dualpix.capture.cameras.ccapi", brackets=True),
             Backend("android", "phone with the companion app, over adb", "dualpix.capture.cameras.android", False),
         )
     }

@@ -147,7 +147,7 @@ def plan(
     if scene is not None:
         wanted["scene_d"] = read_scene(scene)
     made = make_plan(
-        mode or _mode_of(wanted),
+        mode or mode_of(wanted),
         lens=lens,
         apertures=parse_numbers(apertures),
         exposure_s=None if exposure is None else parse_exposure(exposure),
@@ -215,7 +215,7 @@ def calibrate_command(
     if not target_error_mm >= 0:
         raise DualpixError(f"--target-error-mm is {target_error_mm:g}", expected="0 or more")
     asked = [parse_target(text, target_error_mm) for text in targets]
-    drive = backend(camera).drive(address, _options(options))
+    drive = backend(camera).drive(address, parse_options(options))
     with ExitStack() as stack:
         stack.callback(getattr(drive, "close", lambda: None))
         known = asked or _known_targets(camera, address)
@@ -251,7 +251,8 @@ class _Phases:
         self._what = what
 
 
-def _mode_of(wanted: dict[str, Any]) -> str:
+def mode_of(wanted: dict[str, Any]) -> str:
+    """How stops are spaced, by what was asked for."""
     for name, mode in (
         ("scene_d", "scene"),
         ("increment", "camera-bracket"),
@@ -264,7 +265,12 @@ def _mode_of(wanted: dict[str, Any]) -> str:
     return "diopter"
 
 
-def _options(texts: Sequence[str]) -> dict[str, str]:
+def parse_options(texts: Sequence[str]) -> dict[str, str]:
+    """``KEY=VALUE`` texts as a dictionary.
+
+    Raises:
+        DualpixError: one is something else.
+    """
     pairs = [text.partition("=") for text in texts]
     if not all(key and equals for key, equals, _ in pairs):
         raise DualpixError(f"--option {' '.join(texts)}", expected="KEY=VALUE")

@@ -22,7 +22,7 @@ from dualpix.capture.errors import UnknownNameError
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN, check_lens
 from dualpix.capture.types import LensModel
 
-__all__ = ["lens_model", "load_profile", "profile_names"]
+__all__ = ["gain_at", "lens_model", "load_profile", "profile_names"]
 
 
 def profile_names() -> list[str]:
@@ -48,6 +48,16 @@ def load_profile(name: str | Path) -> CameraProfile:
     return parse_profile((resources.files(__name__) / f"{name}.json").read_bytes(), f"{name}.json")
 
 
+def gain_at(profile: CameraProfile, f_number: float) -> float | None:
+    """The profile's disparity gain at another aperture than it was measured at; None where it was not measured.
+
+    Scaled by the ratio of the f-numbers, as that of a ramp across the aperture is, and at most that of two half discs.
+    """
+    if profile.disparity_gain is None or profile.f_number is None:
+        return profile.disparity_gain
+    return min(IDEAL_DISPARITY_GAIN, profile.disparity_gain * profile.f_number / f_number)
+
+
 def lens_model(
     profile: CameraProfile,
     *,
@@ -56,10 +66,7 @@ def lens_model(
     f_number: float | None = None,
     focus_distance_m: float | None = None,
 ) -> LensModel:
-    """The profile's lens with its disparity gain; arguments override what it knows.
-
-    The gain was measured at the profile's aperture. At another it is scaled by the ratio of the f-numbers, as that of a
-    ramp across the aperture is, and at most that of two half discs.
+    """The profile's lens with its disparity gain (:func:`gain_at`); arguments override what it knows.
 
     Raises:
         ProfileError: the profile does not know a value and it was not given.
@@ -70,14 +77,10 @@ def lens_model(
         "f_number": f_number or profile.f_number,
         "focus_distance_m": focus_distance_m or profile.focus_distance_m,
         "pixel_pitch_um": pixel_pitch_um or (profile.gain.pixel_pitch_um if profile.gain else None),
-        "disparity_gain": profile.disparity_gain,
     }
+    known["disparity_gain"] = gain_at(profile, known["f_number"]) if known["f_number"] else None
     values = {name: value for name, value in known.items() if value is not None}
     missing = sorted(set(known) - set(values))
     if missing:
         raise ProfileError(f"the profile does not say {', '.join(missing)}", hint="give what is missing")
-    if profile.f_number is not None:
-        values["disparity_gain"] = min(
-            IDEAL_DISPARITY_GAIN, values["disparity_gain"] * profile.f_number / values["f_number"]
-        )
     return check_lens(LensModel(**values))

@@ -155,7 +155,7 @@ class _Request:
         force: bool,
         wanted: dict[str, Any],
     ) -> None:
-        from dualpix.capture.focus.cli import _options
+        from dualpix.capture.focus.cli import parse_options
         from dualpix.capture.stack.journal import header_of, read_events
 
         events = read_events(output) if resume else []
@@ -170,7 +170,9 @@ class _Request:
             known = str(before.get("address") or "")
             address = None if known.startswith("usb:") else known or None  # ports of USB change
         recorded = dict((self.header.get("origin") or {}).get("options") or {}) if camera in (None, name) else {}
-        self.address, self.options = address, _options(options) or {str(k): str(v) for k, v in recorded.items()}
+        self.address, self.options = address, parse_options(options) or {str(k): str(v) for k, v in recorded.items()}
+        if self.backend.brackets and wanted["plan_file"] is not None:
+            self.options = _bracket_option(_read_plan(wanted["plan_file"])) | self.options
         self.output, self.calibration_file = output, calibration_file
         self.resume, self.force, self.wanted = resume, force, wanted
 
@@ -211,7 +213,7 @@ class _Request:
 
 
 def _planned(given: dict[str, Any], info: CameraInfo, calibration: LensCalibration | None) -> FocusPlan:
-    from dualpix.capture.focus.cli import _mode_of, parse_exposure, parse_numbers
+    from dualpix.capture.focus.cli import mode_of, parse_exposure, parse_numbers
     from dualpix.capture.focus.plan import PlanOptics, make_plan
 
     apertures, exposure, mode = given.pop("apertures", None), given.pop("exposure", None), given.pop("mode", None)
@@ -223,7 +225,7 @@ def _planned(given: dict[str, Any], info: CameraInfo, calibration: LensCalibrati
         chosen = parse_numbers(apertures)
     lens = PlanOptics(focal_length_mm=info.focal_length_mm) if info.focal_length_mm else PlanOptics()
     return make_plan(
-        mode or _mode_of(given),
+        mode or mode_of(given),
         lens=lens,
         apertures=chosen,
         exposure_s=None if exposure is None else parse_exposure(exposure),
@@ -231,6 +233,12 @@ def _planned(given: dict[str, Any], info: CameraInfo, calibration: LensCalibrati
         min_focus_m=None if calibration else info.min_focus_m,
         **given,
     )
+
+
+def _bracket_option(plan: FocusPlan) -> dict[str, str]:
+    """What tells a camera to take the plan by its own focus bracketing; empty for a plan of another kind."""
+    increment = plan.parameters.get("increment")
+    return {} if plan.mode != "camera-bracket" or increment is None else {"bracket": str(increment)}
 
 
 def _read_plan(path: Path) -> FocusPlan:
