@@ -16,6 +16,7 @@ import pytest
 from tests.support.served import KINDS, TRUTH, camera_arguments
 
 from dualpix.capture.cameras.hidden_camera import read_state
+from dualpix.capture.cameras.sim import targets
 from dualpix.capture.stack.record import read_record, read_schema
 from dualpix.capture.stack.verify import verify
 
@@ -24,6 +25,7 @@ STOPS = 9
 
 
 def run(env: dict[str, str], *arguments: object) -> None:
+    """`dualpix` in a process of its own."""
     command = [sys.executable, "-c", "from dualpix.capture.cli import main; main()", *map(str, arguments)]
     done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
@@ -66,3 +68,23 @@ def test_a_camera_takes_a_planned_bracket_by_itself(tmp_path: Path) -> None:
     truths = {shot.sha256: shot.diopters for shot in read_state(tmp_path / TRUTH)}
     really = [truths[frame.sha256[0]] for frame in sorted(frames, key=lambda f: f.achieved_d)]
     assert really == sorted(really), "in the order that the record says"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["sim", "canon", "ccapi"])
+def test_a_lens_that_was_calibrated_through_the_camera_is_known(kind: str, tmp_path: Path) -> None:
+    """No truth is borrowed: the lens is swept through the camera's own protocol, and the stack uses what that gave."""
+    pytest.importorskip({"canon": "gphoto2"}.get(kind, "json"))
+    env, stack, seed = dict(os.environ), tmp_path / "stack", 11
+    boxes = [f"{distance}@{','.join(map(str, box))}" for distance, box in targets(f"sim:{seed}")]
+    asked = [word for box in boxes for word in ("--target", box)]
+    focal = ["--option", "focal_length_mm=50"] if kind == "ccapi" else []  # CCAPI does not say it
+    with camera_arguments(kind, tmp_path, seed, env) as arguments:
+        camera = [*arguments[: arguments.index("--calibration")], *focal]
+        run(env, "capture", "calibrate", *camera, *asked)
+        run(env, "capture", *camera, "-o", stack, "--near", 0.5, "--far", 4, "--count", STOPS)
+    truths = {shot.sha256: shot.diopters for shot in read_state(tmp_path / TRUTH)}
+    frames = read_record(stack).frames
+    errors = [abs(frame.achieved_d - truths[frame.sha256[0]]) for frame in frames]
+    assert len(frames) == STOPS and np.quantile(errors, 0.95) <= 0.02
+    assert all(error < 4 * frame.uncertainty_d for error, frame in zip(errors, frames, strict=True))
