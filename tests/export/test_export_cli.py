@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from click.testing import CliRunner, Result
@@ -11,8 +12,8 @@ from tests.support.tiny_net import scene
 
 from dualpix.capture.cli import main
 from dualpix.capture.errors import DualpixError
-from dualpix.export.cli import command
-from dualpix.export.recipes import RECIPES
+from dualpix.export.cli import _parse_budget, command
+from dualpix.export.recipes import DEFAULT_RECIPES, RECIPES
 from dualpix.models.networks import build_network
 
 
@@ -34,10 +35,10 @@ def _invoke(*arguments: str) -> Result:
     return CliRunner().invoke(command, list(arguments))
 
 
-def _small(model: Path, out: Path) -> Result:
+def _small(model: Path, out: Path, *more: str) -> Result:
     return _invoke(
         str(model), "-o", str(out), "--size", "64x64", "--calibration-count", "1", "--eval-count", "1",
-        "--rounds", "1", "--recipe", "xnnpack-fp32", "--json",
+        "--rounds", "1", "--recipe", "xnnpack-fp32", "--json", *more,
     )  # fmt: skip
 
 
@@ -51,10 +52,12 @@ def test_exit_code_follows_the_gate(model: Path, tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert gate["passed"]
     assert gate["recipes"][0]["delegation"]["compute_share"] >= 0.95
-    (model / "limits.json").write_text(json.dumps(strict))
-    failed = _small(model, tmp_path / "out")
+    own = tmp_path / "strict.json"
+    own.write_text(json.dumps(strict))
+    failed = _small(model, tmp_path / "out", "--limits", str(own))
     assert failed.exit_code == 1
     assert json.loads(failed.stdout)["recipes"][0]["outcome"] == "runs, delegated, wrong"
+    assert json.loads((tmp_path / "out" / "gate.json").read_text())["limits"] == "strict.json"
 
 
 @pytest.mark.slow
@@ -62,14 +65,26 @@ def test_the_shipped_network_passes_its_own_gate(tmp_path: Path) -> None:
     result = _invoke("-o", str(tmp_path / "out"), "--size", "192x256", "--json")
     assert result.exit_code == 0, result.output
     entries = {e["recipe"]: e for e in json.loads(result.stdout)["recipes"]}
-    assert set(entries) == set(RECIPES)
+    assert set(entries) == set(DEFAULT_RECIPES)
     assert entries["xnnpack-int8"]["delegation"]["compute_share"] >= 0.95
     assert entries["xnnpack-int8"]["size_bytes"] < 0.4 * entries["xnnpack-fp32"]["size_bytes"]
 
 
-def test_list_names_everything() -> None:
-    assert all(name in _invoke("--list").stdout for name in RECIPES)
-    assert set(json.loads(_invoke("--list", "--json").stdout)["recipes"]) == set(RECIPES)
+def test_list_names_everything(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "160")
+    shown = _invoke("--list").stdout
+    assert all(name in shown for name in RECIPES) and "difusenet-compact" in shown
+
+
+@pytest.mark.parametrize(("text", "budget"), [("1%", 0.01), ("0.02", 0.02), ("100%", 1.0)])
+def test_a_budget_is_a_share(text: str, budget: float) -> None:
+    assert _parse_budget(None, None, text) == pytest.approx(budget)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["-1%", "0", "nan", "101%", "much", "%"])
+def test_what_is_no_budget(text: str) -> None:
+    with pytest.raises(click.BadParameter):
+        _parse_budget(None, None, text)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -77,7 +92,7 @@ def test_list_names_everything() -> None:
     [
         (
             ["--recipe", "onnx", "-o", "x"],
-            "unknown recipe 'onnx'; expected one of: coreml-fp16, coreml-w8, xnnpack-fp32",
+            "unknown recipe 'onnx'; expected one of: coreml-delegate-fp16, coreml-fp16, coreml-fp32",
         ),
         (["nobody", "-o", "x"], "unknown model 'nobody'"),
     ],

@@ -3,11 +3,14 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dualpix.export.flow import ExportResult
-from dualpix.export.manifest import ManifestError, sha256_of, verify_manifest
+from dualpix.export.manifest import ManifestError, digest_of, sha256_of, verify_manifest, write_manifest
 
 
 @pytest.fixture
@@ -34,11 +37,11 @@ def test_missing_files_and_foreign_paths_are_found(copied: Path, tmp_path: Path)
     outside = tmp_path / "outside.pte"
     outside.write_bytes(b"x")
     manifest["artefacts"][0] |= {"file": "../outside.pte", "sha256": sha256_of(outside)}
-    (copied / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(copied, manifest)
     with pytest.raises(ManifestError, match="files inside its own folder"):
         verify_manifest(copied)
     manifest["artefacts"][0]["file"] = "gone.pte"
-    (copied / "manifest.json").write_text(json.dumps(manifest))
+    write_manifest(copied, manifest)
     with pytest.raises(ManifestError, match=r"'gone\.pte' is missing"):
         verify_manifest(copied)
 
@@ -50,9 +53,27 @@ def test_a_folder_digest_sees_names_and_contents(tmp_path: Path) -> None:
     assert sha256_of(tmp_path) != first
 
 
-@pytest.mark.parametrize("content", [None, "{", "[]", '{"format": 99, "artefacts": []}'])
+@pytest.mark.parametrize(
+    "content", [None, "{", "[]", '{"format": 99, "artefacts": []}', '{"format": 2, "artefacts": []}']
+)
 def test_no_manifest_is_a_user_error(tmp_path: Path, content: str | None) -> None:
     if content is not None:
         (tmp_path / "manifest.json").write_text(content)
     with pytest.raises(ManifestError):
         verify_manifest(tmp_path)
+
+
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+
+
+@given(st.dictionaries(st.text().filter(lambda k: k != "digest"), _JSON, min_size=1, max_size=4))
+def test_the_digest_is_of_the_content_alone(manifest: dict[str, Any]) -> None:
+    turned = dict(reversed(list(manifest.items())))
+    read_back = json.loads(json.dumps(turned, indent=3))
+    assert digest_of(manifest) == digest_of(read_back) == digest_of(manifest | {"digest": "x"})
+    name = next(iter(manifest))
+    assert digest_of(manifest) != digest_of(manifest | {name: [manifest[name]]})

@@ -41,6 +41,9 @@ _GOOD = Candidate("int8", replace(_REFERENCE, ai1=0.51), 1.0, 900, {"eager": 3.5
         (replace(_GOOD, accuracy=None, speedup={}), Outcome.NOT_RUN_HERE, True),
         (replace(_GOOD, accuracy=None, size_bytes=2000), Outcome.OVER_BUDGET, False),
         (replace(_GOOD, failure="does not load"), Outcome.NOT_WRITTEN, False),
+        (replace(_GOOD, emulated=True, speedup={}), Outcome.EMULATED, True),
+        (replace(_GOOD, emulated=True, accuracy=None, speedup={}), Outcome.NOT_RUN_HERE, True),
+        (replace(_GOOD, emulated=True, accuracy=replace(_REFERENCE, ai1=0.516)), Outcome.WRONG, False),
     ],
 )
 def test_outcomes(candidate: Candidate, outcome: Outcome, passed: bool) -> None:
@@ -82,7 +85,16 @@ def test_difference_is_what_it_says() -> None:
     assert gap.max_abs_px == pytest.approx(0.1)
     assert gap.mean_abs_px == pytest.approx(0.1)
     assert gap.sqnr_db == pytest.approx(20.0)
+    assert gap.relative_rms == pytest.approx(0.1)
     assert Difference.between([reference], [reference]).sqnr_db == EXACT_SQNR_DB
+
+
+@pytest.mark.parametrize(
+    ("sqnr_db", "outcome"), [(26.1, Outcome.VERIFIED), (25.9, Outcome.WRONG), (-math.inf, Outcome.WRONG)]
+)
+def test_a_module_without_a_metric_is_held_to_its_own_output(sqnr_db: float, outcome: Outcome) -> None:
+    accuracy = replace(_REFERENCE, from_float=Difference(0.1, 0.1, sqnr_db))
+    assert judge(Candidate("int8", accuracy, 1.0, 1), _REFERENCE, Limits(relative_rms=0.05)).outcome is outcome
 
 
 def test_limits_round_trip_and_refuse_what_they_do_not_know() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +12,19 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
     XNNPACKQuantizer,
     get_symmetric_quantization_config,
 )
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from tests.support.tiny_net import scene, sqnr_db, tiny_net
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
 from dualpix.export.artefact import ExportError
 from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.xnnpack import lower
+from dualpix.quantize import graph as passes
 from dualpix.quantize.graph import fold_batch_norm, harmonise_scales, unshare_weights
+from dualpix.quantize.ptq import quantise_static
 
 _OPERATORS = (torch.ops.aten.conv2d.default, torch.ops.aten.cat.default)
 
@@ -132,3 +138,216 @@ def test_moved_values_get_one_scale(tmp_path: Path) -> None:
     assert harmonise_scales(graph) == 3
     assert sqnr_db(net(*inputs), _run(graph, inputs, tmp_path / "harmonised.pte")) > 20
     assert harmonise_scales(graph) == 0, "nothing is left to change"
+
+
+class _ByHand(nn.Module):
+    """A siamese pair whose convolution and batch norm are no ``nn.Sequential``."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution, self.norm = nn.Conv2d(3, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)
+        self.last = nn.Conv2d(16, 4, 1)
+
+    def encode(self, x: Tensor) -> Tensor:
+        return F.relu(self.norm(self.convolution(x)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.cat([self.encode(x), self.encode(x.flip(3))], 1))
+
+
+def _float_graph(net: nn.Module, inputs: tuple[Tensor, ...]) -> fx.GraphModule:
+    graph: fx.GraphModule = torch.export.export(net.eval(), inputs).module()
+    return graph
+
+
+def _operators(graph: fx.GraphModule) -> Counter[str]:
+    return Counter(str(n.target).split(".")[1] for n in graph.graph.nodes if n.op == "call_function")
+
+
+@torch.no_grad()
+def test_batch_norm_called_by_hand_is_folded_once() -> None:
+    torch.manual_seed(0)
+    net, inputs = _ByHand(), (torch.rand(1, 3, 16, 16),)
+    nn.init.uniform_(net.norm.weight, 2.0, 4.0)
+    nn.init.uniform_(net.norm.running_var, 0.1, 0.5)
+    expected = net.eval()(*inputs)
+    assert _operators(_float_graph(fold_batch_norm(net), inputs))["batch_norm"] == 2, "the module pass does not see it"
+    graph = passes.fold_batch_norm_graph(_float_graph(net, inputs))
+    assert _operators(graph)["batch_norm"] == 0
+    assert sqnr_db(expected, _prepare(unshare_weights(graph), inputs)(*inputs)) > 80
+    stored = [name for name, _ in torch.export.export(graph, inputs).state_dict.items()]
+    assert len([n for n in stored if n.startswith("_folded") and not n.endswith("bias")]) == 1, "both calls share it"
+    assert not [n for n in stored if n.startswith("norm")], "what is not used would end up in the file"
+
+
+@torch.no_grad()
+def test_folding_an_exported_graph_copies_it() -> None:
+    net, inputs = _ByHand(), (torch.rand(1, 3, 16, 16),)
+    graph = _float_graph(net, inputs)
+    assert _operators(fold_batch_norm(graph))["batch_norm"] == 0  # type: ignore[arg-type]
+    assert _operators(graph)["batch_norm"] == 2
+
+
+class _Function(nn.Module):
+    """Convolution, a function of its output, convolution."""
+
+    def __init__(self, function: Any, channels: int = 8) -> None:
+        super().__init__()
+        self.function = function
+        self.first, self.last = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(channels, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.function(self.first(x)))
+
+
+@torch.no_grad()
+def test_softmax_beside_a_convolution_is_wrong_without_three_axes(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, inputs = _Function(lambda x: torch.softmax(x, -1)).eval(), (torch.rand(1, 3, 16, 24),)
+    net.first.weight.mul_(8.0)
+    expected = net(*inputs)
+    wrong = _run(_float_graph(net, inputs), inputs, tmp_path / "wrong.pte")
+    assert sqnr_db(expected, wrong) < 30, "XNNPACK's channels-last pass moves the axis now: the pass can go"
+    graph = _float_graph(net, inputs)
+    assert passes.softmax_on_three_axes(graph) == 1
+    assert sqnr_db(expected, _run(graph, inputs, tmp_path / "right.pte")) > 90
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"), [((2, 3, 4, 5), 1), ((2, 3, 4, 5), -1), ((4, 5, 6), 0), ((2, 1, 3, 2, 4), 2)]
+)
+def test_softmax_over_any_axis_stays_the_same(shape: tuple[int, ...], axis: int) -> None:
+    net, inputs = _Plain(lambda x: torch.softmax(x, axis)), (torch.randn(shape),)
+    graph = _float_graph(net, inputs)
+    assert passes.softmax_on_three_axes(graph) == 1
+    torch.testing.assert_close(graph(*inputs), net(*inputs))
+
+
+class _Plain(nn.Module):
+    def __init__(self, function: Any) -> None:
+        super().__init__()
+        self.function = function
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        return self.function(*inputs)  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize("scale", [None, 0.3])
+def test_attention_becomes_products(scale: float | None) -> None:
+    net = _Plain(lambda q, k, v: F.scaled_dot_product_attention(q, k, v, scale=scale))
+    inputs = (torch.randn(1, 2, 5, 4), torch.randn(1, 2, 7, 4), torch.randn(1, 2, 7, 6))
+    graph = _float_graph(net, inputs)
+    assert passes.attention_as_products(graph) == 1
+    assert _operators(graph)["bmm"] == 2 and _operators(graph)["scaled_dot_product_attention"] == 0
+    torch.testing.assert_close(graph(*inputs), net(*inputs), atol=1e-5, rtol=1e-5)
+    causal = _float_graph(_Plain(lambda q: F.scaled_dot_product_attention(q, q, q, is_causal=True)), inputs[:1])
+    assert passes.attention_as_products(causal) == 0, "a mask is not dropped"
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(1, 5), st.sampled_from([2, 3, 5]), st.integers(0, 2), st.booleans(), st.sampled_from([8, 12, 10]))
+def test_narrow_convolutions_widen_to_the_same_function(
+    channels: int, kernel: int, padding: int, bias: bool, size: int
+) -> None:
+    net, inputs = nn.Conv2d(3, channels, kernel, padding=padding, bias=bias), (torch.randn(1, 3, size, size + 4),)
+    graph = _float_graph(net, inputs)
+    passes.widen_narrow_convolutions(graph)
+    torch.testing.assert_close(graph(*inputs), net(*inputs), atol=1e-5, rtol=1e-5)
+
+
+class _Maps(nn.Module):
+    """Three maps of one channel each, as a fusion of three sources has them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.maps = nn.ModuleList([nn.Conv2d(8, 1, 3, padding=1) for _ in range(3)])
+
+    def forward(self, x: Tensor) -> Tensor:
+        a, b, c = (torch.sigmoid(m(x)) for m in self.maps)
+        return a * x + b - c
+
+
+def test_narrow_convolutions_of_one_input_are_joined() -> None:
+    net, inputs = _Maps(), (torch.randn(1, 8, 12, 16),)
+    graph = _float_graph(net, inputs)
+    assert passes.join_narrow_convolutions(graph) == 2
+    assert passes.widen_narrow_convolutions(graph) == 1
+    assert _operators(graph)["conv2d"] == 1 and _operators(graph)["pixel_shuffle"] == 1
+    torch.testing.assert_close(graph(*inputs), net(*inputs), atol=1e-5, rtol=1e-5)
+    apart = _float_graph(net, inputs)
+    assert passes.join_narrow_convolutions(apart, kind=lambda n: str(n.args[1])) == 0, "kinds are not mixed"
+
+
+class _Offset(nn.Module):
+    """Expected position of a match: a product with one constant column, less that column."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("position", torch.arange(8.0).reshape(1, 8, 1))
+
+    position: Tensor
+
+    def forward(self, scores: Tensor) -> Tensor:
+        column = self.position.expand(scores.shape[0], -1, -1)
+        return torch.bmm(torch.softmax(scores, -1), column) - column
+
+
+@torch.no_grad()
+def test_a_product_with_a_constant_is_delegated(tmp_path: Path) -> None:
+    net, inputs = _Offset(), (torch.randn(6, 8, 8),)
+    graph = _float_graph(net, inputs)
+    left = lower(torch.export.export(graph, inputs))[1].left_operators
+    assert "expand_copy" in left, "the delegate takes it now: the pass can go"
+    assert passes.constant_products_as_linear(graph) == 1
+    assert not lower(torch.export.export(graph, inputs))[1].left_operators
+    assert sqnr_db(net(*inputs), _run(graph, inputs, tmp_path / "a.pte")) > 90
+
+
+def _shifted(x: Tensor) -> Tensor:
+    """Products with shifted copies, as a correlation has them: padding that is read by slices."""
+    padded = F.pad(x, (1, 1))
+    return torch.cat([x * padded[..., i : i + x.shape[3]] for i in range(3)], 1)
+
+
+@torch.no_grad()
+def test_padding_between_int8_and_float_loads(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, inputs = _Function(_shifted, 24).eval(), (torch.rand(1, 3, 16, 16),)
+    graph = quantise_static(net, [inputs])
+    with pytest.raises(ExportError, match=r"does not load: .*StaticConstantPad"):
+        _run(graph, inputs, tmp_path / "plain.pte")
+    assert passes.move_codes(graph) == 1
+    emulated = graph(*inputs)
+    assert sqnr_db(net(*inputs), emulated) > 20
+    assert sqnr_db(emulated, _run(graph, inputs, tmp_path / "moved.pte")) > 30
+
+
+class _Residual(nn.Module):
+    """A sum that a convolution reads, and an attention over its rows, and a concatenation of both results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(n, 8, 3, padding=1) for n in (3, 8, 8))
+        self.last = nn.Conv2d(16, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = F.relu(self.a(x))
+        both = first + self.b(first)
+        rows = both.permute(0, 2, 3, 1).reshape(-1, 4, 8)
+        mixed = torch.bmm(torch.softmax(torch.bmm(rows, rows.transpose(1, 2)), -1), rows)
+        image = mixed.reshape(1, x.shape[2], x.shape[3], 8).permute(0, 3, 1, 2)
+        return self.last(torch.cat([self.c(both), image], 1))
+
+
+@torch.no_grad()
+def test_codes_move_where_floats_did(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, inputs = _Residual().eval(), (torch.rand(1, 3, 16, 16),)
+    graph = quantise_static(net, [inputs])
+    before, expected = graph(*inputs), net(*inputs)
+    assert passes.share_quantised_sums(graph) == 1
+    passes.join_codes(graph)
+    assert passes.move_codes(graph) >= 4
+    after = graph(*inputs)
+    assert sqnr_db(expected, after) > sqnr_db(expected, before) - 3, "no more than one more rounding"
+    assert sqnr_db(after, _run(graph, inputs, tmp_path / "a.pte")) > 30

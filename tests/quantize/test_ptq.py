@@ -1,12 +1,21 @@
 from __future__ import annotations
 
+from typing import get_args
+
 import pytest
 import torch
 from tests.support.tiny_net import scene, sqnr_db, tiny_net
-from torch import fx
+from torch import Tensor, fx, nn
 
-from dualpix.capture.errors import DualpixError
-from dualpix.quantize.ptq import keep_modules, quantise_static
+from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.quantize.ptq import (
+    Observer,
+    keep_modules,
+    keep_nothing,
+    quantise_dynamic,
+    quantise_linear_4w8da,
+    quantise_static,
+)
 
 
 def _int8_operators(graph: fx.GraphModule) -> int:
@@ -41,3 +50,118 @@ def test_prefixes_end_at_dots() -> None:
 def test_no_calibration_is_a_user_error() -> None:
     with pytest.raises(DualpixError, match="no calibration samples"):
         quantise_static(tiny_net(), [])
+    with pytest.raises(UnknownNameError, match="unknown observer 'entropy'"):
+        quantise_static(tiny_net(), [scene()], observer="entropy")  # type: ignore[arg-type]
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("observer", get_args(Observer))
+def test_every_observer_gives_a_network_that_works(observer: Observer) -> None:
+    net, inputs = tiny_net(), scene()
+    int8 = quantise_static(net, [scene(), scene(), inputs], observer=observer)
+    assert 20 < sqnr_db(net(*inputs), int8(*inputs)) < 45
+
+
+class _Relu(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.one = nn.Conv2d(1, 4, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.one(x)
+        return y
+
+
+@torch.no_grad()
+def test_observers_differ_in_what_they_make_of_an_outlier() -> None:
+    torch.manual_seed(0)
+    net, plain = _Relu(), torch.rand(1, 1, 128, 128)
+    outlier = plain.clone()
+    outlier[0, 0, 0, 0] = 50.0
+
+    def loss(observer: Observer) -> float:
+        return -sqnr_db(net(plain), quantise_static(net, [(outlier,)], observer=observer)(plain))
+
+    losses = {observer: loss(observer) for observer in get_args(Observer)}
+    assert losses["percentile"] < losses["minmax"] - 15, "one value in 16384 is not worth all the codes"
+    assert losses["histogram"] <= losses["minmax"] + 0.1
+
+
+class _Chain(nn.Module):
+    """Concatenations: of inputs, of int8 features for an int8 layer, of int8 features for nobody."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = (nn.Conv2d(i, 4, 3, padding=1) for i in (2, 4, 8))
+
+    def forward(self, x: Tensor) -> Tensor:
+        first = self.a(torch.cat([x, 2.0 * x], 1))
+        second = self.c(torch.cat([first, self.b(first)], 1))
+        return torch.cat([first, second], 1) * 2.0
+
+
+def _float_cats(graph: fx.GraphModule) -> int:
+    cats = [n for n in graph.graph.nodes if str(n.target).startswith("aten.cat")]
+    return sum(not any("quantize_per_tensor" in str(u.target) for u in n.users) for n in cats)
+
+
+@torch.no_grad()
+def test_concatenations_are_int8_only_between_int8_layers() -> None:
+    net, inputs = _Chain(), (torch.rand(1, 1, 16, 16),)
+    # a tensor that a convolution reads is quantised in any case, so the first cat has no range of its own to share
+    assert _float_cats(quantise_static(net, [inputs])) == 1
+    assert _float_cats(quantise_static(net, [inputs], keep_modules("c"))) == 2
+
+
+class _Attention(nn.Module):
+    """One shared linear called twice, one convolution."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, 32, 4, 4)
+        self.mix = nn.Linear(32, 32)
+        self.out = nn.Linear(32, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        tokens = self.patch(x).flatten(2).transpose(1, 2)
+        y: Tensor = self.out(torch.relu(self.mix(tokens)) + self.mix(3.0 * tokens))
+        return y
+
+
+def _targets(graph: fx.GraphModule, name: str) -> int:
+    return sum(name in str(n.target) for n in graph.graph.nodes)
+
+
+@torch.no_grad()
+def test_dynamic_takes_ranges_from_each_input() -> None:
+    torch.manual_seed(0)
+    net, inputs = _Attention().eval(), (torch.rand(1, 3, 16, 24),)
+    dynamic = quantise_dynamic(net, inputs)
+    assert _targets(dynamic, "choose_qparams") >= 2 and _targets(dynamic, "quantize_per_channel") == 3
+    for gain in (1.0, 100.0):  # far beyond anything that was calibrated
+        assert sqnr_db(net(gain * inputs[0]), dynamic(gain * inputs[0])) > 30
+    assert sqnr_db(net(100.0 * inputs[0]), quantise_static(net, [inputs])(100.0 * inputs[0])) < 10
+    assert _targets(quantise_dynamic(net, inputs, keep_modules("mix")), "dequantize_per_channel") == 1
+    both = quantise_dynamic(net, inputs, calibration=[inputs])
+    assert _targets(both, "dequantize_per_channel") == 4 and sqnr_db(net(*inputs), both(*inputs)) > 25
+
+
+@torch.no_grad()
+def test_four_bit_linears_in_a_copy() -> None:
+    torch.manual_seed(0)
+    net, inputs = _Attention().eval(), (torch.rand(1, 3, 16, 24),)
+    expected = net(*inputs)
+    four = quantise_linear_4w8da(net)
+    assert 12 < sqnr_db(expected, four(*inputs)) < 40
+    assert torch.equal(net(*inputs), expected)
+    kept = quantise_linear_4w8da(net, keep_modules("mix"))
+    assert type(kept.mix.weight.data) is Tensor and type(kept.out.weight.data) is not Tensor  # type: ignore[union-attr]
+    assert sqnr_db(four(*inputs), torch.export.export(four, inputs).module()(*inputs)) > 60
+
+
+def test_nothing_to_quantise_is_said() -> None:
+    with pytest.raises(DualpixError, match="no linear layer"):
+        quantise_dynamic(tiny_net(), scene())
+    for keep in (keep_nothing, keep_modules("mix", "out")):
+        with pytest.raises(DualpixError, match="no linear layer"):
+            quantise_linear_4w8da(tiny_net() if keep is keep_nothing else _Attention(), keep)

@@ -26,7 +26,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "depth": ("dualpix.models.predict_cli:command", "Depth of dual-pixel captures and of focus stacks."),
     "evaluate": ("dualpix.models.evaluate_cli:command", "Score networks and SGBM on data with ground truth."),
     "train": ("dualpix.models.train_cli:command", "Train a network on rendered scenes; resumes after a kill."),
+    "quantize": ("dualpix.quantize.cli:command", "Which layers may be int8 within a budget of accuracy."),
     "export": ("dualpix.export.cli:command", "Quantise, export and gate a network for phones."),
+    "verify": ("dualpix.export.verify_cli:command", "Check exported artefacts again: digests, and what they compute."),
+    "profile": ("dualpix.export.profile.cli:command", "Latency, memory and operators, on this host or a device."),
+    "android": ("dualpix.export.android.cli:command", "Install the app on a phone; capture and measure with it."),
     "report": ("dualpix.export.report_cli:command", "One self-contained HTML page from exported artefacts."),
 }
 

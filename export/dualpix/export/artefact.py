@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from torch import nn
 
@@ -16,6 +16,9 @@ from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import CalibrationSet, Inputs
 from dualpix.quantize.gate import Predict
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
+
+if TYPE_CHECKING:
+    from dualpix.quantize.sensitivity import Assignment
 
 
 class ExportError(DualpixError):
@@ -39,6 +42,10 @@ class BuildRequest:
     keep_float: KeepFloat = keep_nothing
     threads: int = 1
     on_sample: Callable[[int, int], None] = lambda done, total: None
+    budget: float | None = None
+    """Relative loss that a mixed precision may cost: 0.01 is 1 %; ``None`` leaves it to the backend."""
+    assignment: Assignment | None = None
+    """Mixed precision found before; it spares the search."""
 
 
 @dataclass(frozen=True)
@@ -74,6 +81,24 @@ class Artefact:
     delegation: Delegation | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
     """Backend's facts for the manifest; plain data."""
+    emulated: bool = False
+    """``predict`` interprets the written file operator by operator; it is not the runtime that a phone has."""
+
+
+class Backend(Protocol):
+    """What a backend's module offers."""
+
+    def build(self, request: BuildRequest) -> Artefact:
+        """Write the file and check it; raises :class:`ExportError`."""
+
+    def can_build(self) -> str | None:
+        """``None``, or one line: why nothing can be produced on this machine and what to install."""
+
+    def can_run(self) -> str | None:
+        """``None``, or one line: why the product does not run on this machine."""
+
+    def load(self, path: Path, input_names: tuple[str, ...], output_name: str, threads: int = 1) -> Predict | None:
+        """A file that was built before, ready to run or to be interpreted; ``None`` where neither can be done here."""
 
 
 @contextmanager

@@ -12,12 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from dualpix.capture.cameras import SimulatedCamera, SimulatedShot
-from dualpix.capture.colour_map import Panel, default_limits, figure, save_picture
+from dualpix.capture.colour_map import Panel, Rgb, default_limits, figure
 from dualpix.capture.files import make_output_dir, write_json
 from dualpix.capture.picture import to_display
 from dualpix.capture.progress import ProgressLine
@@ -26,8 +25,8 @@ from dualpix.capture.raw.jobs import DecodeOptions, Job
 from dualpix.capture.raw.outputs import write_capture
 from dualpix.capture.types import FloatImage
 from dualpix.export.cli import table_of
-from dualpix.export.flow import PICTURES, ExportResult, export_model
-from dualpix.export.recipes import RECIPES
+from dualpix.export.flow import ExportResult, Picture, export_model
+from dualpix.export.recipes import DEFAULT_RECIPES
 from dualpix.export.report import write_report
 from dualpix.models.metrics import affine_invariant_error, mean_absolute_error
 from dualpix.models.predict import match_disparity, predict_disparity
@@ -37,6 +36,8 @@ from dualpix.quantize.calibration import rendered_calibration, rendered_evaluati
 
 _STAGES = ("simulated camera", "decode", "depth", "export", "report")
 _SIZE_HW = (384, 512)
+PHONE = "phone"
+"""The export's folder within the output."""
 
 
 @dataclass(frozen=True)
@@ -112,19 +113,18 @@ def run_demo(output: Path, *, seed: int, model: LoadedModel) -> DemoResult:
             Job(shot.path, None, output / "depth"), DecodeOptions(), lambda image: predict_disparity(image, model), {}
         )
         scores, maps = _against_truth(capture, shot, model)
-        save_picture(output / "depth-against-truth.png", _comparison(capture, shot, maps))
         clock.start("export")
         result = export_model(
             model,
-            output,
-            tuple(RECIPES),
+            output / PHONE,
+            DEFAULT_RECIPES,
             rendered_calibration(16, _SIZE_HW),
             rendered_evaluation(8, _SIZE_HW),
             rounds=9,
+            pictures=[_against_truth_picture(_comparison(capture, shot, maps), scores)],
         )
         clock.start("report")
-        _add_picture(output, scores)
-        write_report(output, output / "report.html")
+        write_report(output / PHONE, output / "report.html")
         clock.stop()
     demo = DemoResult(output, scores, result, seconds)
     write_json(output / "demo.json", demo.to_json())
@@ -164,9 +164,7 @@ def _score(name: str, disparity_px: FloatImage, truth_px: FloatImage) -> DepthSc
     return DepthScore(name, error, affine.ai1, affine.ai2, affine.one_minus_abs_rho)
 
 
-def _comparison(
-    capture: RawCapture, shot: SimulatedShot, maps: dict[str, FloatImage]
-) -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _comparison(capture: RawCapture, shot: SimulatedShot, maps: dict[str, FloatImage]) -> Rgb:
     limits = default_limits(shot.disparity_px, None, "diverging")
     panels = [
         Panel("decoded combined view", to_display(capture.image.combined)),
@@ -176,15 +174,14 @@ def _comparison(
     return figure(panels, columns=2, panel_px=560)
 
 
-def _add_picture(output: Path, scores: tuple[DepthScore, ...]) -> None:
-    """Put the capture's own picture before those of the export."""
+def _against_truth_picture(image: Rgb, scores: tuple[DepthScore, ...]) -> Picture:
+    """The capture's own picture, to stand before those of the export."""
     errors = ", ".join(f"{s.method} {s.mae_px:.2f} px" for s in scores)
     caption = (
         "The simulated capture, decoded from its DNG, and its disparity against the simulator's truth "
         f"(mean absolute error: {errors}); blue is behind the focus plane."
     )
-    entries = json.loads((output / PICTURES).read_text())
-    write_json(output / PICTURES, [{"file": "depth-against-truth.png", "caption": caption}, *entries])
+    return Picture("depth-against-truth.png", image, caption)
 
 
 def _score_table(scores: tuple[DepthScore, ...]) -> Table:

@@ -1,6 +1,8 @@
 """``manifest.json``: what an export folder holds, made from what, with which tools, and how well it did.
 
-It names every artefact by SHA-256, so that a phone, or a later run, can tell that it has the file that was measured.
+It names every file by SHA-256, so that a phone, or a later run, can tell that it has the file that was measured, and
+ends with a digest of itself. Both say that nothing was changed by accident or carelessness. They do not say who wrote
+it: whoever can replace a file can also write a new manifest.
 """
 
 from __future__ import annotations
@@ -9,18 +11,21 @@ import hashlib
 import json
 import platform
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import write_json
 from dualpix.models.prepare import MEAN_LEVEL
 
 MANIFEST = "manifest.json"
-FORMAT = 1
+DIGEST = "digest"
+FORMAT = 2
 _PACKAGES = ("dualpix", "torch", "executorch", "torchao", "coremltools")
 _CHUNK_BYTES = 1 << 20
+_MAX_BYTES = 16 << 20
 
 NORMALISATION = (
     f"linear light, black at 0; one gain for both halves brings their mean to {MEAN_LEVEL:g}, another one the image's; "
@@ -93,55 +98,102 @@ def source_commit() -> str | None:
     return described.stdout.strip() or None
 
 
+def file_entry(folder: Path, path: Path) -> dict[str, Any]:
+    """Name, size and digest of a file or a package folder."""
+    return {"file": path.relative_to(folder).as_posix(), "size_bytes": size_of(path), "sha256": sha256_of(path)}
+
+
 def artefact_entries(folder: Path, paths: Iterable[tuple[str, Path]]) -> list[dict[str, Any]]:
     """One entry per (recipe, file): name, size and digest."""
-    return [
-        {
-            "recipe": recipe,
-            "file": path.relative_to(folder).as_posix(),
-            "size_bytes": size_of(path),
-            "sha256": sha256_of(path),
-        }
-        for recipe, path in paths
-    ]
+    return [{"recipe": recipe} | file_entry(folder, path) for recipe, path in paths]
+
+
+def digest_of(manifest: Mapping[str, Any]) -> str:
+    """SHA-256 over a manifest's canonical JSON, its own digest apart."""
+    content = {name: value for name, value in manifest.items() if name != DIGEST}
+    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def write_manifest(folder: Path, manifest: Mapping[str, Any]) -> None:
+    """Write ``manifest`` with its digest."""
+    write_json(folder / MANIFEST, {**manifest, DIGEST: digest_of(manifest)})
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:
     """The manifest of an export folder.
 
     Raises:
-        ManifestError: there is none, or it is not one of ours.
+        ManifestError: there is none, it is not one of ours, or it was changed.
     """
     path = folder / MANIFEST
     try:
+        if path.stat().st_size > _MAX_BYTES:
+            raise ManifestError(f"'{path}' has {path.stat().st_size} bytes", expected=f"at most {_MAX_BYTES}")
         data = json.loads(path.read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(
             f"'{folder}' has no readable {MANIFEST}", expected="a folder written by 'dualpix export'"
         ) from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT or not isinstance(data.get("artefacts"), list):
+    if not isinstance(data, dict) or data.get("format") != FORMAT or not _entries_are_whole(data):
         raise ManifestError(f"'{path}' is no manifest of format {FORMAT}", hint="export again")
+    if data.get(DIGEST) != _digest_or_none(data):
+        raise ManifestError(f"'{path}' was changed after it was written", hint="export again")
     return data
+
+
+def _entries_are_whole(data: Mapping[str, Any]) -> bool:
+    lists = data.get("artefacts"), data.get("files", [])
+    return all(
+        isinstance(entries, list)
+        and all(isinstance(e, dict) and isinstance(e.get("file"), str) and "sha256" in e for e in entries)
+        for entries in lists
+    )
+
+
+def _digest_or_none(data: Mapping[str, Any]) -> str | None:
+    try:
+        return digest_of(data)
+    except ValueError:  # NaN, which we never write
+        return None
 
 
 def verify_manifest(folder: Path) -> dict[str, Any]:
     """Hash every artefact again and return the manifest.
 
     Raises:
-        ManifestError: an artefact is missing, or is not the file that was measured.
+        ManifestError: the manifest was changed, an artefact is missing, or is not the file that was measured.
     """
     manifest = read_manifest(folder)
     for entry in manifest["artefacts"]:
-        path = _inside(folder, str(entry["file"]))
-        if not path.exists():
-            raise ManifestError(f"'{entry['file']}' is missing from '{folder}'", hint="export again")
-        if sha256_of(path) != entry["sha256"]:
-            raise ManifestError(f"'{entry['file']}' is not the file that was measured", hint="export again")
+        check_entry(folder, entry)
     return manifest
+
+
+def check_entry(folder: Path, entry: Mapping[str, Any]) -> Path:
+    """The path of an entry, after hashing it again.
+
+    Raises:
+        ManifestError: it lies outside ``folder``, is missing, or is not the file that was measured.
+    """
+    path = _inside(folder, str(entry["file"]))
+    if not path.exists():
+        raise ManifestError(f"'{entry['file']}' is missing from '{folder}'", hint="export again")
+    try:
+        digest = sha256_of(path)
+    except OSError as error:
+        raise ManifestError(f"'{entry['file']}' cannot be read: {error.strerror or error}") from error
+    if digest != entry["sha256"]:
+        raise ManifestError(f"'{entry['file']}' is not the file that was measured", hint="export again")
+    return path
 
 
 def _inside(folder: Path, name: str) -> Path:
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve()) and path.resolve() != folder.resolve()
+    except (OSError, ValueError, RuntimeError):  # a null byte, a loop of links
+        inside = False
+    if not inside:
         raise ManifestError(f"the manifest names '{name}'", expected="files inside its own folder")
     return path

@@ -1,16 +1,24 @@
 """The export recipes, as data: which backend builds the file and with which precision.
 
-A new backend is one module with ``build(request: BuildRequest) -> Artefact`` and its rows in :data:`RECIPES`.
+A new backend is one module with the functions of :class:`~dualpix.export.artefact.Backend` and its rows in
+:data:`RECIPES`.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Literal
+from pathlib import Path
+from typing import Literal, cast
 
 from dualpix.capture.errors import UnknownNameError
-from dualpix.export.artefact import Artefact, BuildRequest
+from dualpix.export.artefact import Artefact, Backend, BuildRequest
+from dualpix.quantize.gate import Limits, Predict
+
+Precision = Literal[
+    "fp32", "fp16", "int8", "int8-mixed", "int8-dynamic", "4w8da", "w8", "w4-palettized", "w8a8"
+]  # fmt: skip
+"""int8, w8a8: weights and activations; w8, w4: weights alone; 4w8da: 4-bit weights, activations int8 at run time."""
 
 
 @dataclass(frozen=True)
@@ -19,30 +27,76 @@ class Recipe:
 
     name: str
     backend: str
-    """Module with ``build``; imported when the recipe is used."""
-    precision: Literal["fp32", "fp16", "int8", "w8"]
-    """int8: weights and activations; w8: weights only."""
+    """Module of the backend; imported when the recipe is used."""
+    precision: Precision
     suffix: str
+    sqnr_db: float
+    """Lowest signal-to-noise ratio against the float network, where a model's limits say nothing of this recipe."""
     text: str
+    default: bool = False
+    """Whether ``dualpix export`` makes it unasked."""
+
+    @property
+    def limits(self) -> Limits:
+        """What is asked of an artefact where no limits file names this recipe."""
+        return Limits(sqnr_db=self.sqnr_db)
 
     def build(self, request: BuildRequest) -> Artefact:
         """Build, write and check the artefact; see :class:`~dualpix.export.artefact.BuildRequest`."""
-        artefact = import_module(self.backend).build(request)
-        assert isinstance(artefact, Artefact)  # noqa: S101 - our own backends
-        return artefact
+        return self.module().build(request)
+
+    def module(self) -> Backend:
+        """The backend, imported."""
+        return cast(Backend, import_module(self.backend))
+
+    def can_build(self) -> str | None:
+        """``None``, or why nothing can be produced here."""
+        return self._ask("can_build")
+
+    def can_run(self) -> str | None:
+        """``None``, or why the product does not run here."""
+        return self._ask("can_run")
+
+    def load(self, path: Path, input_names: tuple[str, ...], output_name: str, threads: int = 1) -> Predict | None:
+        """A file of this recipe, ready to run; ``None`` where that cannot be done here."""
+        return self.module().load(path, input_names, output_name, threads)
+
+    def _ask(self, question: Literal["can_build", "can_run"]) -> str | None:
+        try:
+            answer: str | None = getattr(self.module(), question)()
+        except ImportError as error:
+            return f"{error.name or error} cannot be imported"
+        return answer
 
 
-_EXECUTORCH, _COREML = "dualpix.export.executorch.xnnpack", "dualpix.export.coreml"
+_XNNPACK, _VULKAN, _DELEGATE, _QNN = (
+    f"dualpix.export.executorch.{name}" for name in ("xnnpack", "vulkan", "coreml_delegate", "qnn")
+)
+_COREML = "dualpix.export.coreml"
+_PTE, _PACKAGE = ".pte", ".mlpackage"
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
     for recipe in (
-        Recipe("xnnpack-fp32", _EXECUTORCH, "fp32", ".pte", "ExecuTorch, XNNPACK, float32: Android, iOS, Linux"),
-        Recipe("xnnpack-int8", _EXECUTORCH, "int8", ".pte", "ExecuTorch, XNNPACK, static per-channel int8"),
-        Recipe("coreml-fp16", _COREML, "fp16", ".mlpackage", "Core ML program, float16: iOS 17, Neural Engine"),
-        Recipe("coreml-w8", _COREML, "w8", ".mlpackage", "Core ML program, float16 with int8 weights: iOS 17"),
+        Recipe("xnnpack-fp32", _XNNPACK, "fp32", _PTE, 60, "CPU of Android, iOS, Linux; float32", True),
+        Recipe("xnnpack-fp16", _XNNPACK, "fp16", _PTE, 40, "CPU; float16"),
+        Recipe("xnnpack-int8", _XNNPACK, "int8", _PTE, 15, "CPU; static int8 per channel", True),
+        Recipe("xnnpack-int8-mixed", _XNNPACK, "int8-mixed", _PTE, 20, "CPU; int8, sensitive layers float"),
+        Recipe("xnnpack-int8-dynamic", _XNNPACK, "int8-dynamic", _PTE, 15, "CPU; linears int8 at run time"),
+        Recipe("xnnpack-4w8da", _XNNPACK, "4w8da", _PTE, 8, "CPU; linears 4 bit, activations int8 at run time"),
+        Recipe("vulkan-fp32", _VULKAN, "fp32", _PTE, 60, "GPU of Android; float32"),
+        Recipe("vulkan-fp16", _VULKAN, "fp16", _PTE, 40, "GPU of Android; float16"),
+        Recipe("coreml-fp16", _COREML, "fp16", _PACKAGE, 40, "Core ML, Neural Engine; float16", True),
+        Recipe("coreml-fp32", _COREML, "fp32", _PACKAGE, 60, "Core ML, CPU and GPU; float32"),
+        Recipe("coreml-w8", _COREML, "w8", _PACKAGE, 20, "Core ML; float16 with int8 weights", True),
+        Recipe("coreml-w4-palettized", _COREML, "w4-palettized", _PACKAGE, 8, "Core ML; weights of 16 values each"),
+        Recipe("coreml-w8a8", _COREML, "w8a8", _PACKAGE, 15, "Core ML; int8 weights and activations"),
+        Recipe("coreml-delegate-fp16", _DELEGATE, "fp16", _PTE, 40, "ExecuTorch on Core ML; float16"),
+        Recipe("qnn-fp16", _QNN, "fp16", _PTE, 40, "Qualcomm Hexagon; float16"),
+        Recipe("qnn-int8", _QNN, "int8", _PTE, 15, "Qualcomm Hexagon; int8"),
     )
 }
+DEFAULT_RECIPES = tuple(recipe.name for recipe in RECIPES.values() if recipe.default)
 
 
 def find_recipe(name: str) -> Recipe:

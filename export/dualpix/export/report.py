@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,12 +23,27 @@ from dualpix.capture.files import write_bytes
 from dualpix.export.bench import EAGER
 from dualpix.export.flow import PICTURES
 from dualpix.export.manifest import verify_manifest
+from dualpix.export.profile.result import Profile, read_profiles
+from dualpix.export.report_charts import (
+    THEMES,
+    Point,
+    Theme,
+    latency_chart,
+    roofline_chart,
+    search_chart,
+    sensitivity_chart,
+    size_chart,
+    threads_chart,
+)
+from dualpix.quantize.sensitivity import Assignment
 
 _TEMPLATES = Path(__file__).parent
 _MAX_PICTURE_BYTES = 16 << 20
-_INK = {"light": "#26323d", "dark": "#d7dee5"}
-_COLOURS = {"light": ("#0b62a4", "#b4460a"), "dark": ("#6db3f2", "#ff9e5e")}
+_MAX_ASSIGNMENT_BYTES = 16 << 20
+_SHOWN_OPERATORS = 15
+_BAND = 0.03
 _BASELINE = "xnnpack-fp32"
+PROFILE, ASSIGNMENT = "profile.json", "assignment.json"
 _SIGNS = {True: "pass", False: "fail"}
 
 
@@ -39,7 +55,7 @@ class Row:
     file: str
     text: str
     status: str
-    """"pass", "partial" (not run here), "fail" or "reference": chooses the colour."""
+    """"pass", "partial" (not run here, or interpreted), "fail" or "reference": chooses the colour."""
     outcome: str
     reason: str
     cells: tuple[tuple[str, str], ...]
@@ -53,15 +69,22 @@ def write_report(folder: Path, output: Path) -> Path:
 
     Raises:
         ManifestError: ``folder`` is no export, or an artefact is not the file that was measured.
-        DualpixError: ``pictures.json`` names something that cannot be shown.
+        DualpixError: ``pictures.json`` names something that cannot be shown; ``profile.json`` or ``assignment.json``
+            is damaged, or the profile is of other files.
         OutputError: ``output`` cannot be written.
     """
     manifest = verify_manifest(folder)
+    gate = manifest["gate"]
+    profiles = profiles_of(folder, manifest)
     page = _environment().get_template("report.html.j2").render(
         manifest=manifest,
-        gate=manifest["gate"],
+        gate=gate,
+        size_text=_size_text(gate["benchmark"]["size_hw"]),
         rows=_rows(manifest),
-        plots={theme: svg_uri(accuracy_plot(manifest["gate"], theme)) for theme in ("light", "dark")},
+        charts=_accuracy_charts(gate),
+        sensitivity=_sensitivity(folder),
+        speed=_speed(profiles),
+        tables=[_operator_table(p) for p in profiles if p.operators],
         pictures=pictures_of(folder),
         facts=_facts(manifest),
     )  # fmt: skip
@@ -83,6 +106,14 @@ def _number(value: float | None, form: str, scale: float = 1.0) -> str:
     return "–" if value is None else format(value * scale, form)
 
 
+def _percent(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value * 100, form) + " %"
+
+
+def _size_text(size_hw: list[int]) -> str:
+    return f"{size_hw[0]} × {size_hw[1]} px (height × width)" if size_hw and all(size_hw) else ""
+
+
 def _time(gate: dict[str, Any], name: str) -> str:
     latency = gate["benchmark"]["latencies"].get(name)
     if latency is None:
@@ -94,7 +125,8 @@ def _time(gate: dict[str, Any], name: str) -> str:
 def _rows(manifest: dict[str, Any]) -> list[Row]:
     gate = manifest["gate"]
     score = gate["float"]
-    cells = (("Latency", _time(gate, EAGER)), ("AI(1)", _number(score["ai1"], ".4f")))
+    figures = (("Latency", _time(gate, EAGER)), ("AI(1)", _number(score["ai1"], ".4f")))
+    cells = tuple((name, value) for name, value in figures if value != "–")
     reference = Row(
         "float network", "PyTorch, eager", "what every artefact is held against", "reference", "", "", cells, ()
     )
@@ -109,7 +141,8 @@ def _row(manifest: dict[str, Any], entry: dict[str, Any]) -> Row:
         *((f"Speed over {other}", f"{speedup[other]:.2f} ×") for other in (EAGER, _BASELINE) if other in speedup),
         ("Delegated compute", _number(delegation.get("compute_share"), ".1f", 100) + (" %" if delegation else "")),
         ("AI(1)", _number(accuracy.get("ai1"), ".4f")),
-        ("AI(1) change", _number(entry["ai1_increase"], "+z.2f", 100) + (" %" if accuracy else "")),
+        ("AI(1) change", _percent(entry["ai1_increase"], "+z.2f")),
+        ("Relative difference", _percent(entry.get("relative_rms"), ".2f")),
         ("SQNR", _number(accuracy.get("from_float", {}).get("sqnr_db"), ".1f") + (" dB" if accuracy else "")),
         ("Largest gap", _number(accuracy.get("from_float", {}).get("max_abs_px"), ".3g") + (" px" if accuracy else "")),
     ]
@@ -122,7 +155,8 @@ def _row(manifest: dict[str, Any], entry: dict[str, Any]) -> Row:
         )
         for c in entry["checks"]
     )
-    status = "fail" if not entry["passed"] else "pass" if accuracy else "partial"
+    ran = bool(accuracy) and not entry.get("emulated")
+    status = "fail" if not entry["passed"] else "pass" if ran else "partial"
     text = str(manifest["recipes"].get(entry["recipe"], ""))
     shown = tuple((name, value) for name, value in cells if value != "–")
     return Row(entry["recipe"], entry["file"] or "", text, status, entry["outcome"], entry["reason"], shown, checks)
@@ -130,16 +164,19 @@ def _row(manifest: dict[str, Any], entry: dict[str, Any]) -> Row:
 
 def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     """The manifest's excerpt, as pairs."""
-    bench, output = manifest["gate"]["benchmark"], manifest["output"]
+    bench, model, output = manifest["gate"]["benchmark"], manifest["model"], manifest["output"]
     tensors = ", ".join(f"{t['name']} {'×'.join(map(str, t['shape']))}" for t in manifest["input"]["tensors"])
-    return [
-        ("Model", f"{manifest['model']['name']} ({manifest['model']['paper']})"),
-        ("Weights", f"sha256 {manifest['model']['weights_sha256']}"),
+    paper = f" ({model['paper']})" if model.get("paper") else ""
+    facts = [
+        ("Model", f"{model['name']}{paper}"),
+        ("Licence", model.get("licence") or ""),
+        ("Weights", f"sha256 {model['weights_sha256']}"),
         ("Inputs", f"{tensors}; {manifest['input']['layout']}"),
         ("Normalisation", manifest["input"]["normalisation"]),
         ("Output", f"{output['name']} in {output['unit']}, {output['sign']}"),
         ("Calibration", f"{manifest['calibration']['description']}; sha256 {manifest['calibration']['sha256'][:16]}…"),
         ("Evaluation", f"{manifest['evaluation']['description']}; sha256 {manifest['evaluation']['sha256'][:16]}…"),
+        ("Protocol", manifest["evaluation"].get("protocol", "")),
         (
             "Timing",
             f"{bench['rounds']} interleaved rounds, {bench['threads']} thread(s); median ± half the IQR",
@@ -149,34 +186,185 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         ("Commit", manifest["commit"] or "installed package"),
         ("Limits", manifest["gate"]["limits"]),
     ]
+    return [(name, str(value)) for name, value in facts if value]
 
 
-def accuracy_plot(gate: dict[str, Any], theme: str) -> Figure:
-    """AI(1) error against median latency, quartiles as bars; the corner at the lower left is where one wants to be."""
-    ink, (reference_colour, artefact_colour) = _INK[theme], _COLOURS[theme]
-    scores = {EAGER: gate["float"]["ai1"]} | {
-        e["recipe"]: e["accuracy"]["ai1"] for e in gate["recipes"] if e["accuracy"] and e["accuracy"]["ai1"] is not None
-    }
-    figure = Figure(figsize=(6.4, 3.6), layout="constrained")
-    axes = figure.add_subplot()
-    for name, ai1 in scores.items():
-        latency = gate["benchmark"]["latencies"][name]
-        median, (low, high) = latency["median_s"] * 1e3, (q * 1e3 for q in latency["quartiles_s"])
-        colour = reference_colour if name == EAGER else artefact_colour
-        axes.errorbar(median, ai1, xerr=[[median - low], [high - median]], fmt="o", ms=8, color=colour, capsize=3)
-        axes.annotate(name, (median, ai1), (0, 9), textcoords="offset points", ha="center", color=ink, fontsize=10)
-    axes.axhspan(gate["float"]["ai1"], gate["float"]["ai1"] * 1.03, color=reference_colour, alpha=0.12, lw=0)
-    middle = 1.015 * gate["float"]["ai1"]
-    reach = max([0.06 * middle, *(abs(v - middle) * 1.4 for v in scores.values())])
-    axes.set(xlabel="latency, ms (median, quartiles)", ylabel="AI(1) error", ylim=(middle - reach, middle + reach))
-    axes.set_xlim(0, 1.2 * max(gate["benchmark"]["latencies"][name]["quartiles_s"][1] for name in scores) * 1e3)
-    axes.tick_params(colors=ink)
-    for item in (axes.xaxis.label, axes.yaxis.label):
-        item.set_color(ink)
-    for side, spine in axes.spines.items():
-        spine.set(visible=side in ("left", "bottom"), color=ink)
-    axes.grid(color=ink, alpha=0.15)
-    return figure
+@dataclass(frozen=True)
+class Chart:
+    """A plot for both themes."""
+
+    light: Markup
+    dark: Markup
+    text: str
+    """For those who do not see it."""
+
+
+def _chart(draw: Callable[[Theme], Figure], text: str) -> Chart:
+    light, dark = (svg_uri(draw(theme)) for theme in THEMES)
+    return Chart(light, dark, text)
+
+
+def _accuracy_charts(gate: dict[str, Any]) -> list[Chart]:
+    """Error against latency and against size."""
+    truth = gate["float"]["ai1"] is not None
+    what, band = ("AI(1) error", _BAND) if truth else ("relative difference from float", None)
+    latencies = gate["benchmark"]["latencies"]
+
+    def point(name: str, error: float | None, size: int | None) -> Point | None:
+        if error is None:
+            return None
+        latency = latencies.get(name)
+        quartiles = tuple(latency["quartiles_s"]) if latency else None
+        return Point(name, error, latency["median_s"] if latency else None, quartiles, size, name == EAGER)
+
+    points = [point(EAGER, gate["float"]["ai1"] if truth else 0.0, None)]
+    for entry in gate["recipes"]:
+        accuracy = entry["accuracy"] or {}
+        points.append(
+            point(entry["recipe"], accuracy.get("ai1") if truth else entry.get("relative_rms"), entry["size_bytes"])
+        )
+    known = [p for p in points if p]
+    if len(known) < 2:
+        return []
+    return [
+        _chart(lambda theme: latency_chart(known, band, what, theme), f"{what} against latency of what ran here"),
+        _chart(lambda theme: size_chart(known, band, what, theme), f"{what} against file size"),
+    ]
+
+
+@dataclass(frozen=True)
+class Sensitivity:
+    """The mixed-precision search."""
+
+    text: str
+    charts: tuple[Chart, ...]
+
+
+def _sensitivity(folder: Path) -> Sensitivity | None:
+    path = folder / ASSIGNMENT
+    if not path.is_file():
+        return None
+    try:
+        size = path.stat().st_size
+        if size > _MAX_ASSIGNMENT_BYTES:
+            raise DualpixError(f"'{ASSIGNMENT}' has {size} bytes", expected=f"at most {_MAX_ASSIGNMENT_BYTES}")
+        assignment = Assignment.from_json(json.loads(path.read_bytes()), ASSIGNMENT)
+    except (OSError, ValueError, RecursionError) as error:
+        raise DualpixError(f"'{path}' cannot be read", expected="what 'dualpix quantize' wrote") from error
+    held = assignment.held_back_loss
+    text = (
+        f"Budget {assignment.budget:.2%}: {len(assignment.keep_float)} of {len(assignment.layers)} layers stay float, "
+        f"{assignment.int8_share:.1%} of the multiply-accumulates run in int8. Loss {assignment.loss:.4g} "
+        f"(float {assignment.float_loss:.4g}, all int8 {assignment.int8_loss:.4g})"
+    ) + (f"; on data held back from the search {held:.4g}." if held is not None else ".")
+    return Sensitivity(
+        text,
+        (
+            _chart(lambda theme: sensitivity_chart(assignment, theme), "Loss by int8 in each layer alone"),
+            _chart(lambda theme: search_chart(assignment, theme), "Loss against compute of the measured choices"),
+        ),
+    )
+
+
+def profiles_of(folder: Path, manifest: dict[str, Any]) -> tuple[Profile, ...]:
+    """The profiles in ``profile.json`` of ``folder``, if there is one.
+
+    Raises:
+        DualpixError: it is damaged, or of files other than the manifest's.
+    """
+    path = folder / PROFILE
+    if not path.is_file():
+        return ()
+    digests = {str(entry["file"]): entry["sha256"] for entry in manifest["artefacts"]}
+    profiles = read_profiles(path)
+    for profile in profiles:
+        if profile.subject.sha256 and digests.get(profile.subject.file) != profile.subject.sha256:
+            raise DualpixError(f"'{PROFILE}' is of another '{profile.subject.file}'", hint="profile again")
+    return profiles
+
+
+@dataclass(frozen=True)
+class Speed:
+    """The profiles as a table, and the thread sweep."""
+
+    heads: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    text: str
+    charts: tuple[Chart, ...]
+
+
+def _speed(profiles: tuple[Profile, ...]) -> Speed | None:
+    if not profiles:
+        return None
+    others = tuple(dict.fromkeys(other for p in profiles for other in p.ratios))
+    heads = ("Recipe", "Threads", "Load", "First", "p50", "p90", "p99", "Memory", "Arena")
+    names = {p.subject.file: p.subject.recipe or p.subject.file for p in profiles}
+    rows = []
+    for p in profiles:
+        times = (_three_digits(t) for t in (p.load_s, p.first_s, p.p50_s, p.p90_s, p.p99_s))
+        peak = p.memory.peak_rss_bytes if p.memory.peak_rss_bytes is not None else p.memory.pss_bytes
+        memory = (peak, p.memory.arena_bytes)
+        ratios = (_number(p.ratios.get(other), ".2f") for other in others)
+        cells = (*times, *(_number(b, ".3g", 1e-6) for b in memory), *ratios)
+        rows.append((names[p.subject.file], str(p.settings.threads), *cells))
+    where = profiles[0].target
+    text = f"{where.device}: {where.soc or ''} {where.os}, {where.runtime}; {profiles[0].settings.runs} runs in turn"
+    charts: tuple[Chart, ...] = ()
+    if len({p.settings.threads for p in profiles}) > 1:
+        charts = (_chart(lambda theme: threads_chart(profiles, theme), "Latency against the number of threads"),)
+    return Speed((*heads, *(f"× {names.get(other, other)}" for other in others)), tuple(rows), text, charts)
+
+
+def _three_digits(seconds: float | None) -> str:
+    """Milliseconds."""
+    return _number(seconds, ".0f" if (seconds or 0.0) >= 0.1 else ".3g", 1e3)
+
+
+@dataclass(frozen=True)
+class OperatorRow:
+    """One operator, ready to print."""
+
+    layer: str
+    kernel: str
+    source: str
+    cells: tuple[str, ...]
+    percent: float
+    """Length of its bar."""
+
+
+@dataclass(frozen=True)
+class OperatorTable:
+    """The operators of one file."""
+
+    title: str
+    text: str
+    first: tuple[OperatorRow, ...]
+    others: tuple[OperatorRow, ...]
+    charts: tuple[Chart, ...]
+
+
+def _operator_table(profile: Profile) -> OperatorTable:
+    operators = sorted(profile.operators or (), key=lambda o: -o.median_s)
+    longest = max((o.median_s for o in operators), default=0.0) or 1.0
+    peaks, trace = profile.peaks, profile.trace
+    rows = []
+    for o in operators:
+        least = peaks.least_s(o) if peaks else None
+        roof = "–" if least is None or not o.median_s else f"{least / o.median_s:.0%}"
+        work = (_number(o.macs, ".2f", 1e-6), _number(o.bytes, ".3f", 1e-6))
+        cells = (f"{o.median_s * 1e3:.3f}", f"{o.share:.1%}", *work, roof)
+        rows.append(OperatorRow(o.module or f"({o.kind})", o.name, o.source or "", cells, 100 * o.median_s / longest))
+    text = ""
+    if trace:
+        text = (
+            f"{len(rows)} operators take {trace.operators_s * 1e3:.2f} ms of the {trace.total_s * 1e3:.2f} ms of one "
+            f"execute event, {trace.coverage:.1%}."
+        )
+    charts: tuple[Chart, ...] = ()
+    if peaks and any(o.macs for o in operators):
+        charts = (_chart(lambda theme: roofline_chart(operators, peaks, theme), "Roofline of the operators"),)
+    title = f"{profile.subject.file}, {profile.settings.threads} thread(s)"
+    return OperatorTable(title, text, tuple(rows[:_SHOWN_OPERATORS]), tuple(rows[_SHOWN_OPERATORS:]), charts)
 
 
 def svg_uri(figure: Figure) -> Markup:

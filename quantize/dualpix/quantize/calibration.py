@@ -27,6 +27,12 @@ Inputs = tuple[Tensor, ...]
 
 CALIBRATION_SEED = EVALUATION_SEED + 1
 """Another seed than the evaluation's: ranges must not be measured on the scenes that judge them."""
+HELD_BACK_SEED = EVALUATION_SEED + 2
+"""And another for the scenes on which a search must keep its budget without having looked at them."""
+
+LOW_COVERAGE = 0.99
+"""Below this share of working values inside the calibrated ranges, a calibration does not represent the work."""
+_BINS = 256
 
 
 def tensor_digest(tensors: Iterable[Tensor]) -> str:
@@ -65,17 +71,79 @@ class EvaluationSet:
         """SHA-256 of all inputs and true disparities."""
         return tensor_digest(t for s in self.samples for t in (*s.inputs, s.disparity_px))
 
+    def calibration(self) -> CalibrationSet:
+        """The inputs alone."""
+        return CalibrationSet(tuple(s.inputs for s in self.samples), self.description)
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How well a calibration set represents the values of one tensor at work."""
+
+    name: str
+    inside: float
+    """Share of the working values within the calibrated range, 0..1: the rest saturates in int8."""
+    overlap: float
+    """Common area of the two normalised histograms, 0..1: 1 where the values are distributed alike."""
+
+    @property
+    def low(self) -> bool:
+        """Whether the calibration should be widened."""
+        return self.inside < LOW_COVERAGE
+
+
+def input_coverage(
+    calibration: Sequence[Inputs], working: Sequence[Inputs], names: Sequence[str] = ()
+) -> tuple[Coverage, ...]:
+    """Per input of a network, how much of what it meets at work the calibration has seen.
+
+    Args:
+        calibration: the inputs that set the ranges.
+        working: inputs as they come in use, or held-back ones.
+        names: of the inputs; ``input 0`` and so on by default.
+
+    Raises:
+        DualpixError: an empty set, or sets with different numbers of inputs.
+    """
+    if not calibration or not working or len(calibration[0]) != len(working[0]):
+        found = f"{len(calibration)} calibration and {len(working)} working samples"
+        raise DualpixError(found, expected="at least one each, of the same inputs")
+    columns = zip(zip(*calibration, strict=True), zip(*working, strict=True), strict=True)
+    labels = [*names, *(f"input {i}" for i in range(len(names), len(calibration[0])))]
+    return tuple(_coverage(label, seen, met) for label, (seen, met) in zip(labels, columns, strict=True))
+
+
+def _coverage(name: str, seen: Sequence[Tensor], met: Sequence[Tensor]) -> Coverage:
+    known, work = (np.concatenate([t.detach().numpy().ravel() for t in tensors]) for tensors in (seen, met))
+    low, high = float(known.min()), float(known.max())
+    edges = np.linspace(min(low, float(work.min())), max(high, float(work.max())) + 1e-12, _BINS + 1)
+    areas = [np.histogram(values, edges)[0] / values.size for values in (known, work)]
+    return Coverage(name, float(np.mean((work >= low) & (work <= high))), float(np.minimum(*areas).sum()))
+
 
 def rendered_calibration(count: int, size_hw: tuple[int, int]) -> CalibrationSet:
     """``count`` rendered scenes of ``size_hw`` (height, width) px that neither training nor the gate sees."""
-    scenes = evaluation_set(count, size_hw, CALIBRATION_SEED)
-    return CalibrationSet(tuple(s.inputs for s in scenes), f"{count} rendered scenes, seed {CALIBRATION_SEED}")
+    return _rendered(count, size_hw, CALIBRATION_SEED).calibration()
+
+
+def rendered_search(count: int, size_hw: tuple[int, int]) -> EvaluationSet:
+    """The scenes of :func:`rendered_calibration` with their true disparity, for a search that needs a task's loss."""
+    return _rendered(count, size_hw, CALIBRATION_SEED)
+
+
+def rendered_held_back(count: int, size_hw: tuple[int, int]) -> EvaluationSet:
+    """``count`` rendered scenes of ``size_hw`` (height, width) px that neither calibration nor the gate sees."""
+    return _rendered(count, size_hw, HELD_BACK_SEED)
 
 
 def rendered_evaluation(count: int, size_hw: tuple[int, int]) -> EvaluationSet:
     """The gate's ``count`` rendered scenes of ``size_hw`` (height, width) px."""
-    scenes = evaluation_set(count, size_hw, EVALUATION_SEED)
-    return EvaluationSet(tuple(scenes), f"{count} rendered scenes, seed {EVALUATION_SEED}")
+    return _rendered(count, size_hw, EVALUATION_SEED)
+
+
+def _rendered(count: int, size_hw: tuple[int, int], seed: int) -> EvaluationSet:
+    scenes = evaluation_set(count, size_hw, seed)
+    return EvaluationSet(tuple(scenes), f"{count} rendered scenes, seed {seed}")
 
 
 def capture_calibration(files: Sequence[Path], size_hw: tuple[int, int]) -> CalibrationSet:

@@ -7,7 +7,8 @@ An artefact is compared with the float network on scenes with true disparity, he
 
     {"format": 1,
      "recipes": {"xnnpack-int8": {"ai1_increase": 0.03, "delegated_compute": 0.95, "size_bytes": 1100000,
-                                  "mean_abs_error_px": 0.2, "speedup": {"xnnpack-fp32": 1.25, "eager": 3.0}}}}
+                                  "mean_abs_error_px": 0.2, "relative_rms": 0.05,
+                                  "speedup": {"xnnpack-fp32": 1.25, "eager": 3.0}}}}
 
 Every field may be left out; a recipe that is not named has the limits of :data:`HOUSE_LIMITS`.
 """
@@ -47,6 +48,8 @@ class Outcome(StrEnum):
     """Too large or too slow."""
     NOT_RUN_HERE = "converted, not run here"
     """No runtime for it on this machine; its structure was checked, its numbers were not."""
+    EMULATED = "converted, right when interpreted"
+    """No runtime for it on this machine; an interpreter of the written file gives the right numbers."""
     VERIFIED = "runs, delegated, right"
 
 
@@ -60,6 +63,8 @@ class Limits:
     """Mean absolute difference from the float network."""
     sqnr_db: float | None = None
     """Lowest signal-to-quantisation-noise ratio against the float network."""
+    relative_rms: float | None = None
+    """Of the difference from the float network, relative to its output's: what there is without a task's metric."""
     delegated_compute: float | None = None
     """Lowest share of multiply-accumulates in the delegate."""
     size_bytes: int | None = None
@@ -106,6 +111,11 @@ class Difference:
     max_abs_px: float
     mean_abs_px: float
     sqnr_db: float
+
+    @property
+    def relative_rms(self) -> float:
+        """Of the difference, relative to the reference's: 0.01 is 40 dB."""
+        return float(10.0 ** (-self.sqnr_db / 20.0))
 
     @classmethod
     def between(cls, outputs: Sequence[Array], references: Sequence[Array]) -> Difference:
@@ -159,6 +169,8 @@ class Candidate:
     speedup: Mapping[str, float] = field(default_factory=dict)
     failure: str | None = None
     """Why there is no artefact."""
+    emulated: bool = False
+    """The accuracy comes from an interpreter of the written file, not from the runtime it is for."""
 
 
 @dataclass(frozen=True)
@@ -172,8 +184,8 @@ class Verdict:
 
     @property
     def passed(self) -> bool:
-        """An artefact that could not run here passes on its structure; its outcome says so."""
-        return self.outcome in (Outcome.VERIFIED, Outcome.NOT_RUN_HERE)
+        """An artefact that could not run here passes on its structure or an interpreter; its outcome says so."""
+        return self.outcome in (Outcome.VERIFIED, Outcome.EMULATED, Outcome.NOT_RUN_HERE)
 
 
 def outputs_of(predict: Predict, evaluation: EvaluationSet) -> list[Array]:
@@ -213,9 +225,16 @@ def judge(candidate: Candidate, reference: Accuracy, limits: Limits) -> Verdict:
     checks = (*delegated, *right, *budget)
     groups = ((Outcome.NOT_DELEGATED, delegated), (Outcome.WRONG, right), (Outcome.OVER_BUDGET, budget))
     worst = next((outcome for outcome, group in groups if not all(check.passed for check in group)), None)
-    outcome = worst or (Outcome.NOT_RUN_HERE if candidate.accuracy is None else Outcome.VERIFIED)
+    outcome = worst or _right(candidate)
     failed = [f"{c.name} {c.measured:.4g}, limit {c.relation} {c.limit:.4g}" for c in checks if not c.passed]
     return Verdict(candidate.recipe, outcome, checks, "; ".join(failed))
+
+
+def _right(candidate: Candidate) -> Outcome:
+    """How sure a candidate is that keeps all its limits."""
+    if candidate.accuracy is None:
+        return Outcome.NOT_RUN_HERE
+    return Outcome.EMULATED if candidate.emulated else Outcome.VERIFIED
 
 
 _Row: TypeAlias = tuple[str, float | None, float | None, Literal["<=", ">="]]
@@ -230,6 +249,7 @@ def _accuracy_checks(accuracy: Accuracy | None, reference: Accuracy, limits: Lim
             ("ai1_increase", accuracy.ai1_increase(reference), limits.ai1_increase, "<="),
             ("mean_abs_error_px", accuracy.from_float.mean_abs_px, limits.mean_abs_error_px, "<="),
             ("sqnr_db", accuracy.from_float.sqnr_db, limits.sqnr_db, ">="),
+            ("relative_rms", accuracy.from_float.relative_rms, limits.relative_rms, "<="),
         ]
     )
 

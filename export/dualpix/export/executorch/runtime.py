@@ -1,20 +1,38 @@
-"""Running a ``.pte`` in the ExecuTorch runtime that ships with the wheel."""
+"""Running a ``.pte`` in the ExecuTorch runtime that ships with the wheel.
+
+A file is looked at before the runtime sees it, and inputs are compared with what the program says it takes: the
+runtime's own answers to a damaged file or a tensor of another shape range from a number (0x23) to a crash.
+"""
 
 from __future__ import annotations
 
 import os
+import struct
 import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dualpix.capture.errors import DualpixError
 from dualpix.export.artefact import ExportError
 from dualpix.quantize.calibration import Inputs
+
+SCHEMA = b"ET12"
+"""Identifier of the program format that executorch 1.5 reads and writes, at byte 4 of a file."""
+SCHEMA_VERSION = 0
+
+_HEADER_MAGIC = b"eh00"
+_DTYPES = (
+    torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64,
+    torch.complex32, torch.complex64, torch.complex128, torch.bool,
+)  # fmt: skip
+"""By ExecuTorch's number of a scalar type."""
 
 _threads_in_use: list[int] = []
 
@@ -41,38 +59,149 @@ def set_threads(count: int) -> None:
         _threads_in_use.append(count)
 
 
-class PteProgram:
-    """A loaded ``.pte``; call it with the network's inputs."""
+def check_program_file(path: Path) -> None:
+    """Whether ``path`` is a whole ExecuTorch program of the version that this runtime reads.
 
-    def __init__(self, path: Path, threads: int = 1) -> None:
+    Raises:
+        ExportError: it does not exist, is empty, truncated, something else, or of another version.
+    """
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            head = file.read(4096)
+    except OSError as error:
+        raise ExportError(f"'{path.name}' does not read: {error.strerror}") from error
+    if not head:
+        raise ExportError(f"'{path.name}' is empty", expected="an ExecuTorch program")
+    if len(head) < 8 or head[4:6] != SCHEMA[:2]:
+        raise ExportError(f"'{path.name}' is no ExecuTorch program", expected=f"'{SCHEMA.decode()}' at byte 4")
+    if head[4:8] != SCHEMA:
+        found = head[4:8].decode("ascii", errors="replace")
+        raise _other_version(path, f"program format '{found}'", f"'{SCHEMA.decode()}'")
+    expected = _expected_size(head)
+    if expected > size:
+        raise ExportError(f"'{path.name}' is truncated: {size} bytes", expected=f"{expected} bytes")
+    if (version := _schema_version(head)) not in (None, SCHEMA_VERSION):
+        raise _other_version(path, f"schema version {version}", str(SCHEMA_VERSION))
+
+
+def _other_version(path: Path, found: str, expected: str) -> ExportError:
+    from importlib.metadata import version
+
+    return ExportError(
+        f"'{path.name}' is of another ExecuTorch: {found}",
+        expected=f"{expected}, which executorch {version('executorch')} reads",
+        hint="export it again, or install the release that wrote it",
+    )
+
+
+def _expected_size(head: bytes) -> int:
+    """Bytes that the extended header announces; 0 where there is none."""
+    if len(head) < 32 or head[8:12] != _HEADER_MAGIC:
+        return 0
+    length, program_size, segments_at = struct.unpack_from("<IQQ", head, 12)
+    segments_size = struct.unpack_from("<Q", head, 32)[0] if length >= 32 and len(head) >= 40 else 0
+    return int(max(program_size, segments_at + segments_size if segments_at else 0))
+
+
+def _schema_version(head: bytes) -> int | None:
+    """``Program.version``, the first field of the root table; ``None`` where the table lies beyond ``head``."""
+    try:
+        (table,) = struct.unpack_from("<I", head, 0)
+        (back,) = struct.unpack_from("<i", head, table)
+        length, _, field = struct.unpack_from("<HHH", head, table - back)
+        return int(struct.unpack_from("<I", head, table + field)[0]) if length > 4 and field else 0
+    except struct.error:
+        return None
+
+
+@dataclass(frozen=True)
+class TensorForm:
+    """Shape and type of an input or output as a program states it."""
+
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def __str__(self) -> str:
+        return f"{self.shape} {str(self.dtype).removeprefix('torch.')}"
+
+
+class PteProgram:
+    """A loaded ``.pte``; call it with the network's inputs.
+
+    Args:
+        path: the file.
+        threads: of the runtime; one count per process.
+        etdump: where :meth:`save_etdump` shall write the times of each operator; ``None`` measures nothing.
+
+    Raises:
+        ExportError: the file is damaged, of another version, or the runtime refuses it.
+        DualpixError: a program already runs with another thread count.
+    """
+
+    def __init__(self, path: Path, threads: int = 1, etdump: Path | None = None) -> None:
+        check_program_file(path)
         from executorch.runtime import Runtime
 
+        self._etdump = etdump
         # What the runtime says it writes to the process's stderr, past Python: noise, or the only reason of a failure.
         with tempfile.TemporaryFile() as messages, _native_stderr_to(messages.fileno()):
             set_threads(threads)
             try:
                 # The method refers to memory of its program: both must live as long as this object.
-                self._program: Any = Runtime.get().load_program(path)
+                self._program: Any = Runtime.get().load_program(path, enable_etdump=etdump is not None)
+                if "forward" not in self._program.method_names:
+                    raise ExportError(f"'{path.name}' has no method 'forward'")
                 self._method: Any = self._program.load_method("forward")
             except (RuntimeError, ValueError) as error:
                 messages.seek(0)
                 reason = _first_failure(messages.read().decode(errors="replace")) or _first_line(error)
                 raise ExportError(f"'{path.name}' does not load: {reason}") from error
         if self._method is None:
-            raise ExportError(f"'{path.name}' has no method 'forward'")
+            raise ExportError(f"'{path.name}' does not load: no method 'forward'")
+        self.inputs = _forms(self._method.metadata, "input")
+        self.outputs = _forms(self._method.metadata, "output")
 
     def __call__(self, inputs: Inputs) -> Tensor:
         """The first output.
 
         Raises:
-            ExportError: the runtime refuses the inputs or fails.
+            ExportError: the inputs have another number, shape or type than the program takes, or the runtime fails.
         """
+        given = tuple(TensorForm(tuple(t.shape), t.dtype) for t in inputs)
+        if given != self.inputs:
+            raise ExportError(
+                f"the program was given {', '.join(map(str, given)) or 'nothing'}",
+                expected=", ".join(map(str, self.inputs)),
+            )
         try:
             output = self._method.execute(inputs)[0]
         except RuntimeError as error:
             raise ExportError(f"the program does not run: {_first_line(error)}") from error
         assert isinstance(output, Tensor)  # noqa: S101 - our networks return one tensor
         return output.clone()  # the runtime reuses its output buffer at the next call
+
+    def save_etdump(self) -> Path:
+        """Write the times of the calls so far.
+
+        Raises:
+            DualpixError: the program was loaded without ``etdump``, or the runtime has no event tracer.
+        """
+        if self._etdump is None:
+            raise DualpixError("the program was loaded without an event tracer", expected="etdump=PATH")
+        with tempfile.TemporaryDirectory() as scratch:
+            self._program.write_etdump_result_to_file(str(self._etdump), str(Path(scratch) / "debug.bin"))
+        if not self._etdump.is_file():
+            raise DualpixError(
+                "the runtime wrote no times", hint="executorch 1.5.1 has the event tracer, 1.4.1 has not"
+            )
+        return self._etdump
+
+
+def _forms(metadata: Any, side: str) -> tuple[TensorForm, ...]:
+    count: int = getattr(metadata, f"num_{side}s")()
+    tensors = [getattr(metadata, f"{side}_tensor_meta")(index) for index in range(count)]
+    return tuple(TensorForm(tuple(t.sizes()), _DTYPES[t.dtype()]) for t in tensors)
 
 
 @contextmanager
@@ -90,7 +219,8 @@ def _native_stderr_to(target: int) -> Iterator[None]:
 
 def _first_failure(messages: str) -> str:
     """The runtime's first line about a failure: ``[XNNCompiler.cpp:968] Failed to create convolution node ...``."""
-    return next((line.strip() for line in messages.splitlines() if "XNN" in line or "rror" in line), "")
+    signs = ("XNN", "rror", "issing operator", "not registered", "verification")
+    return next((line.strip() for line in messages.splitlines() if any(s in line for s in signs)), "")
 
 
 def _first_line(error: Exception) -> str:

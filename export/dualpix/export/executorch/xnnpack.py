@@ -1,79 +1,301 @@
-"""XNNPACK: CPU of Android, iOS, Linux and macOS, float32 or static int8.
+"""XNNPACK: CPU of Android, iOS, Linux and macOS, from float32 to 4 bit.
 
-One flow: export, (quantise,) partition and lower, serialise, then load and run the file before it gets its name. A
-clean lowering proves nothing: files that do not load, or compute something else, are lowered without a warning.
+One flow: export, rewrite what XNNPACK computes wrongly or slowly, (quantise,) partition and lower, serialise, then load
+the file in another process, run it and compare. A clean lowering proves nothing: files that do not load, or compute
+something else, are lowered without a warning, and some of those mistakes the emulation of int8 does not show either.
 """
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
-from typing import Any
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import fx
+from torch import Tensor, fx, nn
 from torch.export import ExportedProgram
 
+from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_path
 from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportError, quiet
 from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.runtime import PteProgram
-from dualpix.quantize.graph import fold_batch_norm
-from dualpix.quantize.ptq import quantise_static
+from dualpix.quantize.calibration import Inputs
+from dualpix.quantize.gate import Predict
+from dualpix.quantize.graph import rewrite_for_xnnpack, tidy_for_xnnpack
+from dualpix.quantize.ptq import (
+    KeepFloat,
+    keep_modules,
+    keep_nothing,
+    module_path,
+    quantise_dynamic,
+    quantise_linear_4w8da,
+    quantise_static,
+)
+
+if TYPE_CHECKING:
+    from dualpix.quantize.sensitivity import Assignment
+
+BACKEND = "XnnpackBackend"
+
+MIXED_BUDGET = 0.05
+"""RMS of the difference over RMS of the output that mixed precision may cost where the request names no budget."""
 
 _BOOKKEEPING = ("getitem", "executorch_call_delegate")
+_FLOAT_DB = {"fp32": 60.0, "fp16": 25.0}
+_AGREEMENT_DB = 15.0
+"""Runtime and emulation of a quantised graph differ by rounding; below this they compute different things."""
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What is to be lowered, and what it computes before that."""
+
+    graph: nn.Module
+    emulated: Tensor | None = None
+    """Output of the quantised graph; ``None`` for a float graph, which is compared with the network itself."""
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+
+def can_build() -> str | None:
+    """``None``, or what is missing to produce a file here."""
+    try:
+        import executorch.backends.xnnpack.partition.xnnpack_partitioner  # noqa: F401
+    except ImportError as error:
+        return f"{error.name or error} is not installed: pip install executorch torchao"
+    return None
+
+
+def can_run() -> str | None:
+    """``None``, or why a file does not run here."""
+    return registered(BACKEND)
+
+
+def registered(backend: str) -> str | None:
+    """``None``, or that the runtime in the wheel was built without ``backend``."""
+    try:
+        from executorch.runtime import Runtime
+    except ImportError as error:
+        return f"{error.name or error} is not installed: pip install executorch"
+    with quiet():
+        names = Runtime.get().backend_registry.registered_backend_names
+    if backend in names:
+        return None
+    return f"the runtime of the executorch wheel was built without {backend}; it has {', '.join(sorted(names))}"
+
+
+def load(path: Path, input_names: tuple[str, ...], output_name: str, threads: int = 1) -> Predict | None:
+    """A file that was built before; raises :class:`ExportError` where it is damaged."""
+    return PteProgram(path, threads)
 
 
 def build(request: BuildRequest) -> Artefact:
-    """Lower ``request.module`` and write a ``.pte`` that has been loaded and run.
+    """Lower ``request.module`` and write a ``.pte`` that has been loaded, run and compared.
 
     Raises:
-        ExportError: the network cannot be lowered, or the file does not load, run, or give the network's output shape.
+        ExportError: the network cannot be quantised or lowered, or the file does not load, does not run, or computes
+            something else than the network (float) or the emulation of its quantised graph.
     """
+    if request.precision not in _PLANS:
+        raise ExportError(f"XNNPACK has no precision '{request.precision}'", expected=f"one of {', '.join(_PLANS)}")
     with quiet(), torch.no_grad():
         expected = request.module(*request.inputs)
-        try:
-            exported = _exported(request)
-            buffer, delegation = lower(exported)
-        except Exception as error:  # the compilers raise anything from AssertionError to their own types
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise ExportError(f"XNNPACK lowering failed: {type(error).__name__}: {reason}") from error
+        plan, buffer, delegation = _lowered(request)
     with atomic_path(request.path) as temporary:
         temporary.write_bytes(buffer)
         try:
             output = run_apart(temporary, request.inputs, request.threads)
         except ExportError as error:
             raise ExportError(str(error).replace(temporary.name, request.path.name)) from error
-        if output.shape != expected.shape or not torch.isfinite(output).all():
-            raise ExportError(f"'{request.path.name}' gives {tuple(output.shape)}", expected=f"{tuple(expected.shape)}")
-    program = PteProgram(request.path, request.threads)
-    return Artefact(request.path, len(buffer), program, delegation, {"delegate": "XnnpackBackend"})
+        agreement_db = check_output(request, output, expected, plan.emulated)
+    details = {"delegate": BACKEND, "agreement_db": round(agreement_db, 1), **plan.details}
+    return Artefact(request.path, len(buffer), PteProgram(request.path, request.threads), delegation, details)
 
 
-def _exported(request: BuildRequest) -> ExportedProgram:
-    if request.precision == "fp32":
-        return torch.export.export(fold_batch_norm(request.module), request.inputs)
-    graph = quantise_static(request.module, request.calibration.samples, request.keep_float, request.on_sample)
-    return torch.export.export(graph, request.inputs)
+def _lowered(request: BuildRequest) -> tuple[_Plan, bytes, Delegation]:
+    try:
+        total = sum(multiply_accumulates(n) for n in torch.export.export(request.module, request.inputs).graph.nodes)
+        plan = _PLANS[request.precision](request)
+        buffer, delegation = lower(torch.export.export(plan.graph, request.inputs), total)
+    except ExportError:
+        raise
+    except DualpixError as error:
+        raise ExportError(error.found, expected=error.expected, hint=error.hint) from error
+    except Exception as error:  # the compilers raise anything from AssertionError to their own types
+        reason = (str(error).strip().splitlines() or [""])[0]
+        raise ExportError(f"XNNPACK lowering failed: {type(error).__name__}: {reason}") from error
+    return plan, buffer, delegation
 
 
-def lower(exported: ExportedProgram) -> tuple[bytes, Delegation]:
-    """Partition for XNNPACK and serialise: the file's bytes and what was delegated."""
+def check_output(request: BuildRequest, output: Tensor, expected: Tensor, emulated: Tensor | None) -> float:
+    """Signal-to-noise ratio in dB of what the runtime gave, against what it should have computed.
+
+    Args:
+        request: for its precision and file name.
+        output: of the runtime.
+        expected: of the float network.
+        emulated: of the quantised graph, or ``None``.
+
+    Raises:
+        ExportError: another shape, values that are not finite, or a different result.
+    """
+    name = request.path.name
+    if output.shape != expected.shape:
+        raise ExportError(f"'{name}' gives {tuple(output.shape)}", expected=f"{tuple(expected.shape)}")
+    if not torch.isfinite(output).all():
+        share = float((~torch.isfinite(output)).float().mean())
+        raise ExportError(f"'{name}' gives values that are not finite ({share:.1%} of the output)")
+    if emulated is None:
+        found_db, floor_db = ratio_db(expected, output), _FLOAT_DB.get(request.precision, _AGREEMENT_DB)
+        if found_db < floor_db:
+            raise ExportError(
+                f"'{name}' computes something else than the network: {found_db:.1f} dB", expected=f">= {floor_db:g} dB"
+            )
+        return found_db
+    found_db, emulation_db = ratio_db(emulated, output), ratio_db(expected, emulated)
+    # a graph that quantisation has spoilt may also amplify rounding: that is the gate's matter, not a wrong conversion
+    if found_db < min(_AGREEMENT_DB, emulation_db):
+        raise ExportError(
+            f"'{name}' computes something else than its emulation: {found_db:.1f} dB, while the emulation is "
+            f"{emulation_db:.1f} dB from the network",
+            hint="XNNPACK handles an operator of the network wrongly",
+        )
+    return found_db
+
+
+def ratio_db(reference: Tensor, output: Tensor) -> float:
+    """Power of ``reference`` over the power of the difference, in dB; at most 200."""
+    signal, noise = (float(x.double().square().sum()) for x in (reference, reference - output))
+    return 10 * math.log10(max(signal, 1e-30) / max(noise, signal * 1e-20, 1e-50))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# precisions
+
+
+def rewritten(module: nn.Module, inputs: Inputs, keep_float: KeepFloat = keep_nothing) -> fx.GraphModule:
+    """The network as a float graph that computes the same, in a form that XNNPACK does well; see ``quantize.graph``."""
+    graph = torch.export.export(module, inputs).module()
+    return rewrite_for_xnnpack(graph, lambda node: keep_float(module_path(node)))
+
+
+def _float32(request: BuildRequest) -> _Plan:
+    return _Plan(tidy_for_xnnpack(rewritten(request.module, request.inputs)))
+
+
+class _Half(nn.Module):
+    """float16 inside, float32 outside: a program of any precision takes and gives the same tensors."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        output: Tensor = self.module(*(t.half() if t.is_floating_point() else t for t in inputs))
+        return output.float()
+
+
+def _float16(request: BuildRequest) -> _Plan:
+    import copy
+
+    half = _Half(copy.deepcopy(request.module).half())
+    return _Plan(tidy_for_xnnpack(rewritten(half.eval(), request.inputs)))
+
+
+def _int8(request: BuildRequest) -> _Plan:
+    return _static(request, request.keep_float)
+
+
+def _static(request: BuildRequest, keep_float: KeepFloat, details: Mapping[str, Any] | None = None) -> _Plan:
+    graph = rewritten(request.module, request.inputs, keep_float)
+    quantised = quantise_static(graph, request.calibration.samples, keep_float, request.on_sample)
+    return _quantised(quantised, request, details)
+
+
+def _quantised(graph: nn.Module, request: BuildRequest, details: Mapping[str, Any] | None = None) -> _Plan:
+    tidy = tidy_for_xnnpack(graph) if isinstance(graph, fx.GraphModule) else graph
+    return _Plan(tidy, tidy(*request.inputs), details or {})
+
+
+def _int8_mixed(request: BuildRequest) -> _Plan:
+    assignment = request.assignment or _searched(request)
+    details = {"keep_float": list(assignment.keep_float), "int8_share": round(assignment.int8_share, 4)}
+    return _static(request, keep_modules(*assignment.keep_float), details)
+
+
+def _searched(request: BuildRequest) -> Assignment:
+    """Search on one half of the calibration samples, hold the budget on the other."""
+    from dualpix.quantize.sensitivity import output_loss, search
+
+    samples = request.calibration.samples
+    half = max(1, len(samples) // 2)
+    seen, held_back = samples[:half], samples[half:]
+    loss = output_loss(request.module, seen)
+    check = output_loss(request.module, held_back) if held_back else None
+    return search(request.module, seen, loss, request.budget or MIXED_BUDGET, check)
+
+
+def _int8_dynamic(request: BuildRequest) -> _Plan:
+    graph = rewritten(request.module, request.inputs, request.keep_float)
+    samples = request.calibration.samples
+    return _quantised(quantise_dynamic(graph, request.inputs, request.keep_float, samples, request.on_sample), request)
+
+
+def _4w8da(request: BuildRequest) -> _Plan:
+    quantised = quantise_linear_4w8da(request.module, request.keep_float)
+    emulated = quantised(*request.inputs)
+    return _Plan(tidy_for_xnnpack(rewritten(quantised, request.inputs)), emulated)
+
+
+_PLANS: dict[str, Callable[[BuildRequest], _Plan]] = {
+    "fp32": _float32,
+    "fp16": _float16,
+    "int8": _int8,
+    "int8-mixed": _int8_mixed,
+    "int8-dynamic": _int8_dynamic,
+    "4w8da": _4w8da,
+}
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# lowering
+
+
+def lower(exported: ExportedProgram, total_macs: int | None = None) -> tuple[bytes, Delegation]:
+    """Partition for XNNPACK and serialise: the file's bytes and what was delegated.
+
+    ``total_macs`` are those of the network where ``exported`` was rewritten to compute the same with more.
+    """
+    program, delegation = _to_executorch(exported, total_macs, record=False)
+    return bytes(program.buffer), delegation
+
+
+def lower_with_record(exported: ExportedProgram, total_macs: int | None = None) -> tuple[bytes, Any, Delegation]:
+    """Like :func:`lower`, with the ``ETRecord`` by which the runtime's events are traced to the network's layers."""
+    program, delegation = _to_executorch(exported, total_macs, record=True)
+    return bytes(program.buffer), program.get_etrecord(), delegation
+
+
+def _to_executorch(exported: ExportedProgram, total_macs: int | None, *, record: bool) -> tuple[Any, Delegation]:
     from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
-    total = sum(multiply_accumulates(node) for node in exported.graph.nodes)
-    edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()])
-    delegation = _delegation(edge.exported_program().graph_module, total)
-    return bytes(edge.to_executorch().buffer), delegation
+    total = total_macs or sum(multiply_accumulates(node) for node in exported.graph.nodes)
+    edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], generate_etrecord=record)
+    return edge.to_executorch(), delegation_of(edge.exported_program().graph_module, total)
 
 
-def _delegation(lowered: fx.GraphModule, total_macs: int) -> Delegation:
+def delegation_of(lowered: fx.GraphModule, total_macs: int) -> Delegation:
+    """What a partitioned graph leaves outside its delegates."""
     from executorch.devtools.backend_debug import get_delegation_info
 
     info: Any = get_delegation_info(lowered)
     outside = [n for n in lowered.graph.nodes if n.op == "call_function" and _operator(n) not in _BOOKKEEPING]
-    left_macs = sum(multiply_accumulates(n) for n in outside)
+    left_macs = min(total_macs, sum(multiply_accumulates(n) for n in outside))
     left = dict(Counter(_operator(n) for n in outside))
     return Delegation(info.num_delegated_nodes, left, total_macs - left_macs, total_macs)
 
@@ -85,7 +307,7 @@ def _operator(node: fx.Node) -> str:
 
 
 def multiply_accumulates(node: fx.Node) -> int:
-    """Multiply-accumulates of a convolution or matrix product; 0 for every other node."""
+    """Multiply-accumulates of a convolution, matrix product or attention; 0 for every other node."""
     if node.op != "call_function":
         return 0
     name = _operator(node)
@@ -95,6 +317,9 @@ def multiply_accumulates(node: fx.Node) -> int:
         # each input value (transposed) or output value meets one filter: all weights but their leading axis
         over = _shape(node, 0) if transposed else node.meta["val"].shape
         return over.numel() * (weight.numel() // weight[0])
+    if name == "scaled_dot_product_attention":
+        tokens, value_size = _shape(node, 2)[-2:]
+        return _shape(node, 0).numel() * tokens + math.prod(_shape(node, 0)[:-1]) * tokens * value_size
     inner = {"linear": (0, -1), "mm": (0, -1), "bmm": (0, -1), "matmul": (0, -1), "addmm": (1, -1)}.get(name)
     return 0 if inner is None else node.meta["val"].numel() * _shape(node, inner[0])[inner[1]]
 

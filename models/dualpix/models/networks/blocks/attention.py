@@ -8,6 +8,8 @@ XNNPACK.
 
 from __future__ import annotations
 
+import itertools
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -63,8 +65,7 @@ class TokenAttention(nn.Module):
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
         self.heads = heads
-        self.q, self.k, self.v = nn.Linear(channels, channels), nn.Linear(channels, channels), nn.Linear(channels, channels)
-        self.proj = nn.Linear(channels, channels)
+        self.q, self.k, self.v, self.proj = (nn.Linear(channels, channels) for _ in range(4))
         self.register_buffer("scale", torch.tensor((channels // heads) ** -0.5), persistent=False)
 
     scale: Tensor
@@ -92,7 +93,13 @@ class WindowAttention(nn.Module):
     """
 
     def __init__(
-        self, channels: int, heads: int, window_px: int = 8, *, shift_px: int = 0, size_hw: tuple[int, int] | None = None
+        self,
+        channels: int,
+        heads: int,
+        window_px: int = 8,
+        *,
+        shift_px: int = 0,
+        size_hw: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         if shift_px and size_hw is None:
@@ -100,21 +107,23 @@ class WindowAttention(nn.Module):
         self.heads, self.window_px, self.shift_px = heads, window_px, shift_px
         self.q, self.k, self.v, self.proj = (nn.Conv2d(channels, channels, 1) for _ in range(4))
         self.position_bias = nn.Parameter(0.02 * torch.randn(heads, (2 * window_px - 1) ** 2))
-        self.register_buffer("position", _relative_positions(window_px), persistent=False)
         self.register_buffer("scale", torch.tensor((channels // heads) ** -0.5), persistent=False)
         if shift_px and size_hw is not None:
-            mask = _shift_mask(size_hw, window_px, shift_px)  # (P, N, N)
-            n = window_px * window_px
-            self.register_buffer("mask", mask[:, None].expand(-1, heads, n, n).reshape(1, -1, n), persistent=False)
+            for name, length in zip(("mask_y", "mask_x"), size_hw, strict=True):
+                self.register_buffer(name, _shift_mask(length, window_px, shift_px, name == "mask_y"), persistent=False)
 
-    position: Tensor
     scale: Tensor
-    mask: Tensor
+    mask_y: Tensor
+    mask_x: Tensor
 
     def _bias(self) -> Tensor:
-        """(1, heads * N, N)."""
-        n = self.window_px**2
-        return self.position_bias[:, self.position].reshape(1, self.heads * n, n)
+        """(1, heads * N, N), by slices of the table; an index by :func:`_relative_positions` is not delegated."""
+        size = self.window_px
+        starts = [slice(size - 1 - i, 2 * size - 1 - i) for i in range(size)]
+        table = self.position_bias.reshape(self.heads, 2 * size - 1, 2 * size - 1)
+        rows = torch.stack([table[:, cut] for cut in starts], 1).reshape(-1, 2 * size - 1)  # (heads * y1 * y2, x)
+        both = torch.stack([rows[:, cut] for cut in starts], 1)  # (heads * y1 * y2, x1, x2)
+        return both.reshape(-1, size, size, size).permute(0, 2, 1, 3).reshape(1, -1, size * size)
 
     def forward(self, x: Tensor) -> Tensor:
         """Attend; H and W must be multiples of the window."""
@@ -124,8 +133,10 @@ class WindowAttention(nn.Module):
         q, k, v = (fold_heads(to_windows(f(moved), self.window_px), self.heads) for f in (self.q, self.k, self.v))
         scores = torch.bmm(q * self.scale, k.transpose(1, 2))  # (P * heads, N, N)
         scores = scores.reshape(-1, self.heads * n, n) + self._bias()
-        if s:
-            scores = scores.reshape(b, -1, n) + self.mask
+        if s:  # one mask per axis: per window they would be megabytes
+            rows, columns = h // self.window_px, w // self.window_px
+            scores = scores.reshape(b, rows, columns * self.heads, n * n) + self.mask_y
+            scores = scores.reshape(b * rows, columns, self.heads, n * n) + self.mask_x
         weights = torch.softmax(scores.reshape(-1, n, n), -1)
         tokens = unfold_heads(torch.bmm(weights, v), self.heads)
         return roll(self.proj(from_windows(tokens, (b, h, w), self.window_px)), s, s)
@@ -141,28 +152,35 @@ class WindowAttention(nn.Module):
 
         moved = torch.roll(x, (-s, -s), (2, 3))
         q, k, v = (windows(f(moved)) for f in (self.q, self.k, self.v))
-        scores = q @ k.transpose(-1, -2) * (c // self.heads) ** -0.5 + self.position_bias[:, self.position]
+        scores = q @ k.transpose(-1, -2) * (c // self.heads) ** -0.5 + self.position_bias[:, _relative_positions(size)]
         if s:
-            scores = scores + _shift_mask((h, w), size, s)[None, :, None]
+            region = torch.zeros(h, w)
+            cuts = (slice(-size), slice(-size, -s), slice(-s, None))
+            for i, (vertical, horizontal) in enumerate(itertools.product(cuts, cuts)):
+                region[vertical, horizontal] = i
+            labels = region.reshape(h // size, size, w // size, size).permute(0, 2, 1, 3).reshape(-1, 1, n)
+            scores = scores.masked_fill(labels[..., None] != labels[..., None, :], -torch.inf)
         y = (torch.softmax(scores, -1) @ v).reshape(b, h // size, w // size, self.heads, size, size, c // self.heads)
         y = y.permute(0, 3, 6, 1, 4, 2, 5).reshape(b, c, h, w)
         return torch.roll(self.proj(y), (s, s), (2, 3))
 
 
 def _relative_positions(window_px: int) -> Tensor:
-    """(N, N) index of the offset between two pixels of a window, N = window^2."""
+    """(N, N), N = window^2: where in the table stands the bias of query pixel n (row) for key pixel m (column).
+
+    The table is (y, x) of the offset key - query, each from -(window - 1). (Swin's has query - key: flip it.)
+    """
     y, x = torch.meshgrid(torch.arange(window_px), torch.arange(window_px), indexing="ij")
     y, x = y.flatten(), x.flatten()
     reach = window_px - 1
-    return (y[:, None] - y[None] + reach) * (2 * reach + 1) + x[:, None] - x[None] + reach
+    return (y[None] - y[:, None] + reach) * (2 * reach + 1) + x[None] - x[:, None] + reach
 
 
-def _shift_mask(size_hw: tuple[int, int], window_px: int, shift_px: int) -> Tensor:
-    """(windows, N, N): 0 where two pixels were neighbours before the shift, else a large negative number."""
-    h, w = size_hw
-    region = torch.zeros(1, 1, h, w)
-    for i, rows in enumerate((slice(-window_px), slice(-window_px, -shift_px), slice(-shift_px, None))):
-        for j, columns in enumerate((slice(-window_px), slice(-window_px, -shift_px), slice(-shift_px, None))):
-            region[:, :, rows, columns] = 3 * i + j
-    labels = to_windows(region, window_px)[:, :, 0]
-    return (labels[:, :, None] != labels[:, None]).float() * _MASKED
+def _shift_mask(length_px: int, window_px: int, shift_px: int, vertical: bool) -> Tensor:
+    """(1, windows along an axis, 1, N * N): what to add to the scores of a window so that no pair spans the border."""
+    wrapped = torch.zeros(length_px // window_px, window_px)
+    wrapped[-1, -shift_px:] = 1  # came from the other end
+    axes = (-1, window_px, 1) if vertical else (-1, 1, window_px)
+    labels = wrapped.reshape(axes).expand(-1, window_px, window_px).flatten(1)
+    mask = (labels[:, :, None] != labels[:, None]).float() * _MASKED
+    return mask.flatten(1)[None, :, None]

@@ -7,9 +7,25 @@ backend has it.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+def float_islands(network: nn.Module) -> tuple[str, ...]:
+    """Paths of the submodules of ``network`` whose values lose too much in int8, for a quantiser to leave in float.
+
+    They are named by the blocks, as ``FLOAT_IN_INT8``: paths inside the block. All are small sums that stay in the
+    delegate, so a network pays next to nothing for them.
+    """
+    found = [
+        f"{path}.{inner}" if path else inner
+        for path, block in network.named_modules()
+        for inner in getattr(block, "FLOAT_IN_INT8", ())
+    ]
+    return tuple(sorted(found))
 
 
 class FrozenConv1x1(nn.Module):
@@ -36,14 +52,16 @@ class ChannelMean(FrozenConv1x1):
 class LayerNorm2d(nn.Module):
     """Layer norm over the channels of an image (Ba et al., 2016), (B, C, H, W) -> the same.
 
-    Int8: mean and variance are intermediate values of very unlike range; :func:`float_islands` names them so that a
-    quantiser leaves them alone.
+    Int8: a variance that is rounded to zero ends as a division by ``eps``; :func:`float_islands` names the two means,
+    so that a quantiser leaves them alone.
     """
+
+    FLOAT_IN_INT8: ClassVar[tuple[str, ...]] = ("mean",)
 
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-        self.mean = ChannelMean(channels)
+        self.mean, self._eps = ChannelMean(channels), eps
         # a Python number would become a conversion between memory layouts in front of the delegate
         self.register_buffer("eps", torch.tensor(eps), persistent=False)
 
@@ -53,11 +71,12 @@ class LayerNorm2d(nn.Module):
         """Normalise each pixel over its channels."""
         centred = x - self.mean(x)
         inverse = torch.rsqrt(self.mean(centred * centred) + self.eps)
-        return centred * inverse * self.weight[:, None, None] + self.bias[:, None, None]
+        y: Tensor = centred * inverse * self.weight[:, None, None] + self.bias[:, None, None]
+        return y
 
     def plain(self, x: Tensor) -> Tensor:
         """The usual form: ``F.layer_norm`` on a channels-last copy."""
-        normal = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.weight, self.bias, float(self.eps))
+        normal = F.layer_norm(x.permute(0, 2, 3, 1), (x.shape[1],), self.weight, self.bias, self._eps)
         return normal.permute(0, 3, 1, 2)
 
 
@@ -67,22 +86,26 @@ class LayerNormTokens(nn.Module):
     State dict as ``nn.LayerNorm``'s, so that a pretrained transformer's weights load.
     """
 
+    FLOAT_IN_INT8: ClassVar[tuple[str, ...]] = ("mean",)
+
     def __init__(self, channels: int, eps: float = 1e-6) -> None:
         super().__init__()
         self.weight, self.bias = nn.Parameter(torch.ones(channels)), nn.Parameter(torch.zeros(channels))
-        self.mean = TokenMean(channels)
-        self.register_buffer("eps", torch.tensor(eps), persistent=False)
+        self.mean, self._eps = TokenMean(channels), eps
+        # one axis, not none: Core ML's converter joins a sum after a linear to its bias, and a scalar makes it fail
+        self.register_buffer("eps", torch.tensor([eps]), persistent=False)
 
     eps: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalise each token over its features."""
         centred = x - self.mean(x)
-        return centred * torch.rsqrt(self.mean(centred * centred) + self.eps) * self.weight + self.bias
+        y: Tensor = centred * torch.rsqrt(self.mean(centred * centred) + self.eps) * self.weight + self.bias
+        return y
 
     def plain(self, x: Tensor) -> Tensor:
         """The usual form, ``F.layer_norm``."""
-        return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, float(self.eps))
+        return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self._eps)
 
 
 class TokenMean(nn.Module):

@@ -7,14 +7,17 @@ of the largest value is the disparity of the left view's pixel.
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dualpix.models.networks.blocks.channels import ChannelMean, FrozenConv1x1
+from dualpix.models.networks.blocks.channels import FrozenConv1x1
 
-BAND_WIDTH_PX = 160
-"""Up to this feature width :class:`CorrelationBand` is the faster form on XNNPACK (measured, see README.md)."""
+BAND_WIDTH_PX = 128
+"""Up to this feature width :class:`CorrelationBand` is taken to be the faster form on XNNPACK: between two convolutions
+it was 1.8 times as fast at 64 px, and only its work per pixel grows with the width."""
 
 
 def correlation_plain(left: Tensor, right: Tensor, reach_px: int) -> Tensor:
@@ -57,13 +60,17 @@ class CorrelationShifts(nn.Module):
     def __init__(self, channels: int, reach_px: int) -> None:
         super().__init__()
         self.reach_px = reach_px
-        self.mean = ChannelMean(channels)
+        self.register_buffer("scale", torch.tensor(1.0 / channels), persistent=False)
+        self.sum = FrozenConv1x1(torch.ones(1, channels))
+
+    scale: Tensor
 
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """(B, C, H, W) twice -> (B, 2 reach + 1, H, W)."""
         width = left.shape[3]
-        padded = F.pad(right, (self.reach_px, self.reach_px))
-        return torch.cat([self.mean(left * padded[..., i : i + width]) for i in range(2 * self.reach_px + 1)], 1)
+        # scaled before it is padded: padding straight after an int8 layer makes a file that XNNPACK does not load
+        padded = F.pad(right * self.scale, (self.reach_px, self.reach_px))
+        return torch.cat([self.sum(left * padded[..., i : i + width]) for i in range(2 * self.reach_px + 1)], 1)
 
 
 def correlation(channels: int, reach_px: int, width_px: int) -> nn.Module:
@@ -95,6 +102,8 @@ class TentLookup(nn.Module):
     computed once over a range longer by the radius, and sliced.
     """
 
+    FLOAT_IN_INT8: ClassVar[tuple[str, ...]] = ("sum",)
+
     def __init__(self, reach_px: int, radius_px: int) -> None:
         super().__init__()
         self.taps, self.radius_px = 2 * reach_px + 1, radius_px
@@ -122,6 +131,8 @@ class SoftArgmax(nn.Module):
     the wrong axis.
     """
 
+    FLOAT_IN_INT8: ClassVar[tuple[str, ...]] = ("expected",)
+
     def __init__(self, reach_px: int) -> None:
         super().__init__()
         self.expected = FrozenConv1x1(torch.arange(-reach_px, reach_px + 1, dtype=torch.float32)[None])
@@ -130,7 +141,8 @@ class SoftArgmax(nn.Module):
         """Softmax over shifts, then the mean shift."""
         b, taps, h, w = scores.shape
         weights = torch.softmax(scores.permute(0, 2, 3, 1).reshape(b * h, w, taps), -1)
-        return self.expected(weights.reshape(b, h, w, taps).permute(0, 3, 1, 2))
+        disparity: Tensor = self.expected(weights.reshape(b, h, w, taps).permute(0, 3, 1, 2))
+        return disparity
 
 
 def soft_argmax_plain(scores: Tensor) -> Tensor:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor, nn
 
@@ -51,7 +49,7 @@ class ConvGRU(nn.Module):
 
 
 class SeparableConvGRU(nn.Module):
-    """RAFT's separable GRU: a 1x5 step along x, then a 5x1 step along y; 3.6 times less work than 5x5... in one."""
+    """RAFT's separable GRU: a 1x5 step along x, then a 5x1 step along y: less work than one 5x5 step."""
 
     def __init__(self, hidden: int, given: int, kernel: int = 5) -> None:
         super().__init__()

@@ -27,7 +27,8 @@ class AntialiasedShrink(nn.Module):
     """Bilinear shrinking with antialias by a whole factor, for maps of one size: (B, C, H, W) -> (B, C, H/f, W/f).
 
     Equal to ``F.interpolate(..., mode="bilinear", antialias=True)``: a tent of 2 f pixels as a frozen depthwise
-    convolution, and a constant map that makes up for the part of the tent outside the image.
+    convolution, and a constant map that makes up for the part of the tent outside the image. (Equal where the result
+    has two columns or more; of a single column torch 2.13 itself computes something else on the CPU.)
     """
 
     def __init__(self, channels: int, factor: int, size_hw: tuple[int, int]) -> None:

@@ -1,0 +1,160 @@
+package org.dualpix.demo.desktop;
+
+import java.io.BufferedReader;
+import java.io.File;
+import java.io.IOException;
+import java.io.InputStreamReader;
+import java.nio.charset.StandardCharsets;
+import java.util.HashMap;
+import java.util.Map;
+import org.dualpix.demo.core.AppFiles;
+import org.dualpix.demo.core.BenchRunner;
+import org.dualpix.demo.core.CaptureSession;
+import org.dualpix.demo.core.Clock;
+import org.dualpix.demo.core.Json;
+import org.dualpix.demo.core.Messages;
+import org.dualpix.demo.core.ProtocolException;
+
+/**
+ * The app's activities as commands.
+ *
+ * <pre>
+ * Main --root FILES [--camera SCRIPT --frames DIR [--state FILE]] [--engine SCRIPT] capture SESSION
+ * Main --root FILES ... bench RUN
+ * Main --root FILES ... serve
+ * </pre>
+ *
+ * <p>{@code FILES} is the folder that the app has on a phone. {@code serve} reads {@code capture SESSION}, {@code bench
+ * RUN} and {@code quit} from its input, line by line, and answers each with a line of JSON once it has started; a
+ * capture ends the one before, as on the phone. Exit codes: 0; 1 where the session or the benchmark failed; 2 for wrong
+ * arguments.
+ */
+public final class Main {
+    private static final String APP = "1.0-desktop";
+
+    private final File files;
+    private final File engineScript;
+    private final ScriptedCamera camera;
+    private CaptureSession session;
+    private Thread worker;
+
+    private Main(Map<String, String> options) throws IOException {
+        files = file(options, "--root");
+        engineScript = file(options, "--engine");
+        File cameraScript = file(options, "--camera");
+        File frames = options.get("--frames") == null ? files : file(options, "--frames");
+        camera = cameraScript == null ? null
+                : new ScriptedCamera(cameraScript, frames, file(options, "--state"), Clock.SYSTEM);
+    }
+
+    public static void main(String[] arguments) {
+        int code = 2;
+        try {
+            Map<String, String> options = new HashMap<>();
+            int at = 0;
+            for (; at + 1 < arguments.length && arguments[at].startsWith("--"); at += 2) {
+                options.put(arguments[at], arguments[at + 1]);
+            }
+            if (options.get("--root") == null || at == arguments.length) {
+                throw new ProtocolException("the arguments", "--root FILES ... capture SESSION | bench RUN | serve");
+            }
+            Main main = new Main(options);
+            code = arguments[at].equals("serve") ? main.serve()
+                    : main.command(arguments[at], at + 1 < arguments.length ? arguments[at + 1] : "");
+        } catch (IOException | RuntimeException error) {
+            System.err.println("error: " + error.getMessage());
+        }
+        System.exit(code);
+    }
+
+    private int command(String command, String name) throws IOException {
+        switch (command) {
+            case "capture":
+                return newSession(name).run() == Messages.EndReason.FAILED ? 1 : 0;
+            case "bench":
+                return bench(name) ? 0 : 1;
+            default:
+                throw new ProtocolException("command '" + command + "'", "capture, bench or serve");
+        }
+    }
+
+    private int serve() throws IOException {
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
+        System.out.println(Json.write(Json.object("ready", true)));
+        String line;
+        while ((line = in.readLine()) != null && !line.equals("quit")) {
+            String[] words = line.trim().split(" ", 2);
+            String error = null;
+            try {
+                start(words[0], words.length > 1 ? words[1] : "");
+            } catch (IOException | RuntimeException bad) {
+                error = bad.getMessage();
+            }
+            System.out.println(Json.write(Json.object("started", line, "error", error)));
+        }
+        end();
+        return 0;
+    }
+
+    /** What an intent does. */
+    private void start(String command, String name) throws IOException {
+        if (command.equals("capture")) {
+            end();
+            CaptureSession next = newSession(name);
+            session = next;
+            worker = new Thread(() -> quietly(next::run));
+            worker.start();
+        } else if (command.equals("bench")) {
+            AppFiles.bench(files, name);
+            new Thread(() -> quietly(() -> bench(name))).start();
+        } else {
+            throw new ProtocolException("command '" + command + "'", "capture, bench or quit");
+        }
+    }
+
+    private void end() {
+        if (session == null) {
+            return;
+        }
+        session.cancel();
+        try {
+            worker.join();
+        } catch (InterruptedException error) {
+            Thread.currentThread().interrupt();
+        }
+        session = null;
+    }
+
+    private CaptureSession newSession(String name) {
+        if (camera == null) {
+            throw new ProtocolException("no camera", "--camera SCRIPT and --frames DIR");
+        }
+        return new CaptureSession(
+                AppFiles.session(files, name), camera, camera.device(), APP, Clock.SYSTEM, line -> { });
+    }
+
+    private boolean bench(String run) throws IOException {
+        if (engineScript == null || camera == null) {
+            throw new ProtocolException("no engine", "--engine SCRIPT, and --camera SCRIPT for the device");
+        }
+        BenchRunner runner = new BenchRunner(new ScriptedEngine(engineScript, Clock.SYSTEM),
+                new DesktopProbe(camera.device()), APP, what -> { });
+        return runner.run(AppFiles.bench(files, run)).get("error") == null;
+    }
+
+    private interface Work {
+        Object now() throws IOException;
+    }
+
+    private static void quietly(Work work) {
+        try {
+            work.now();
+        } catch (IOException | RuntimeException error) {
+            System.err.println("error: " + error.getMessage());
+        }
+    }
+
+    private static File file(Map<String, String> options, String name) {
+        return options.get(name) == null ? null : new File(options.get(name));
+    }
+}

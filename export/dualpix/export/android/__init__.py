@@ -1,0 +1,1 @@
+"""The phone over adb: installing the app, capturing through it, and measuring networks on it."""

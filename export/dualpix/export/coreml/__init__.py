@@ -1,0 +1,136 @@
+"""Core ML programs (``.mlpackage``) at several precisions.
+
+Converted on any machine; they run on macOS and iOS alone. On macOS the written package is run. Elsewhere it is
+interpreted operator by operator (see :mod:`.interpret` for what that proves), and the artefact says so.
+"""
+
+from __future__ import annotations
+
+import io
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dualpix.capture.errors import DualpixError, OutputError
+from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
+from dualpix.export.coreml.check import Numerics, check_numerics, check_package, interpreted, layer_differences
+from dualpix.export.coreml.convert import MINIMUM_TARGET, PRECISIONS, convert, save
+from dualpix.export.coreml.interpret import Interpreter, coverage
+from dualpix.export.coreml.package import PackageError
+from dualpix.export.manifest import size_of
+from dualpix.quantize.calibration import Inputs
+from dualpix.quantize.gate import Predict
+
+__all__ = [
+    "PRECISIONS", "Interpreter", "Numerics", "PackageError", "build", "can_build", "can_run", "check_numerics",
+    "check_package", "coverage", "interpreted", "layer_differences", "load",
+]  # fmt: skip
+
+_ON_A_MAC = sys.platform == "darwin"
+
+
+def can_build() -> str | None:
+    """``None``, or one line: why no package can be produced on this machine."""
+    return None if find_spec("coremltools") else "coremltools is missing: pip install coremltools==9.0"
+
+
+def can_run() -> str | None:
+    """``None``, or one line: why packages do not run on this machine."""
+    return None if _ON_A_MAC else "Core ML needs macOS or iOS; here the saved program is interpreted"
+
+
+def load(path: Path, input_names: tuple[str, ...], output_name: str, threads: int = 1) -> Predict:
+    """A written package, ready to be run (macOS) or interpreted (elsewhere).
+
+    Raises:
+        ExportError: the package is damaged, or holds what the interpreter does not model.
+    """
+    return _runtime(path, input_names, output_name) if _ON_A_MAC else interpreted(path, input_names, output_name)
+
+
+def build(request: BuildRequest) -> Artefact:
+    """Convert ``request.module`` and write a ``.mlpackage`` that was read back, interpreted and compared.
+
+    Raises:
+        UnknownNameError: an unknown precision.
+        DualpixError: there is no calibration sample for int8 activations.
+        ExportError: the converter refuses the network, or the package lacks what it should hold or computes something
+            else than the network.
+        OutputError: the package cannot be put in its place.
+    """
+    with _converter(), torch.no_grad():
+        try:
+            converted = convert(request)
+        except DualpixError:
+            raise
+        except Exception as error:  # the converter raises anything
+            reason = (str(error).strip().splitlines() or [""])[0]
+            raise ExportError(f"Core ML conversion failed: {type(error).__name__}: {reason}") from error
+        with _scratch(request.path) as scratch:
+            written, plain = scratch / request.path.name, None
+            save(converted.model, written)
+            if converted.plain is not None:
+                plain = scratch / "plain.mlpackage"
+                save(converted.plain, plain)
+            operators = check_package(written, request)
+            quantised = converted.graph if PRECISIONS[request.precision].activations_int8 else None
+            numerics = check_numerics(written, request, plain, quantised)
+            _replace(written, request.path)
+    details = {"operators": operators, "minimum_deployment_target": MINIMUM_TARGET, "interpreted": asdict(numerics)}
+    predict = load(request.path, request.input_names, request.output_name, request.threads)
+    return Artefact(request.path, size_of(request.path), predict, None, details, emulated=not _ON_A_MAC)
+
+
+@contextmanager
+def _converter() -> Iterator[None]:
+    """Hold back progress bars and what the converter says about itself."""
+    with quiet(), redirect_stderr(io.StringIO()):
+        yield
+
+
+def _runtime(path: Path, input_names: Sequence[str], output_name: str) -> Predict:
+    import coremltools as ct
+
+    model: Any = ct.models.MLModel(str(path))
+
+    def predict(inputs: Inputs) -> Tensor:
+        named = {name: t.numpy() for name, t in zip(input_names, inputs, strict=True)}
+        return torch.from_numpy(model.predict(named)[output_name]).float()
+
+    return predict
+
+
+@contextmanager
+def _scratch(target: Path) -> Iterator[Path]:
+    """A folder beside ``target``: a package is a folder, and its name must end in .mlpackage to be opened."""
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix=".coreml.", dir=target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    with scratch as folder:
+        yield Path(folder)
+
+
+def _replace(written: Path, target: Path) -> None:
+    """Put the package in its place; what was there before stays if that fails."""
+    old = written.with_name("old")
+    try:
+        if target.exists():
+            target.replace(old)
+        written.replace(target)
+    except OSError as error:
+        if old.exists():
+            old.replace(target)
+        raise _unwritable(target, error) from error
+
+
+def _unwritable(target: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write '{target}': {error.strerror or error}", hint="choose another folder")

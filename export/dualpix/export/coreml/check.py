@@ -1,0 +1,218 @@
+"""What a written package must hold, and what it must compute, before it counts as written."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import ExportedProgram
+
+from dualpix.export.artefact import BuildRequest, ExportError
+from dualpix.export.coreml.convert import float_graph, module_path, precision_of
+from dualpix.export.coreml.interpret import Interpreter
+from dualpix.export.coreml.package import Operation, PackageError, Reference, read_spec
+from dualpix.quantize.calibration import Inputs
+from dualpix.quantize.gate import EXACT_SQNR_DB, Predict
+
+_WEIGHTED = {"conv", "conv_transpose", "linear"}
+_CONSTANTS = ("const", "constexpr_")
+_FAR_DB = 25.0
+"""An operator whose result is further than this from the network's is pointed at when a conversion is wrong."""
+
+
+def check_package(path: Path, request: BuildRequest) -> dict[str, int]:
+    """Read a package back and compare its structure with the request.
+
+    Returns:
+        How often each operator occurs, constants apart.
+
+    Raises:
+        ExportError: a name, a shape, the number of weighted layers or the weights' type is not what was asked for.
+    """
+    try:
+        spec, _ = read_spec(path)
+        block = next(iter(spec.mlProgram.functions["main"].block_specializations.values()))
+    except (PackageError, StopIteration) as error:
+        raise ExportError(f"'{path.name}' cannot be read back: {error}") from error
+    inputs = {i.name: tuple(i.type.multiArrayType.shape) for i in spec.description.input}
+    asked = {name: tuple(t.shape) for name, t in zip(request.input_names, request.inputs, strict=True)}
+    outputs = [o.name for o in spec.description.output]
+    if inputs != asked or outputs != [request.output_name]:
+        raise ExportError(f"'{path.name}' takes {inputs}, gives {outputs}", expected=f"{asked}, {request.output_name}")
+    every = Counter(str(o.type) for o in block.operations)
+    operators = {name: count for name, count in every.items() if not name.startswith(_CONSTANTS)}
+    weighted = sum(count for name, count in operators.items() if name in _WEIGHTED)
+    layers = sum(isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) for m in request.module.modules())
+    if weighted < layers:
+        raise ExportError(f"'{path.name}' has {weighted} weighted operators", expected=f"at least {layers}")
+    for mark in precision_of(request.precision).marks:
+        if not every[mark]:
+            raise ExportError(f"'{path.name}' has no '{mark}'", expected=f"a program of precision {request.precision}")
+    return dict(sorted(operators.items()))
+
+
+@dataclass(frozen=True)
+class Numerics:
+    """How far the interpreted package is from the float network on the request's inputs."""
+
+    sqnr_db: float
+    max_abs: float
+    from_graph_db: float | None
+    """SQNR against the quantised graph that was converted; ``None`` where the float network itself was."""
+    least_weight_sqnr_db: float | None
+    """Of the worst stored weight against the uncompressed one; ``None`` where they were not compared."""
+
+
+def check_numerics(
+    path: Path, request: BuildRequest, plain: Path | None = None, graph: ExportedProgram | None = None
+) -> Numerics:
+    """Interpret a package on the request's inputs and compare the output with the network's.
+
+    Args:
+        path: the saved package.
+        request: what it was made from; its precision sets the limits.
+        plain: the same program with uncompressed weights; every weight is then compared, too. A wrong weight of one
+            layer may hide behind the loss of all others in the output, not behind its own.
+        graph: the quantised graph it was converted from, which it is then held against in place of the network.
+
+    Raises:
+        ExportError: the output or a weight is further away than the precision explains; names the operator where the
+            values part.
+        PackageError: the package is damaged or holds what the interpreter does not model.
+    """
+    precision, interpreter = precision_of(request.precision), Interpreter(path)
+    with torch.no_grad():
+        expected = request.module(*request.inputs)
+    output = _run(interpreter, request)
+    if output.shape != expected.shape:
+        raise ExportError(f"'{path.name}' gives {tuple(output.shape)}", expected=f"{tuple(expected.shape)}")
+    worst = None if plain is None else _check_weights(interpreter, Interpreter(plain), precision.least_weight_sqnr_db)
+    with torch.no_grad():
+        from_graph = None if graph is None else sqnr_db(graph.module()(*request.inputs), output)
+    sqnr = sqnr_db(expected, output)
+    judged = sqnr if from_graph is None else from_graph
+    if not judged >= precision.least_sqnr_db:
+        where = _first_far(interpreter, request, graph)
+        raise ExportError(
+            f"'{path.name}' computes something else: {judged:.1f} dB from the network; {where}",
+            expected=f"at least {precision.least_sqnr_db:g} dB for {request.precision}",
+        )
+    return Numerics(sqnr, float((output - expected).abs().max()), from_graph, worst)
+
+
+def interpreted(path: Path, input_names: Sequence[str], output_name: str) -> Predict:
+    """A function that interprets the saved package.
+
+    Raises:
+        PackageError: the package is damaged or holds what the interpreter does not model.
+    """
+    interpreter = Interpreter(path)
+
+    def predict(inputs: Inputs) -> Tensor:
+        return interpreter(dict(zip(input_names, inputs, strict=True)))[output_name]
+
+    return predict
+
+
+@dataclass(frozen=True)
+class LayerDifference:
+    """One operator's result in the program beside the network's."""
+
+    name: str
+    """Of the network's graph: ``conv2d_3``."""
+    kind: str
+    """MIL operator: ``conv``."""
+    module: str
+    """Dotted path of the submodule that made it."""
+    sqnr_db: float
+
+
+def layer_differences(
+    interpreter: Interpreter, request: BuildRequest, graph: ExportedProgram | None = None
+) -> tuple[LayerDifference, ...]:
+    """Each operator's result in the program against the eager network's (or ``graph``'s), in program order.
+
+    Only results that keep their name through the conversion are compared; the converter renames what it fuses.
+    """
+    recorder = _Recorder((graph or float_graph(request)).module())
+    with torch.no_grad():
+        recorder.run(*request.inputs)
+    kept: dict[str, Tensor] = {}
+    _run(interpreter, request, kept)
+    found = []
+    for step in interpreter.steps:
+        name = step.name.removesuffix("_cast_fp16")
+        eager, value = recorder.values.get(name), kept.get(step.name)
+        if eager is not None and value is not None and eager.shape == value.shape and eager.is_floating_point():
+            difference = sqnr_db(eager, value)
+            found.append(LayerDifference(name, step.kind, recorder.modules[name], difference))
+    return tuple(found)
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and keeps what every node gives."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module)
+        self.values: dict[str, Tensor] = {}
+        self.modules: dict[str, str] = {}
+
+    def run_node(self, n: fx.Node) -> object:
+        result = super().run_node(n)
+        if n.op == "call_function" and isinstance(result, Tensor):
+            self.values[n.name], self.modules[n.name] = result.detach().clone(), module_path(n)
+        return result
+
+
+def sqnr_db(reference: Tensor, value: Tensor) -> float:
+    """Power of the reference over power of the difference; -inf where a value is not finite."""
+    if not torch.isfinite(value).all():
+        return -math.inf
+    signal, noise = (float(t.double().square().mean()) for t in (reference, reference.double() - value.double()))
+    if noise <= signal * 10 ** (-EXACT_SQNR_DB / 10):
+        return EXACT_SQNR_DB
+    return 10 * math.log10(max(signal, 1e-30) / noise)
+
+
+def _run(interpreter: Interpreter, request: BuildRequest, keep: dict[str, Tensor] | None = None) -> Tensor:
+    return interpreter(dict(zip(request.input_names, request.inputs, strict=True)), keep)[request.output_name]
+
+
+def _first_far(interpreter: Interpreter, request: BuildRequest, graph: ExportedProgram | None) -> str:
+    layers = layer_differences(interpreter, request, graph)
+    for layer in layers:
+        if layer.sqnr_db < _FAR_DB:
+            where = f" of '{layer.module}'" if layer.module else ""
+            return f"first far off at '{layer.name}' ({layer.kind}{where}), {layer.sqnr_db:.1f} dB"
+    return f"no operator of {len(layers)} compared is far off by itself"
+
+
+def _weight(step: Operation, interpreter: Interpreter) -> Tensor | None:
+    operand = step.inputs.get("weight", (None,))[0]
+    value = interpreter.constant(operand.name) if isinstance(operand, Reference) else operand
+    return value if isinstance(value, Tensor) else None
+
+
+def _check_weights(stored: Interpreter, plain: Interpreter, least_db: float) -> float:
+    """The worst weight's figure, held against the limit."""
+    mine, others = ([s for s in i.steps if s.kind in _WEIGHTED] for i in (stored, plain))
+    if [s.kind for s in mine] != [s.kind for s in others]:
+        raise ExportError("compressing the weights changed the program", expected="the same layers in the same order")
+    worst = EXACT_SQNR_DB
+    for step, other in zip(mine, others, strict=True):
+        weight, expected = _weight(step, stored), _weight(other, plain)
+        if weight is None or expected is None or weight.shape != expected.shape:
+            raise ExportError(f"the weight of '{step.name}' has another shape than before it was compressed")
+        figure = sqnr_db(expected, weight)
+        if not figure >= least_db:
+            raise ExportError(
+                f"the weight of '{step.name}' is {figure:.1f} dB from the network's",
+                expected=f"at least {least_db:g} dB",
+            )
+        worst = min(worst, figure)
+    return worst

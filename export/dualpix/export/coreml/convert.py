@@ -1,0 +1,190 @@
+"""Converting a network to a Core ML program, at several precisions.
+
+======================  ===========  ==============================================  =====================
+precision               arithmetic   weights                                         activations
+======================  ===========  ==============================================  =====================
+``fp32``                float32      float32                                         float32
+``fp16``                float16      float16                                         float16
+``w8``                  float16      int8, one scale per output channel              float16
+``w4-palettized``       float16      4-bit indices into 16 float16 values per layer  float16
+``w8a8``                float16      int8, one scale per output channel              int8 around each layer
+======================  ===========  ==============================================  =====================
+
+``w8a8`` takes the graph of :func:`~dualpix.quantize.ptq.quantise_static`, whose ranges are measured on the calibration
+set: it is already right for siamese networks, and Core ML's own activation quantiser needs ``predict``, hence a Mac.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.export import ExportedProgram
+
+from dualpix.capture.errors import UnknownNameError
+from dualpix.export.artefact import BuildRequest
+from dualpix.quantize.graph import fold_batch_norm
+from dualpix.quantize.ptq import quantise_static
+
+PALETTE_BITS = 4
+MINIMUM_TARGET = "iOS17"
+
+
+@dataclass(frozen=True)
+class Precision:
+    """How a program stores and computes, and how close it must come to the float network."""
+
+    compute: Literal["float16", "float32"]
+    weights: Literal["int8", "palette"] | None
+    """How weights are stored; ``None`` as they are computed with."""
+    activations_int8: bool
+    least_sqnr_db: float
+    """Of the interpreted output on the request's inputs against the network's, with int8 activations against the
+    quantised network's. Below it the conversion is wrong; what a precision may lose is for the gate to say."""
+    least_weight_sqnr_db: float
+    """Of each stored weight against the float weight."""
+    marks: tuple[str, ...] = ()
+    """Operators of which the program must hold at least one each."""
+
+
+_AFFINE, _PALETTE = "constexpr_affine_dequantize", "constexpr_lut_to_dense"
+
+PRECISIONS: Mapping[str, Precision] = {
+    "fp32": Precision("float32", None, False, 80.0, 120.0),
+    "fp16": Precision("float16", None, False, 35.0, 60.0),
+    "w8": Precision("float16", "int8", False, 20.0, 30.0, (_AFFINE,)),
+    "w4-palettized": Precision("float16", "palette", False, 6.0, 10.0, (_PALETTE,)),
+    "w8a8": Precision("float16", None, True, 12.0, 30.0, (_AFFINE, "quantize", "dequantize")),
+}
+
+
+@dataclass(frozen=True)
+class Converted:
+    """A converted network, not yet saved."""
+
+    model: Any
+    """coremltools' ``MLModel``."""
+    graph: ExportedProgram
+    """What was converted: one node per operator. With int8 activations it computes what the program must."""
+    plain: Any | None = None
+    """The same program with uncompressed weights; ``None`` where nothing was compressed afterwards."""
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a package. A table of debug handles, that the converter adds and no runtime reads, is left out: it can be
+    as large as the weights.
+    """
+    model.save(str(path))
+    (path / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+
+
+def precision_of(name: str) -> Precision:
+    """Look a precision up.
+
+    Raises:
+        UnknownNameError: no precision of that name; the message lists the known ones.
+    """
+    if name not in PRECISIONS:
+        raise UnknownNameError("Core ML precision", name, list(PRECISIONS))
+    return PRECISIONS[name]
+
+
+def float_graph(request: BuildRequest) -> ExportedProgram:
+    """The network as it is converted: batch norms folded, one node per operator."""
+    exported: ExportedProgram = torch.export.export(fold_batch_norm(request.module), request.inputs)
+    decomposed: ExportedProgram = exported.run_decompositions({})
+    return decomposed
+
+
+def convert(request: BuildRequest) -> Converted:
+    """Convert ``request.module``; raises whatever the converter raises."""
+    precision = precision_of(request.precision)
+    if precision.activations_int8:
+        graph = quantise_static(request.module, request.calibration.samples, request.keep_float, request.on_sample)
+        exported = torch.export.export(graph, request.inputs).run_decompositions({})
+        return Converted(_converted(exported, request, precision), exported)
+    exported = float_graph(request)
+    plain = _converted(exported, request, precision)
+    if precision.weights is None:
+        return Converted(plain, exported)
+    return Converted(_compressed(plain, precision, _float_operators(exported, request)), exported, plain)
+
+
+def _converted(exported: ExportedProgram, request: BuildRequest, precision: Precision) -> Any:
+    import coremltools as ct
+
+    named = zip(request.input_names, request.inputs, strict=True)
+    return ct.convert(
+        exported,
+        inputs=[ct.TensorType(name=name, shape=tensor.shape) for name, tensor in named],
+        outputs=[ct.TensorType(name=request.output_name)],
+        minimum_deployment_target=getattr(ct.target, MINIMUM_TARGET),
+        compute_precision=getattr(ct.precision, precision.compute.upper()),
+        convert_to="mlprogram",
+        skip_model_load=True,
+    )
+
+
+def _compressed(plain: Any, precision: Precision, float_operators: list[str]) -> Any:
+    import coremltools.optimize.coreml as cto
+
+    def spared(config: Any) -> Any:
+        return cto.OptimizationConfig(global_config=config, op_name_configs=dict.fromkeys(float_operators))
+
+    if precision.weights == "int8":
+        affine = cto.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel")
+        return cto.linear_quantize_weights(plain, spared(affine))
+    return cto.palettize_weights(plain, spared(cto.OpPalettizerConfig(mode="custom", lut_function=palette)))
+
+
+def _float_operators(exported: ExportedProgram, request: BuildRequest) -> list[str]:
+    """Names that operators of the modules to be kept may have in the program."""
+    nodes = [n for n in exported.graph.nodes if n.op == "call_function" and request.keep_float(module_path(n))]
+    return [name for node in nodes for name in (node.name, f"{node.name}_cast_fp16")]
+
+
+def module_path(node: torch.fx.Node) -> str:
+    """Dotted path of the innermost submodule that made ``node``, the same for each call of a shared one."""
+    stack = node.meta.get("nn_module_stack") or {}
+    innermost = list(stack.values())[-1][0] if stack else ""
+    return re.sub(r"@\d+", "", str(innermost))
+
+
+def palette(
+    weight: npt.NDArray[np.floating[Any]], bits: int = PALETTE_BITS
+) -> tuple[npt.NDArray[np.floating[Any]], npt.NDArray[np.uint8]]:
+    """The values that stand for a weight with least squared error: k-means in one dimension (Lloyd 1982).
+
+    Float16 weights have few distinct values, so that the clustering runs on those with their counts: milliseconds
+    for a layer of a million weights, and the same result every time.
+
+    Args:
+        weight: any shape.
+        bits: ``2 ** bits`` values.
+
+    Returns:
+        The values (2 ** bits,) ascending, in the weight's type, and the index of each weight (weight.size,).
+    """
+    values, counts = np.unique(weight, return_counts=True)
+    values64, count = values.astype(np.float64), 1 << bits
+    mass, moment = (np.concatenate([[0.0], np.cumsum(v)]) for v in (counts, counts * values64))
+    # centres start at equal shares of the cube root of the density: near where the best ones end (Panter, Dite 1951)
+    share = np.cumsum(np.cbrt(counts * np.gradient(values64) ** 2) if len(values) > 1 else counts)
+    centres = values64[np.searchsorted(share, (np.arange(count) + 0.5) / count * share[-1]).clip(max=len(values) - 1)]
+    for _ in range(200):
+        edges = np.searchsorted(values64, (centres[1:] + centres[:-1]) / 2)
+        bounds = np.concatenate([[0], edges, [len(values)]])
+        held, summed = np.diff(mass[bounds]), np.diff(moment[bounds])
+        moved = np.where(held > 0, summed / np.maximum(held, 1), centres)
+        if np.array_equal(moved, centres):
+            break
+        centres = moved
+    lut = centres.astype(weight.dtype)
+    middles = (centres[1:] + centres[:-1]) / 2
+    return lut, np.searchsorted(middles, weight.reshape(-1).astype(np.float64)).astype(np.uint8)

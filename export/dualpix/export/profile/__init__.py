@@ -1,0 +1,1 @@
+"""What an exported network costs: time, memory, and each operator's part, on this host, a phone or a Mac."""

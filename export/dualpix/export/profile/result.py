@@ -1,0 +1,396 @@
+"""What a network file costs on a target, as data: the same fields from this host, a phone or a Mac.
+
+``profile.schema.json`` beside this file is the form on disk. Times in seconds, sizes in bytes, shares 0..1. Files of
+this form come from devices: every field is checked, and every list is bounded before it is read.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import write_json
+
+FORMAT = 1
+KINDS = ("host", "adb", "apple")
+MAX_FILE_BYTES = 64 << 20
+_MAX_TEXT, _MAX_SAMPLES, _MAX_OPERATORS, _MAX_PROFILES = 2000, 100_000, 20_000, 256
+_MAX_SECONDS, _MAX_COUNT, _MAX_RATIO = 1e6, 2**53 - 1, 1e9
+
+T = TypeVar("T")
+
+
+class ProfileError(DualpixError):
+    """A profile is damaged, or a file cannot be profiled."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What ran."""
+
+    file: str
+    sha256: str
+    """Empty for a network that is no file."""
+    recipe: str | None = None
+
+
+@dataclass(frozen=True)
+class TargetFacts:
+    """Where it ran."""
+
+    kind: str
+    device: str
+    soc: str | None
+    os: str
+    runtime: str
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How it was run."""
+
+    threads: int
+    warmup: int
+    runs: int
+    interleaved_with: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes; ``None`` where the target cannot tell."""
+
+    peak_rss_bytes: int | None = None
+    pss_bytes: int | None = None
+    arena_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class Thermal:
+    """Thermal status around the runs, as the system names it."""
+
+    before: str
+    after: str
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One kernel of the traced run."""
+
+    name: str
+    kind: str
+    module: str | None
+    source: str | None
+    backend: str
+    median_s: float
+    share: float
+    """Of the traced total."""
+    macs: int | None = None
+    bytes: int | None = None
+
+    @property
+    def intensity(self) -> float | None:
+        """Multiply-accumulates per byte moved."""
+        return None if self.macs is None or not self.bytes else self.macs / self.bytes
+
+
+@dataclass(frozen=True)
+class Trace:
+    """The traced run: ``total_s`` is the median duration of the runtime's method-execute event."""
+
+    runs: int
+    total_s: float
+    operators_s: float
+
+    @property
+    def coverage(self) -> float:
+        """Share of the total that the operators explain."""
+        return self.operators_s / self.total_s if self.total_s else 0.0
+
+
+@dataclass(frozen=True)
+class Peaks:
+    """What the machine reached in the same run: the roof of the roofline."""
+
+    macs_per_s: float
+    bytes_per_s: float
+
+    def least_s(self, operator: Operator) -> float | None:
+        """Time below which the peaks do not allow this operator to be; ``None`` where its work is not known."""
+        if operator.bytes is None:
+            return None
+        return max((operator.macs or 0) / self.macs_per_s, operator.bytes / self.bytes_per_s)
+
+
+@dataclass(frozen=True)
+class Delegated:
+    """Shares that run in a delegate."""
+
+    macs: float | None
+    operators: float | None
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One file on one target with one thread count."""
+
+    subject: Subject
+    target: TargetFacts
+    settings: Settings
+    load_s: float | None
+    first_s: float | None
+    samples_s: tuple[float, ...]
+    p50_s: float | None
+    p90_s: float | None
+    p99_s: float | None
+    mean_s: float | None
+    memory: Memory
+    thermal: Thermal | None = None
+    operators: tuple[Operator, ...] | None = None
+    trace: Trace | None = None
+    peaks: Peaks | None = None
+    delegated: Delegated | None = None
+    ratios: Mapping[str, float] = field(default_factory=dict)
+    verified: bool | None = None
+    max_abs_error: float | None = None
+    error: str | None = None
+
+    def timed(self, samples_s: Sequence[float]) -> Profile:
+        """The same with the times of the runs, at least one; percentiles by linear interpolation."""
+        p50, p90, p99 = (float(v) for v in np.percentile(samples_s, (50, 90, 99)))
+        mean = float(np.mean(samples_s))
+        return replace(self, samples_s=tuple(samples_s), p50_s=p50, p90_s=p90, p99_s=p99, mean_s=mean)
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data of the form ``#/$defs/profile``."""
+        return asdict(self) | {"ratios": dict(self.ratios)}
+
+
+def write_profiles(path: Path, profiles: Sequence[Profile]) -> None:
+    """Write ``profiles`` as one file, atomically."""
+    write_json(path, document(profiles))
+
+
+def document(profiles: Sequence[Profile]) -> dict[str, Any]:
+    """The whole file as plain data."""
+    created = datetime.now(UTC).isoformat(timespec="seconds")
+    return {"format": FORMAT, "created": created, "profiles": [p.to_json() for p in profiles]}
+
+
+def read_profiles(path: Path) -> tuple[Profile, ...]:
+    """The profiles in a file.
+
+    Raises:
+        ProfileError: there is no such file, it is too large, or not of this form.
+    """
+    try:
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ProfileError(f"'{path}' has {path.stat().st_size} bytes", expected=f"at most {MAX_FILE_BYTES}")
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise ProfileError(f"'{path}' cannot be read", expected="a file written by 'dualpix profile'") from error
+    return profiles_from_json(data, str(path))
+
+
+def profiles_from_json(data: object, where: str = "profile") -> tuple[Profile, ...]:
+    """The profiles in a document of :func:`document`.
+
+    Raises:
+        ProfileError: a field is missing or not what the schema says; the message names it.
+    """
+    root = _Reader(data, where)
+    if root.value("format") != FORMAT:
+        raise ProfileError(f"{where} is no profile of format {FORMAT}", hint="profile again")
+    return tuple(profile_from_json(p, w) for p, w in root.items("profiles", _MAX_PROFILES))
+
+
+def profile_from_json(data: object, where: str = "profile") -> Profile:
+    """One profile from plain data, every field checked.
+
+    Raises:
+        ProfileError: a field is missing or not what the schema says; the message names it.
+    """
+    read = _Reader(data, where)
+    error = read.text("error", optional=True)
+    times = {n: read.seconds(n, optional=True) for n in ("load_s", "first_s", "p50_s", "p90_s", "p99_s", "mean_s")}
+    samples = tuple(_Reader({"x": s}, w).number("x", 0, _MAX_SECONDS) for s, w in read.items("samples_s", _MAX_SAMPLES))
+    if error is None and (None in times.values() or not samples):
+        raise ProfileError(f"{where} has no times", expected="load_s, first_s, samples_s and percentiles, or an error")
+    order = [v for v in (times["p50_s"], times["p90_s"], times["p99_s"]) if v is not None]
+    if order != sorted(order):
+        raise ProfileError(f"{where}: the percentiles fall", expected="p50_s <= p90_s <= p99_s")
+    return Profile(
+        subject=_subject(read.object("subject")),
+        target=_target(read.object("target")),
+        settings=_settings(read.object("settings")),
+        samples_s=samples,
+        memory=Memory(**{f.name: read.object("memory").count(f.name, optional=True) for f in fields(Memory)}),
+        thermal=read.maybe("thermal", lambda r: Thermal(str(r.text("before")), str(r.text("after")))),
+        operators=_operators(read),
+        trace=read.maybe("trace", _trace),
+        peaks=read.maybe("peaks", lambda r: Peaks(_positive(r, "macs_per_s"), _positive(r, "bytes_per_s"))),
+        delegated=read.maybe("delegated", lambda r: Delegated(r.share("macs"), r.share("operators"))),
+        ratios=_ratios(read),
+        verified=_verified(read),
+        max_abs_error=read.optional_number("max_abs_error", 0, math.inf),
+        error=error,
+        **times,
+    )
+
+
+def _subject(read: _Reader) -> Subject:
+    digest = str(read.text("sha256"))
+    if not re.fullmatch(r"([0-9a-f]{64})?", digest):
+        raise ProfileError(f"{read.where}.sha256 is '{digest[:80]}'", expected="64 hexadecimal digits, or none")
+    return Subject(str(read.text("file")), digest, read.text("recipe", optional=True))
+
+
+def _target(read: _Reader) -> TargetFacts:
+    kind = str(read.text("kind"))
+    if kind not in KINDS:
+        raise ProfileError(f"{read.where}.kind is '{kind[:80]}'", expected="one of: " + ", ".join(KINDS))
+    soc = read.text("soc", optional=True)
+    return TargetFacts(kind, str(read.text("device")), soc, str(read.text("os")), str(read.text("runtime")))
+
+
+def _settings(read: _Reader) -> Settings:
+    others = tuple(str(_Reader({"x": v}, w).text("x")) for v, w in read.items("interleaved_with", _MAX_PROFILES))
+    return Settings(
+        threads=read.whole("threads", 1, 1024),
+        warmup=read.whole("warmup", 0, _MAX_SAMPLES),
+        runs=read.whole("runs", 0, _MAX_SAMPLES),
+        interleaved_with=others,
+    )
+
+
+def _operators(read: _Reader) -> tuple[Operator, ...] | None:
+    if read.get("operators") is None:
+        return None
+    return tuple(_operator(_Reader(v, where)) for v, where in read.items("operators", _MAX_OPERATORS))
+
+
+def _operator(read: _Reader) -> Operator:
+    return Operator(
+        name=str(read.text("name")),
+        kind=str(read.text("kind")),
+        module=read.text("module", optional=True),
+        source=read.text("source", optional=True),
+        backend=str(read.text("backend")),
+        median_s=read.number("median_s", 0, _MAX_SECONDS),
+        share=read.number("share", 0, 1),
+        macs=read.count("macs", optional=True),
+        bytes=read.count("bytes", optional=True),
+    )
+
+
+def _trace(read: _Reader) -> Trace:
+    total, operators = (read.number(n, 0, _MAX_SECONDS) for n in ("total_s", "operators_s"))
+    return Trace(read.whole("runs", 1, _MAX_SAMPLES), total, operators)
+
+
+def _positive(read: _Reader, name: str) -> float:
+    return read.number(name, math.ulp(0.0), math.inf)
+
+
+def _ratios(read: _Reader) -> dict[str, float]:
+    data = read.get("ratios")
+    if data is None:
+        return {}
+    ratios = _Reader(data, f"{read.where}.ratios")
+    if len(ratios.data) > _MAX_PROFILES:
+        raise ProfileError(f"{ratios.where} has {len(ratios.data)} entries", expected=f"at most {_MAX_PROFILES}")
+    return {name: ratios.number(name, math.ulp(0.0), _MAX_RATIO) for name in ratios.data}
+
+
+def _verified(read: _Reader) -> bool | None:
+    value = read.get("verified")
+    if value is not None and not isinstance(value, bool):
+        raise ProfileError(f"{read.where}.verified is {_shown(value)}", expected="true, false or null")
+    return value
+
+
+class _Reader:
+    """Checked access to one JSON object; its errors name the field."""
+
+    def __init__(self, data: object, where: str) -> None:
+        if not isinstance(data, dict):
+            raise ProfileError(f"{where} is {_shown(data)}", expected="an object")
+        self.data: dict[str, object] = data
+        self.where = where
+
+    def get(self, name: str) -> object:
+        return self.data.get(name)
+
+    def value(self, name: str) -> object:
+        if name not in self.data:
+            raise ProfileError(f"{self.where} has no '{name}'")
+        return self.data[name]
+
+    def object(self, name: str) -> _Reader:
+        return _Reader(self.value(name), f"{self.where}.{name}")
+
+    def maybe(self, name: str, build: Callable[[_Reader], T]) -> T | None:
+        return None if self.get(name) is None else build(self.object(name))
+
+    def items(self, name: str, most: int) -> list[tuple[Any, str]]:
+        value = self.value(name)
+        if not isinstance(value, list) or len(value) > most:
+            raise ProfileError(f"{self.where}.{name} is {_shown(value)}", expected=f"a list of at most {most}")
+        return [(v, f"{self.where}.{name}[{k}]") for k, v in enumerate(value)]
+
+    def text(self, name: str, *, optional: bool = False) -> str | None:
+        value = self.get(name) if optional else self.value(name)
+        if value is None and optional:
+            return None
+        if not isinstance(value, str) or len(value) > _MAX_TEXT:
+            expected = f"text of at most {_MAX_TEXT} characters"
+            raise ProfileError(f"{self.where}.{name} is {_shown(value)}", expected=expected)
+        return value
+
+    def number(self, name: str, low: float, high: float) -> float:
+        value = self.value(name)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            raise ProfileError(f"{self.where}.{name} is {_shown(value)}", expected=f"a number of {low:g} to {high:g}")
+        try:
+            number = float(value)
+        except OverflowError:
+            number = math.inf
+        if not math.isfinite(number):
+            raise ProfileError(f"{self.where}.{name} is {_shown(value)}", expected="a finite number")
+        return number
+
+    def optional_number(self, name: str, low: float, high: float) -> float | None:
+        return None if self.get(name) is None else self.number(name, low, high)
+
+    def seconds(self, name: str, *, optional: bool = False) -> float | None:
+        if optional and self.value(name) is None:
+            return None
+        return self.number(name, 0, _MAX_SECONDS)
+
+    def share(self, name: str) -> float | None:
+        return self.optional_number(name, 0, 1)
+
+    def whole(self, name: str, low: int, high: int) -> int:
+        value = self.value(name)
+        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
+            expected = f"a whole number of {low} to {high}"
+            raise ProfileError(f"{self.where}.{name} is {_shown(value)}", expected=expected)
+        return value
+
+    def count(self, name: str, *, optional: bool = False) -> int | None:
+        return None if optional and self.get(name) is None else self.whole(name, 0, _MAX_COUNT)
+
+
+def _shown(value: object) -> str:
+    text = repr(value) if isinstance(value, bool | float | str | None) else type(value).__name__
+    if isinstance(value, int) and not isinstance(value, bool):
+        text = str(value) if abs(value) < 1 << 64 else "a huge number"
+    return text[:80]

@@ -1,0 +1,121 @@
+"""What comes out of the export flow."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dualpix.capture.colour_map import Rgb
+from dualpix.export.artefact import Artefact, ExportError
+from dualpix.export.bench import Benchmark
+from dualpix.export.recipes import Recipe
+from dualpix.quantize.gate import Accuracy, Array, Predict, Verdict
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture for the report."""
+
+    name: str
+    """File name, ``*.png``."""
+    image: Rgb
+    caption: str
+
+
+@dataclass(frozen=True)
+class RecipeResult:
+    """One recipe's artefact and how it did; ``None`` where there is none or it cannot be known here."""
+
+    recipe: str
+    verdict: Verdict
+    artefact: Artefact | None
+    accuracy: Accuracy | None
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """Everything one export gave."""
+
+    folder: Path
+    model: str
+    reference: Accuracy
+    results: tuple[RecipeResult, ...]
+    benchmark: Benchmark
+
+    @property
+    def passed(self) -> bool:
+        """Whether the gate passes for every recipe."""
+        return all(r.verdict.passed for r in self.results)
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether there are scores against the truth (AI(1)), or differences from the float network alone."""
+        return math.isfinite(self.reference.ai1)
+
+    def to_json(self) -> dict[str, Any]:
+        """The content of ``gate.json``."""
+        return {
+            "passed": self.passed,
+            "model": self.model,
+            "float": _finite(asdict(self.reference)),
+            "recipes": [self._entry(r) for r in self.results],
+            "benchmark": self.benchmark.to_json(),
+        }
+
+    def _entry(self, result: RecipeResult) -> dict[str, Any]:
+        artefact, accuracy, verdict = result.artefact, result.accuracy, result.verdict
+        timed = result.recipe in self.benchmark.latencies
+        delegation = artefact.delegation if artefact else None
+        entry: dict[str, Any] = _finite(
+            {
+                "recipe": result.recipe,
+                "file": artefact.path.name if artefact else None,
+                "passed": verdict.passed,
+                "outcome": verdict.outcome.value,
+                "reason": verdict.reason,
+                "checks": [asdict(c) | {"passed": c.passed} for c in verdict.checks],
+                "size_bytes": artefact.size_bytes if artefact else None,
+                "emulated": bool(artefact and artefact.emulated),
+                "delegation": None
+                if delegation is None
+                else asdict(delegation)
+                | {"compute_share": delegation.compute_share, "operator_share": delegation.operator_share},
+                "accuracy": asdict(accuracy) if accuracy else None,
+                "relative_rms": accuracy.from_float.relative_rms if accuracy else None,
+                "ai1_increase": accuracy.ai1_increase(self.reference) if accuracy else None,
+                "speedup": self.benchmark.speedups(result.recipe) if timed else {},
+                "details": dict(artefact.details) if artefact else {},
+            }
+        )
+        return entry
+
+
+@dataclass
+class Run:
+    """What is known of each recipe while the flow runs."""
+
+    recipe: Recipe
+    built: Artefact | ExportError
+    outputs: list[Array] = field(default_factory=list)
+    accuracy: Accuracy | None = None
+
+    @property
+    def artefact(self) -> Artefact | None:
+        """What was written, if anything was."""
+        return self.built if isinstance(self.built, Artefact) else None
+
+    @property
+    def predict(self) -> Predict | None:
+        """Runs or interprets it, where that can be done here."""
+        return self.artefact.predict if self.artefact else None
+
+
+def _finite(value: Any) -> Any:
+    """Plain data with infinities and NaN as ``None``: JSON has neither."""
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
