@@ -99,6 +99,11 @@ CASES = [
     ("vit-s14", "xnnpack-4w8da"),
 ]
 
+ROUNDS_APART = ("vit-s14", "raft-like")
+"""Twelve layers, or four turns of a recurrence, with float arithmetic between the int8 ones: where that differs in the
+last bit, a value between two steps falls to the other one, and what follows carries it on."""
+SHARE_OF_ROUNDING = 0.5
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -113,6 +118,13 @@ class Outputs:
     def apart(self) -> float:
         """Largest difference of ARM64 from x86."""
         return max(float(np.abs(a - b).max()) for a, b in zip(self.arm64, self.x86, strict=True))
+
+    @property
+    def share_of_rounding(self) -> float:
+        """RMS of that difference over the RMS by which x86 is off the float network."""
+        apart, off = (np.concatenate([(a - b).ravel() for a, b in zip(first, self.x86, strict=True)])
+                      for first in (self.arm64, self.eager))  # fmt: skip
+        return float(np.sqrt(np.mean(apart**2) / np.mean(off**2)))
 
 
 @pytest.fixture(scope="module")
@@ -180,9 +192,11 @@ def last_step(program: Path) -> float:
     return steps[-1]
 
 
-def allowed_apart(recipe: str, out: Outputs) -> float | None:
+def allowed_apart(name: str, recipe: str, out: Outputs) -> float | None:
     """How far ARM64 may be from x86; ``None`` where both round as they like, and the gate alone decides."""
     precision = RECIPES[recipe].precision
+    if precision == "int8" and name in ROUNDS_APART:
+        return None
     if precision == "fp32":
         return FLOAT_MAX_ABS * max(1.0, *(float(np.abs(o).max()) for o in out.x86))
     return last_step(out.program) if precision == "int8" else None
@@ -206,11 +220,12 @@ def test_a_program_computes_on_arm64_what_it_computes_here(
     net = network(name)
     out = run_everywhere(arm64, net, recipe, tmp_path)
     assert all(np.isfinite(o).all() for o in out.arm64)
-    if (allowed := allowed_apart(recipe, out)) is not None:
+    if (allowed := allowed_apart(name, recipe, out)) is not None:
         print(f"\n{name} {recipe}: ARM64 - x86 {out.apart:.3g}, allowed {allowed:.3g}")
         assert out.apart <= allowed
-    # where the file itself misses the gate here, that is the exporter's to say; ARM64 must not be worse
+    elif name in ROUNDS_APART:
+        print(f"\n{name} {recipe}: ARM64 - x86 {out.apart:.3g}, {out.share_of_rounding:.3g} of the rounding")
+        assert out.share_of_rounding <= SHARE_OF_ROUNDING
     holds, figures = gate_holds(net, recipe, out.arm64, out.eager)
-    here, _ = gate_holds(net, recipe, out.x86, out.eager)
     print(f"{name} {recipe}: {figures}")
-    assert holds or not here, figures
+    assert holds, figures

@@ -131,12 +131,12 @@ def test_what_the_check_of_an_output_refuses(tmp_path: Path) -> None:
     assert xnnpack.check_output(given, noisy, right, right) > 25
     with pytest.raises(ExportError, match="not finite"):
         xnnpack.check_output(given, torch.full_like(right, torch.nan), right, right)
-    with pytest.raises(ExportError, match=r"gives \(1, 1, 8\)"):
+    with pytest.raises(ExportError, match=r"gives \(1, 8, 8\)"):
         xnnpack.check_output(given, right[0], right, right)
     with pytest.raises(ExportError, match="than its emulation"):
         xnnpack.check_output(given, wrong * 3, right, noisy)
     spoilt = right + torch.randn(right.shape)
-    assert xnnpack.check_output(given, spoilt + 0.3 * torch.randn(right.shape), right, spoilt) < 15
+    assert xnnpack.check_output(given, spoilt + 0.6 * torch.randn(right.shape), right, spoilt) < 15
 
 
 def test_the_record_of_a_program_goes_with_it(tmp_path: Path) -> None:
