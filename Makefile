@@ -9,8 +9,9 @@ STAMP := $(VENV)/.installed
 demo: $(STAMP)
 	$(BIN)/dualpix demo -o demo_out
 
+# one process a core, each with one thread of torch and OpenCV; a file's tests stay together
 test: $(STAMP)
-	$(BIN)/pytest
+	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
 
 test-all: $(STAMP)
 	$(BIN)/pytest -m "slow or not slow"

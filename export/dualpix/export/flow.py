@@ -23,6 +23,7 @@ from dualpix.capture.files import write_json
 from dualpix.export import manifest as manifests
 from dualpix.export.artefact import BuildRequest, ExportError
 from dualpix.export.bench import EAGER, Benchmark, interleaved
+from dualpix.export.profile.stored import RECORD_SUFFIX
 from dualpix.export.recipes import Recipe, find_recipe
 from dualpix.export.record import ASSIGNMENT, GATE, PICTURES, REFERENCE, write_manifest, write_pictures, write_reference
 from dualpix.export.result import ExportResult, Picture, RecipeResult, Run
@@ -251,6 +252,7 @@ def _compare(run: Run, subject: Subject, references: Sequence[Array]) -> None:
             raise ExportError(f"gives {outputs[0].shape}", expected=f"{references[0].shape}")
     except ExportError as error:
         remove(run.artefact.path)
+        remove(run.artefact.path.with_suffix(RECORD_SUFFIX))
         run.built = error
         return
     run.outputs, run.accuracy = outputs, subject.score(outputs, references[: len(outputs)])

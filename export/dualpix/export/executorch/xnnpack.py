@@ -24,6 +24,7 @@ from dualpix.capture.files import atomic_path
 from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportError, quiet
 from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.runtime import PteProgram
+from dualpix.export.profile.stored import RECORD_SUFFIX, save_record
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.gate import Predict
 from dualpix.quantize.graph import rewrite_for_xnnpack, tidy_for_xnnpack
@@ -44,6 +45,9 @@ BACKEND = "XnnpackBackend"
 
 MIXED_BUDGET = 0.05
 """RMS of the difference over RMS of the output that mixed precision may cost where the request names no budget."""
+
+_RANKING_SAMPLES = 2
+"""Layers are ranked by this many; what is chosen is measured on all."""
 
 _BOOKKEEPING = ("getitem", "executorch_call_delegate")
 _FLOAT_DB = {"fp32": 60.0, "fp16": 25.0}
@@ -96,6 +100,8 @@ def load(path: Path, input_names: tuple[str, ...], output_name: str, threads: in
 def build(request: BuildRequest) -> Artefact:
     """Lower ``request.module`` and write a ``.pte`` that has been loaded, run and compared.
 
+    ``NAME.etrecord`` beside it names the network's layers to ``dualpix profile``.
+
     Raises:
         ExportError: the network cannot be quantised or lowered, or the file does not load, does not run, or computes
             something else than the network (float) or the emulation of its quantised graph.
@@ -104,7 +110,7 @@ def build(request: BuildRequest) -> Artefact:
         raise ExportError(f"XNNPACK has no precision '{request.precision}'", expected=f"one of {', '.join(_PLANS)}")
     with quiet(), torch.no_grad():
         expected = request.module(*request.inputs)
-        plan, buffer, delegation = _lowered(request)
+        plan, buffer, record, delegation = _lowered(request)
     with atomic_path(request.path) as temporary:
         temporary.write_bytes(buffer)
         try:
@@ -112,15 +118,16 @@ def build(request: BuildRequest) -> Artefact:
         except ExportError as error:
             raise ExportError(str(error).replace(temporary.name, request.path.name)) from error
         agreement_db = check_output(request, output, expected, plan.emulated)
+    save_record(record, request.path.with_suffix(RECORD_SUFFIX))
     details = {"delegate": BACKEND, "agreement_db": round(agreement_db, 1), **plan.details}
     return Artefact(request.path, len(buffer), PteProgram(request.path, request.threads), delegation, details)
 
 
-def _lowered(request: BuildRequest) -> tuple[_Plan, bytes, Delegation]:
+def _lowered(request: BuildRequest) -> tuple[_Plan, bytes, Any, Delegation]:
     try:
         total = sum(multiply_accumulates(n) for n in torch.export.export(request.module, request.inputs).graph.nodes)
         plan = _PLANS[request.precision](request)
-        buffer, delegation = lower(torch.export.export(plan.graph, request.inputs), total)
+        buffer, record, delegation = lower_with_record(torch.export.export(plan.graph, request.inputs), total)
     except ExportError:
         raise
     except DualpixError as error:
@@ -128,7 +135,7 @@ def _lowered(request: BuildRequest) -> tuple[_Plan, bytes, Delegation]:
     except Exception as error:  # the compilers raise anything from AssertionError to their own types
         reason = (str(error).strip().splitlines() or [""])[0]
         raise ExportError(f"XNNPACK lowering failed: {type(error).__name__}: {reason}") from error
-    return plan, buffer, delegation
+    return plan, buffer, record, delegation
 
 
 def check_output(request: BuildRequest, output: Tensor, expected: Tensor, emulated: Tensor | None) -> float:
@@ -236,7 +243,8 @@ def _searched(request: BuildRequest) -> Assignment:
     seen, held_back = samples[:half], samples[half:]
     loss = output_loss(request.module, seen)
     check = output_loss(request.module, held_back) if held_back else None
-    return search(request.module, seen, loss, request.budget or MIXED_BUDGET, check)
+    ranking = output_loss(request.module, seen[:_RANKING_SAMPLES])
+    return search(request.module, seen, loss, request.budget or MIXED_BUDGET, check, ranking_loss=ranking)
 
 
 def _int8_dynamic(request: BuildRequest) -> _Plan:
