@@ -1,6 +1,6 @@
 """Every export recipe on the shipped network and on three foreign modules: what comes out, how right, how fast.
 
-    python -m benchmarks.export_matrix [--work DIR] [-o benchmarks/results]
+    python -m benchmarks.export_matrix [--work DIR] [-o docs/results/export/1-matrix.json]
 
 Each network goes through ``dualpix export``'s own flow; all programs of a network that run here are timed in the same
 interleaved rounds as its float form, so the ratios hold although the machine is shared. Sizes are small: the table says
@@ -20,7 +20,7 @@ from typing import Any
 
 import click
 import torch
-from benchmarks.record import Figure, Result, Row, machine_slug, new_result
+from benchmarks.record import Figure, Result, Row, new_result
 from tests.support.foreign import foreign_modules, foreign_samples
 
 from dualpix.capture.progress import ProgressLine
@@ -32,7 +32,8 @@ from dualpix.models.zoo import DEFAULT_MODEL, load_model
 from dualpix.quantize.calibration import rendered_calibration, rendered_evaluation
 
 NAME = "export-matrix"
-RESULTS = Path(__file__).parent / "results"
+RESULT = Path(__file__).parents[1] / "docs" / "results" / "export" / "1-matrix.json"
+"""Shown in docs/export.md: most of it is what came out, not how long it took."""
 COLUMNS = {
     "exports": "1: yes",
     "delegated": "% of MACs",
@@ -118,7 +119,7 @@ def matrix(work: Path, recipes: Sequence[str], rounds: int, chosen: Sequence[str
 
 
 @click.command()
-@click.option("-o", "--output", type=click.Path(path_type=Path), default=RESULTS, help="Folder of the result.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), default=RESULT, help="File of the result.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the exports, kept; a temporary one else.")
 @click.option("--network", "chosen", multiple=True, type=click.Choice(list(networks())), default=list(networks()))
 @click.option("--recipe", "recipes", multiple=True, type=click.Choice(list(RECIPES)), default=list(RECIPES))
@@ -127,11 +128,10 @@ def main(output: Path, work: Path | None, chosen: tuple[str, ...], recipes: tupl
     """Export, measure and write the table."""
     with tempfile.TemporaryDirectory() as scratch:
         result = matrix(work or Path(scratch), recipes, rounds, chosen)
-    path = output / f"{NAME}--{machine_slug(result.machine)}.json"
-    result.write(path)
+    result.write(output)
     for row in result.rows:
         click.echo(f"{row.label}: " + ", ".join(f"{name} {f.value:.3g}" for name, f in row.figures.items()))
-    click.echo(f"-> {path}")
+    click.echo(f"-> {output}")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The figures in README.md and docs/train.md, from ``docs/results``: ``python -m docs.make_tables``.
+"""The figures in README.md, docs/train.md and docs/export.md, from ``docs/results``: ``python -m docs.make_tables``.
 
 Nobody types a figure. ``python -m docs.record_results`` makes the files, this puts them between the two markers.
 """
@@ -12,7 +12,11 @@ from benchmarks.record import Figure, Result, read_result
 
 ROOT = Path(__file__).parents[1]
 README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results"
-PAGES = {README: RESULTS, ROOT / "docs" / "train.md": RESULTS / "train"}
+PAGES = {
+    README: RESULTS,
+    ROOT / "docs" / "train.md": RESULTS / "train",
+    ROOT / "docs" / "export.md": RESULTS / "export",
+}
 """Each page with results, and the folder of its result files."""
 BEGIN, END = "<!-- results: begin, made by docs/make_tables.py -->", "<!-- results: end -->"
 NOTHING = "No results are recorded for this version yet."

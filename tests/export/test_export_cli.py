@@ -8,6 +8,7 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 from safetensors.torch import save_file
+from tests.support.foreign_factory import SOURCE
 from tests.support.tiny_net import scene
 
 from dualpix.capture.cli import main
@@ -35,29 +36,20 @@ def _invoke(*arguments: str) -> Result:
     return CliRunner().invoke(command, list(arguments))
 
 
-def _small(model: Path, out: Path, *more: str) -> Result:
-    return _invoke(
-        str(model), "-o", str(out), "--size", "64x64", "--calibration-count", "1", "--eval-count", "1",
-        "--rounds", "1", "--recipe", "xnnpack-fp32", "--json", *more,
-    )  # fmt: skip
-
-
-def test_exit_code_follows_the_gate(model: Path, tmp_path: Path) -> None:
-    loose, strict = (
-        {"format": 1, "recipes": {"xnnpack-fp32": {"delegated_compute": 0.95, "sqnr_db": v}}} for v in (60, 300)
-    )
-    (model / "limits.json").write_text(json.dumps(loose))
-    result = _small(model, tmp_path / "out")
-    gate = json.loads(result.stdout)
-    assert result.exit_code == 0, result.output
-    assert gate["passed"]
-    assert gate["recipes"][0]["delegation"]["compute_share"] >= 0.95
-    own = tmp_path / "strict.json"
-    own.write_text(json.dumps(strict))
-    failed = _small(model, tmp_path / "out", "--limits", str(own))
-    assert failed.exit_code == 1
-    assert json.loads(failed.stdout)["recipes"][0]["outcome"] == "runs, delegated, wrong"
-    assert json.loads((tmp_path / "out" / "gate.json").read_text())["limits"] == "strict.json"
+def test_exit_code_follows_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "nets_of_exit_codes.py").write_text(SOURCE)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    for sqnr_db, code, outcome in ((60, 0, "runs, delegated, right"), (300, 1, "runs, delegated, wrong")):
+        limits = {"format": 1, "recipes": {"xnnpack-fp32": {"delegated_compute": 0.95, "sqnr_db": sqnr_db}}}
+        Path("limits.json").write_text(json.dumps(limits))
+        asked = ("-o", "out", "--recipe", "xnnpack-fp32", "--rounds", "1", "--limits", "limits.json", "--json")
+        done = _invoke("nets_of_exit_codes:small", *asked)
+        assert done.exit_code == code, done.output
+        gate = json.loads(done.stdout)
+        assert gate["passed"] == (code == 0) and gate["recipes"][0]["outcome"] == outcome
+        assert gate["recipes"][0]["delegation"]["compute_share"] >= 0.95
+    assert json.loads(Path("out/gate.json").read_text())["limits"] == "limits.json"
 
 
 @pytest.mark.slow

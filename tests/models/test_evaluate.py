@@ -168,7 +168,8 @@ def dp119_folder(tmp_path: Path) -> Path:
 def through_the_lens(scene: Scene, depth_m: np.ndarray) -> Callable[[object], DisparityMap]:
     """A method that sees ``depth_m`` as the camera of ``scene`` would show it."""
     assert scene.metric is not None
-    seen_px = optics.disparity_px(depth_m, scene.metric.lens) * scene.metric.relative_gain
+    field = cv2.resize(scene.metric.relative_gain, depth_m.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    seen_px = optics.disparity_px(depth_m, scene.metric.lens) * field
     return lambda image: DisparityMap(seen_px.astype(np.float32), None, "lens", (seen_px.shape,), (1.0,))
 
 

@@ -78,7 +78,7 @@ def lens_model(
         "focus_distance_m": focus_distance_m or profile.focus_distance_m,
         "pixel_pitch_um": pixel_pitch_um or (profile.gain.pixel_pitch_um if profile.gain else None),
     }
-    known["disparity_gain"] = gain_at(profile, known["f_number"]) if known["f_number"] else None
+    known["disparity_gain"] = gain_at(profile, known["f_number"]) if known["f_number"] else profile.disparity_gain
     values = {name: value for name, value in known.items() if value is not None}
     missing = sorted(set(known) - set(values))
     if missing:
