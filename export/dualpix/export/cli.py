@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from click.core import ParameterSource
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -246,13 +247,20 @@ def _list(as_json: bool) -> None:
         }
         click.echo(json.dumps({"recipes": recipes, "models": known_models()}, indent=2))
         return
-    table = Table(Column("recipe", no_wrap=True), "artefact", "for", "builds\nhere", "runs\nhere", "needs")
+    notes: list[str] = []
+    heads = (Column(head, no_wrap=True) for head in ("recipe", "artefact", "made\nhere", "runs\nhere", "needs"))
+    table = Table(*heads, "for", box=box.SIMPLE_HEAD, pad_edge=False)
     for name, recipe in RECIPES.items():
         build, run = answers[name]
         here = ("yes" if build is None else "no", "yes" if build is None and run is None else "no")
         mark = "*" if recipe.default else ""
-        table.add_row(name + mark, recipe.suffix, recipe.text, *here, _needs(build, run))
+        if (needs := _needs(build, run)) and needs not in notes:
+            notes.append(needs)
+        note = f"({notes.index(needs) + 1})" if needs else ""
+        table.add_row(name + mark, recipe.suffix, *here, note, recipe.text)
     Console().print(table)
+    for number, text in enumerate(notes, start=1):
+        click.echo(f"({number}) {text}")
     click.echo("* made when no --recipe is given")
     click.echo("models: " + (", ".join(known_models()) or "none shipped") + ", or package.module:factory of your own")
 
@@ -269,8 +277,9 @@ def table_of(result: ExportResult) -> Table:
     title = f"{result.model}, {height}x{width}, {bench.threads} thread(s), {bench.rounds} rounds"
     error = "AI(1)" if result.has_truth else "rms\nerror"
     numbers = ("MB", "ms", "IQR", "×eager", "deleg", error, "SQNR\ndB")
-    columns = (Column(name, justify="right") for name in numbers)
-    table = Table(Column("recipe", no_wrap=True), *columns, "gate", title=title)
+    columns = (Column(name, justify="right", no_wrap=True) for name in numbers)
+    recipe = Column("recipe", no_wrap=True)
+    table = Table(recipe, *columns, "gate", title=title, box=box.SIMPLE_HEAD, pad_edge=False)  # 80 columns hold it
     reference = f"{result.reference.ai1:.4f}" if result.has_truth else ""
     table.add_row(EAGER, "", *_milliseconds(bench.latencies[EAGER]), "1.0", "", reference, "", "")
     for r in result.results:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from dualpix.capture.errors import UnknownNameError
-from dualpix.export.artefact import Artefact, Backend, BuildRequest
+from dualpix.export.artefact import Artefact, Backend, BuildRequest, quiet
 from dualpix.quantize.gate import Limits, Predict
 
 Precision = Literal[
@@ -63,7 +63,8 @@ class Recipe:
 
     def _ask(self, question: Literal["can_build", "can_run"]) -> str | None:
         try:
-            answer: str | None = getattr(self.module(), question)()
+            with quiet():
+                answer: str | None = getattr(self.module(), question)()
         except ImportError as error:
             return f"{error.name or error} cannot be imported"
         return answer
