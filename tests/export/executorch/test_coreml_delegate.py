@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 import torch
 from tests.support.tiny_net import scene, sqnr_db, tiny_net
+from torch import nn
 
 from dualpix.export.artefact import BuildRequest, ExportError
 from dualpix.export.executorch import coreml_delegate
 from dualpix.export.executorch.coreml_delegate import unpack
+from dualpix.export.executorch.program import read_structure
 from dualpix.quantize.calibration import CalibrationSet
 
 _METADATA = b'{"inputNames": ["left", "right"]}'
@@ -62,6 +64,26 @@ def test_bytes_that_are_no_payload_are_refused(tmp_path: Path) -> None:
     for payload in (b"", b"}", b"\0" * 100, _METADATA):
         with pytest.raises(ExportError, match="inside is damaged"):
             unpack(payload, tmp_path)
+
+
+class _Crossed(nn.Module):
+    """Works on its second input first: the delegate lists them in that order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.far, self.near = nn.Conv2d(1, 2, 3), nn.Conv2d(1, 2, 3)
+
+    def forward(self, left: torch.Tensor, right: torch.Tensor) -> torch.Tensor:
+        return self.far(right) - 2 * self.near(left)
+
+
+@pytest.mark.skipif(sys.platform == "darwin", reason="runs here")
+def test_inputs_reach_the_delegate_in_its_own_order(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    inputs, names = (torch.rand(1, 1, 8, 12), torch.rand(1, 1, 8, 12)), ("left", "right")
+    request = BuildRequest(_Crossed().eval(), "fp16", tmp_path / "a.pte", inputs, names, "y", CalibrationSet((), ""))
+    coreml_delegate.build(request)  # refuses a program that computes something else
+    assert read_structure(tmp_path / "a.pte").delegates[0].takes == (1, 0)
 
 
 @pytest.mark.skipif(sys.platform == "darwin", reason="runs here")

@@ -112,12 +112,13 @@ def _interpreted(path: Path, structure: Structure) -> Predict:
         )
     from dualpix.export.coreml.interpret import Interpreter
 
+    (delegate,) = structure.delegates
     with tempfile.TemporaryDirectory() as scratch:
-        names = unpack(structure.delegates[0].payload, Path(scratch))
+        names = unpack(delegate.payload, Path(scratch))
         interpreter = Interpreter(Path(scratch) / _PACKAGE)  # holds its weights: the folder may go
 
     def predict(inputs: Inputs) -> Tensor:
-        (output,) = interpreter(dict(zip(names, inputs, strict=True))).values()
+        (output,) = interpreter({name: inputs[i] for name, i in zip(names, delegate.takes, strict=True)}).values()
         return output.float().reshape(structure.outputs[0].shape)
 
     return predict

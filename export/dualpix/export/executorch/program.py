@@ -21,6 +21,8 @@ class Delegate:
 
     backend: str
     payload: bytes
+    takes: tuple[int, ...]
+    """Which of the method's inputs, in the order of the delegate's own: it need not be that of the method."""
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,20 @@ def read_structure(path: Path) -> Structure:
         return Structure(
             tuple(_form(plan.values[i].val) for i in plan.inputs),
             tuple(_form(plan.values[i].val) for i in plan.outputs),
-            tuple(Delegate(d.id, bytes(program.backend_delegate_data[d.processed.index].data)) for d in plan.delegates),
+            tuple(
+                Delegate(d.id, bytes(program.backend_delegate_data[d.processed.index].data), _taken(plan, index))
+                for index, d in enumerate(plan.delegates)
+            ),
             tuple(sorted(o.name.removeprefix("aten::") for o in plan.operators)),
         )
     except Exception as error:  # a flatbuffer of random bytes fails in any way
         raise ExportError(f"'{path.name}' is damaged: {type(error).__name__}") from error
+
+
+def _taken(plan: Any, delegate: int) -> tuple[int, ...]:
+    calls = [instruction.instr_args for chain in plan.chains for instruction in chain.instructions]
+    call = next(c for c in calls if getattr(c, "delegate_index", None) == delegate)
+    return tuple(plan.inputs.index(value) for value in call.args if value in plan.inputs)
 
 
 def _form(value: Any) -> TensorForm:
