@@ -96,7 +96,6 @@ CASES = [
     *((name, recipe) for name in known_models() for recipe in ("xnnpack-fp32", "xnnpack-int8", "xnnpack-fp16")),
     *((name, recipe) for name in ("tiny", *foreign_modules()) for recipe in ("xnnpack-fp32", "xnnpack-int8")),
     ("vit-s14", "xnnpack-int8-dynamic"),
-    ("vit-s14", "xnnpack-4w8da"),
 ]
 
 ROUNDS_APART = ("vit-s14", "raft-like")
