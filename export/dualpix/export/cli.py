@@ -37,7 +37,7 @@ _MAX_SIDE_PX = 4096
 _MAX_ASSIGNMENT_BYTES = 16 << 20
 _OURS_ALONE = ("size", "calibration_count", "calibrate_with", "eval_count")
 _STEPS_APART_FROM_RECIPES = 5
-_SIGNS = {Outcome.NOT_RUN_HERE: "not run", Outcome.EMULATED: "emulated"}
+_SIGNS = {Outcome.NOT_RUN_HERE: "not run", Outcome.EMULATED: "interp."}
 
 
 @dataclass(frozen=True)

@@ -43,8 +43,6 @@ __all__ = [
 ]  # fmt: skip
 
 LIMITS = "limits.json"
-_EMULATED_SAMPLES = 4
-"""An interpreter is slow; it is compared on the first samples alone."""
 
 
 def limits_of(model: LoadedModel) -> tuple[dict[str, Limits], str]:
@@ -107,7 +105,7 @@ def export_model(
         score=lambda outputs, references: score(
             [o[0, 0] for o in outputs],
             [r[0, 0] for r in references],
-            replace(evaluation, samples=evaluation.samples[: len(outputs)]),
+            evaluation,
         ),
         limits=own_limits,
         limits_source=source,
@@ -165,7 +163,7 @@ def run_export(
         options.on_step("timing")
         benchmark = _time(subject, runs, options)
         reference = subject.score(references, references)
-        results = tuple(_judged(run, subject, references, benchmark, reference) for run in runs)
+        results = tuple(_judged(run, subject, benchmark, reference) for run in runs)
         result = ExportResult(folder, subject.name, reference, results, benchmark)
         write_pictures(folder, subject, references, runs, pictures)
         write_reference(folder, subject, references, runs)
@@ -245,26 +243,20 @@ def _compare(run: Run, subject: Subject, references: Sequence[Array]) -> None:
     """Fill in outputs and scores; a program that fails on a later sample has failed."""
     if not (run.predict and run.artefact):
         return
-    samples = subject.samples[:_EMULATED_SAMPLES] if run.artefact.emulated else subject.samples
     try:
-        outputs = [_array(run.predict(inputs)) for inputs in samples]
-        if any(o.shape != r.shape for o, r in zip(outputs, references, strict=False)):
+        outputs = [_array(run.predict(inputs)) for inputs in subject.samples]
+        if any(o.shape != r.shape for o, r in zip(outputs, references, strict=True)):
             raise ExportError(f"gives {outputs[0].shape}", expected=f"{references[0].shape}")
     except ExportError as error:
         remove(run.artefact.path)
         remove(run.artefact.path.with_suffix(RECORD_SUFFIX))
         run.built = error
         return
-    run.outputs, run.accuracy = outputs, subject.score(outputs, references[: len(outputs)])
+    run.outputs, run.accuracy = outputs, subject.score(outputs, references)
 
 
-def _judged(
-    run: Run, subject: Subject, references: Sequence[Array], benchmark: Benchmark, reference: Accuracy
-) -> RecipeResult:
+def _judged(run: Run, subject: Subject, benchmark: Benchmark, reference: Accuracy) -> RecipeResult:
     name, artefact = run.recipe.name, run.artefact
-    if run.artefact and run.artefact.emulated and run.outputs:  # scored on fewer samples
-        shown = references[: len(run.outputs)]
-        reference = subject.score(shown, shown)
     candidate = Candidate(
         name,
         run.accuracy,

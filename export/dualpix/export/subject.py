@@ -35,7 +35,7 @@ class Subject:
     samples: tuple[Inputs, ...]
     """What artefacts are compared on; the first is also timed and stored as reference."""
     score: Callable[[Sequence[Array], Sequence[Array]], Accuracy]
-    """(outputs, the float network's outputs) of the first samples to scores."""
+    """(outputs, the float network's outputs) of all samples to scores."""
     limits: Mapping[str, Limits]
     limits_source: str
     facts: Mapping[str, Mapping[str, Any]]
