@@ -14,7 +14,7 @@ test: $(STAMP)
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n logical --maxprocesses 8 --dist loadfile
 
 test-all: $(STAMP)
-	$(BIN)/pytest -m "slow or not slow"
+	HYPOTHESIS_PROFILE=explore $(BIN)/pytest -m "slow or not slow"
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

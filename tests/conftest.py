@@ -7,6 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, so a change is refused for what it did and not for a draw; `make test-all` draws anew.
+settings.register_profile("fixed", derandomize=True, print_blob=True)
+settings.register_profile("explore", print_blob=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 DATA_ROOT = Path(os.environ.get("DUALPIX_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))
 

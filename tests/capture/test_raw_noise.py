@@ -18,9 +18,10 @@ SCALE = 1 / (WHITE - BLACK)
 
 def noisy(read_dn: float, electrons_per_dn: float, seed: int, texture: float = 0.3) -> npt.NDArray[np.uint16]:
     rng = np.random.default_rng(seed)
-    blobs = cv2.GaussianBlur(rng.random((768, 1024)).astype(np.float32), (0, 0), 40)
+    blobs, where = (cv2.GaussianBlur(rng.random((768, 1024)).astype(np.float32), (0, 0), 40) for _ in range(2))
     blobs = (blobs - blobs.min()) / np.ptp(blobs)
-    fine = 1 + texture * (rng.random((768, 1024)) > 0.5) * (blobs > 0.6)  # textured where bright, plain elsewhere
+    # Some of it textured, at any brightness: what the estimate asks for is plain patches of each brightness.
+    fine = 1 + texture * (rng.random((768, 1024)) > 0.5) * (where > np.quantile(where, 0.75))
     light = 200 + 6000 * blobs**2 * fine
     values = light + rng.normal(0, 1, light.shape) * np.sqrt(light / electrons_per_dn + read_dn**2)
     return np.clip(np.round(values + BLACK), 0, WHITE).astype(np.uint16)

@@ -9,15 +9,13 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import load_file, save_file
 
-from dualpix.capture.cli import COMMANDS, main
+from dualpix.capture.cli import main
 from dualpix.capture.errors import UnknownNameError
 from dualpix.export.flow import ExportResult
 from dualpix.export.manifest import ManifestError, read_manifest, sha256_of, write_manifest
 from dualpix.export.verify import verify
 from dualpix.export.verify_cli import command
 
-if "verify" not in COMMANDS:
-    COMMANDS["verify"] = ("dualpix.export.verify_cli:command", "")
 PROGRAM, REFERENCE = "net-xnnpack-fp32.pte", "reference.safetensors"
 
 

@@ -7,12 +7,12 @@ only when their command is asked for, so the arrows between areas keep pointing 
 from __future__ import annotations
 
 import sys
-from importlib import import_module
 from importlib.metadata import version
 
 import click
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.lazy_group import LazyGroup
 
 # name -> (module:attribute, one-line help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -35,29 +35,9 @@ COMMANDS: dict[str, tuple[str, str]] = {
 }
 
 
-class LazyGroup(click.Group):
-    """Loads a subcommand's module when the subcommand is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order a newcomer meets them."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        """Import and return the subcommand, or None when there is none of that name."""
-        if name not in COMMANDS:
-            return None
-        module, attribute = COMMANDS[name][0].split(":")
-        command = getattr(import_module(module), attribute)
-        assert isinstance(command, click.Command)  # noqa: S101 - our own table
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the subcommands from the table alone: help must not import torch."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
-
-
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
+@click.group(
+    cls=LazyGroup, table=COMMANDS, context_settings={"help_option_names": ["-h", "--help"], "show_default": True}
+)
 @click.version_option(version("dualpix"), prog_name="dualpix")
 @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
 @click.pass_context

@@ -20,7 +20,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
-from dualpix.capture.errors import OutputError
+from dualpix.capture.errors import DualpixError, OutputError
 
 try:
     import fcntl
@@ -81,6 +81,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
     finally:
         with suppress(FileNotFoundError):
             temporary.unlink()
+
+
+def read_bounded(
+    path: Path, most_bytes: int, named: str, *, expected: str, error: type[DualpixError] = DualpixError
+) -> bytes:
+    """The content of a file that a user named, or that another program wrote, if it is not too large.
+
+    Args:
+        path: the file.
+        most_bytes: that are read; some MiB.
+        named: how a message calls it, e.g. "the plan 'desk.json'".
+        expected: what it should be, in the message about its size.
+        error: what is raised.
+
+    Raises:
+        DualpixError: of the kind ``error``: it cannot be read, or is too large.
+    """
+    try:
+        with path.open("rb") as file:
+            data = file.read(most_bytes + 1)
+    except OSError as failed:
+        raise error(f"cannot read {named}: {failed.strerror or failed}") from failed
+    if len(data) > most_bytes:
+        raise error(f"'{path}' has over {most_bytes >> 20} MiB", expected=expected)
+    return data
+
+
+def sha256_of_file(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def write_bytes(path: Path, data: bytes) -> None:

@@ -17,14 +17,13 @@ from pathlib import Path
 from typing import Any
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import write_json
+from dualpix.capture.files import sha256_of_file, write_json
 from dualpix.models.prepare import MEAN_LEVEL
 
 MANIFEST = "manifest.json"
 DIGEST = "digest"
 FORMAT = 2
 _PACKAGES = ("dualpix", "torch", "executorch", "torchao", "coremltools")
-_CHUNK_BYTES = 1 << 20
 _MAX_BYTES = 16 << 20
 
 NORMALISATION = (
@@ -53,11 +52,7 @@ def sha256_of(path: Path) -> str:
     if path.is_dir():
         listing = "".join(f"{sha256_of(p)}  {p.relative_to(path).as_posix()}\n" for p in files_of(path))
         return hashlib.sha256(listing.encode()).hexdigest()
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()
+    return sha256_of_file(path)
 
 
 def tool_versions() -> dict[str, str]:

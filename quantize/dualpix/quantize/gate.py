@@ -23,6 +23,7 @@ from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from torch import Tensor
 
 from dualpix.capture.errors import DualpixError
@@ -104,6 +105,20 @@ def _limits(recipe: str, entry: Any, source: str) -> Limits:
     return Limits(**entry)
 
 
+def sqnr_db(reference: Tensor, output: Tensor) -> float:
+    """Power of the reference over the power of the difference, in dB; -inf where the output is not finite."""
+    if not torch.isfinite(output).all():
+        return -math.inf
+    signal, noise = (float(t.double().square().mean()) for t in (reference, reference.double() - output.double()))
+    return _decibels(signal, noise)
+
+
+def _decibels(signal_power: float, noise_power: float) -> float:
+    if noise_power <= signal_power * 10 ** (-EXACT_SQNR_DB / 10):
+        return EXACT_SQNR_DB
+    return 10 * math.log10(max(signal_power, 1e-30) / noise_power)
+
+
 @dataclass(frozen=True)
 class Difference:
     """How far two outputs are apart."""
@@ -123,9 +138,7 @@ class Difference:
         gap = np.concatenate([(o - r).ravel() for o, r in zip(outputs, references, strict=True)])
         signal = np.concatenate([r.ravel() for r in references])
         noise_power, signal_power = float(np.mean(gap**2)), float(np.mean(signal**2))
-        exact = noise_power <= signal_power * 10 ** (-EXACT_SQNR_DB / 10)
-        sqnr_db = EXACT_SQNR_DB if exact else 10 * math.log10(max(signal_power, 1e-30) / noise_power)
-        return cls(float(np.max(np.abs(gap))), float(np.mean(np.abs(gap))), sqnr_db)
+        return cls(float(np.max(np.abs(gap))), float(np.mean(np.abs(gap))), _decibels(signal_power, noise_power))
 
 
 @dataclass(frozen=True)

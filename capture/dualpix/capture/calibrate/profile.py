@@ -22,7 +22,7 @@ import numpy as np
 
 from dualpix.capture.calibrate.entries import MAX_GRID, Entry, ProfileError, infinite, numbers
 from dualpix.capture.calibrate.facts import GainField, PsfGrid, SensorFacts, read_gain, read_psf, read_sensor
-from dualpix.capture.files import write_bytes
+from dualpix.capture.files import read_bounded, write_bytes
 from dualpix.capture.raw.shading import Gain, gain_of
 from dualpix.capture.types import Baseline, CaptureMeta, FloatImage
 
@@ -154,13 +154,7 @@ def read_profile(path: Path) -> CameraProfile:
     Raises:
         ProfileError: no such file, too large, not JSON, or not of the published form.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise ProfileError(f"cannot read profile '{path}': {error.strerror or error}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise ProfileError(f"'{path.name}' has over {MAX_FILE_BYTES >> 20} MiB", expected="a camera profile")
+    data = read_bounded(path, MAX_FILE_BYTES, f"profile '{path}'", expected="a camera profile", error=ProfileError)
     return parse_profile(data, path.name)
 
 

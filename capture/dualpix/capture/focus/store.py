@@ -17,7 +17,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import make_output_dir, write_json
+from dualpix.capture.files import make_output_dir, read_bounded, write_json
 from dualpix.capture.focus.calibration import LensCalibration
 
 ENVIRONMENT = "DUALPIX_DATA"
@@ -79,13 +79,7 @@ def read(path: Path) -> LensCalibration:
     Raises:
         DualpixError: it cannot be read, or is not one.
     """
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-    except OSError as error:
-        raise DualpixError(f"cannot read the lens calibration '{path}': {error.strerror or error}") from error
-    if len(data) > MAX_BYTES:
-        raise DualpixError(f"'{path}' is larger than {MAX_BYTES} bytes", expected="a lens calibration")
+    data = read_bounded(path, MAX_BYTES, f"the lens calibration '{path}'", expected="a lens calibration")
     try:
         return LensCalibration.from_json(json.loads(data))
     except (ValueError, RecursionError) as error:

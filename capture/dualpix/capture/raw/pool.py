@@ -162,7 +162,7 @@ class _Worker:
 def _begin(lifeline: Connection, threads: int) -> None:
     """In a new worker."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the main process decides
-    signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGTERM, _leave)
     cv2.setNumThreads(threads)
     threading.Thread(target=_follow, args=(lifeline,), daemon=True).start()
 
@@ -177,15 +177,24 @@ def _follow(lifeline: Connection) -> None:
     os._exit(1)
 
 
+def _leave(*_: object) -> NoReturn:
+    """Where no job is being done there is nothing to remove, and nobody who would catch an exception."""
+    os._exit(128 + signal.SIGTERM)
+
+
 def _stop(*_: object) -> NoReturn:
+    """In a job: up through its ``with`` blocks, which remove what is unfinished."""
     raise SystemExit(128 + signal.SIGTERM)
 
 
 def _attempt_or_leave(work: Work, job: Job) -> Answer:
     try:
-        return attempt(work, job)
+        signal.signal(signal.SIGTERM, _stop)
+        answer = attempt(work, job)
+        signal.signal(signal.SIGTERM, _leave)
     except SystemExit:  # the executor would take it for the job's result and go on
-        os._exit(128 + signal.SIGTERM)
+        _leave()
+    return answer
 
 
 @contextmanager

@@ -7,7 +7,6 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +16,8 @@ from rich.table import Table
 
 from dualpix.capture.cameras import BACKENDS, backend
 from dualpix.capture.errors import DualpixError, OutputError
+from dualpix.capture.files import read_bounded
+from dualpix.capture.lazy_group import LazyGroup
 from dualpix.capture.progress import Pace, ProgressLine
 
 if TYPE_CHECKING:
@@ -40,25 +41,6 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
 _FILE = click.Path(path_type=Path)
 _DEFAULT_APERTURE = 2.8
 C = TypeVar("C", bound=Callable[..., object])
-
-
-class _CaptureGroup(click.Group):
-    """Loads a subcommand's module when the subcommand is used."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(SUBCOMMANDS)
-
-    def get_command(self, ctx: click.Context, name: str) -> click.Command | None:
-        if name not in SUBCOMMANDS:
-            return None
-        module, attribute = SUBCOMMANDS[name][0].split(":")
-        command = getattr(import_module(module), attribute)
-        assert isinstance(command, click.Command)  # noqa: S101 - our own table
-        return command
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, text) for name, (_, text) in SUBCOMMANDS.items()])
 
 
 def _plan_options(command: C) -> C:
@@ -85,7 +67,9 @@ def _plan_options(command: C) -> C:
     return command
 
 
-@click.group("capture", cls=_CaptureGroup, invoke_without_command=True, subcommand_metavar="[COMMAND ...]")
+@click.group(
+    "capture", cls=LazyGroup, table=SUBCOMMANDS, invoke_without_command=True, subcommand_metavar="[COMMAND ...]"
+)
 @click.option("--camera", type=click.Choice(list(BACKENDS)), help="How it is reached; `dualpix cameras` lists them.")
 @click.option("--address", help="Of the camera, where there are several.")
 @click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="For the backend.")
@@ -245,13 +229,7 @@ def _read_plan(path: Path) -> FocusPlan:
     from dualpix.capture.focus.plan import plan_from_json
     from dualpix.capture.stack.record import MAX_FILE_BYTES, parse_json
 
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise DualpixError(f"cannot read the plan '{path}': {error.strerror or error}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise DualpixError(f"'{path}' has over {MAX_FILE_BYTES >> 20} MiB", expected="a plan")
+    data = read_bounded(path, MAX_FILE_BYTES, f"the plan '{path}'", expected="a plan")
     return plan_from_json(parse_json(data))
 
 

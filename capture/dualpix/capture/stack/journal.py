@@ -30,6 +30,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from dualpix.capture.errors import OutputError
+from dualpix.capture.files import read_bounded
 from dualpix.capture.stack.record import JOURNAL, RecordError, parse_json, plain
 
 try:
@@ -71,7 +72,7 @@ class Journal:
         try:
             self._lock()
             sync_folder(folder)
-            content = _content(self.path)
+            content = _read(self.path)
             self.events = _parse(content, self.path)
             """What happened, header first; empty for a new journal."""
             os.ftruncate(self._handle, content.rfind(b"\n") + 1)  # without a torn line
@@ -133,7 +134,7 @@ def read_events(folder: Path) -> list[dict[str, Any]]:
         RecordError: it cannot be read, or a line that was finished is none of a journal.
     """
     path = folder / JOURNAL
-    return _parse(_content(path), path) if path.exists() else []
+    return _parse(_read(path), path) if path.exists() else []
 
 
 def header_of(events: list[dict[str, Any]], folder: Path) -> Mapping[str, Any]:
@@ -149,15 +150,8 @@ def header_of(events: list[dict[str, Any]], folder: Path) -> Mapping[str, Any]:
     return header
 
 
-def _content(path: Path) -> bytes:
-    try:
-        with path.open("rb") as file:
-            content = file.read(MAX_JOURNAL_BYTES + 1)
-    except OSError as error:
-        raise RecordError(f"cannot read '{path}': {error.strerror or error}") from error
-    if len(content) > MAX_JOURNAL_BYTES:
-        raise RecordError(f"'{path}' has over {MAX_JOURNAL_BYTES >> 20} MiB", expected="a journal of a capture")
-    return content
+def _read(path: Path) -> bytes:
+    return read_bounded(path, MAX_JOURNAL_BYTES, f"'{path}'", expected="a journal of a capture", error=RecordError)
 
 
 def _parse(content: bytes, path: Path) -> list[dict[str, Any]]:

@@ -9,7 +9,6 @@ before is refused too: where it stuck on the way there cannot be seen.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import platform
 import secrets
@@ -25,6 +24,7 @@ from typing import Any, Protocol
 
 from dualpix.capture.cameras.protocol import Achieved, CameraError, CameraInfo, Exposure, PlannedFrame, Settled, Shot
 from dualpix.capture.errors import OutputError
+from dualpix.capture.files import sha256_of_file
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.stack.checks import Candidate, Examined, Judge, Verdict, examine, exposure_of, fingerprint
 from dualpix.capture.stack.journal import HEADER, Journal, digest_of, header_of
@@ -527,14 +527,9 @@ def _file_trouble(paths: Sequence[Path], frame: FrameRecord) -> str | None:
     for path, size, digest in zip(paths, frame.bytes, frame.sha256, strict=True):
         if _size(path) is None:
             return f"{path.name} is gone"
-        if _size(path) != size or digest != _sha256(path):
+        if _size(path) != size or digest != sha256_of_file(path):
             return f"{path.name} was changed"
     return None
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _size(path: Path) -> int | None:

@@ -21,7 +21,7 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from dualpix.capture.cameras.protocol import CameraInfo, DistanceSource, Role
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import write_json
+from dualpix.capture.files import read_bounded, write_json
 
 STACK = "stack.json"
 JOURNAL = "journal.jsonl"
@@ -111,17 +111,11 @@ def read_record(folder: Path) -> StackRecord:
         RecordError: there is none, it is too large, no JSON, or not of the published form.
     """
     path = folder if folder.name == STACK and folder.is_file() else folder / STACK
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_FILE_BYTES + 1)
-    except FileNotFoundError as error:
+    if not path.exists():
         journal = (path.parent / JOURNAL).exists()
         hint = "the capture was cut short: go on with --resume" if journal else "make one with 'dualpix capture'"
-        raise RecordError(f"no {STACK} in '{path.parent}'", expected="the folder of a stack", hint=hint) from error
-    except OSError as error:
-        raise RecordError(f"cannot read '{path}': {error.strerror or error}") from error
-    if len(data) > MAX_FILE_BYTES:
-        raise RecordError(f"'{path}' has over {MAX_FILE_BYTES >> 20} MiB", expected="the record of a stack")
+        raise RecordError(f"no {STACK} in '{path.parent}'", expected="the folder of a stack", hint=hint)
+    data = read_bounded(path, MAX_FILE_BYTES, f"'{path}'", expected="the record of a stack", error=RecordError)
     try:
         return from_json(parse_json(data))
     except RecordError as error:

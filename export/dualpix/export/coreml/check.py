@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from dualpix.export.coreml.convert import float_graph, module_path, precision_of
 from dualpix.export.coreml.interpret import Interpreter
 from dualpix.export.coreml.package import Operation, PackageError, Reference, read_spec
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.gate import EXACT_SQNR_DB, Predict
+from dualpix.quantize.gate import EXACT_SQNR_DB, Predict, sqnr_db
 
 _WEIGHTED = {"conv", "conv_transpose", "linear"}
 _CONSTANTS = ("const", "constexpr_")
@@ -167,16 +166,6 @@ class _Recorder(fx.Interpreter):
         if n.op == "call_function" and isinstance(result, Tensor):
             self.values[n.name], self.modules[n.name] = result.detach().clone(), module_path(n)
         return result
-
-
-def sqnr_db(reference: Tensor, value: Tensor) -> float:
-    """Power of the reference over power of the difference; -inf where a value is not finite."""
-    if not torch.isfinite(value).all():
-        return -math.inf
-    signal, noise = (float(t.double().square().mean()) for t in (reference, reference.double() - value.double()))
-    if noise <= signal * 10 ** (-EXACT_SQNR_DB / 10):
-        return EXACT_SQNR_DB
-    return 10 * math.log10(max(signal, 1e-30) / noise)
 
 
 def _run(interpreter: Interpreter, request: BuildRequest, keep: dict[str, Tensor] | None = None) -> Tensor:

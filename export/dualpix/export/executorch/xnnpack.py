@@ -26,7 +26,7 @@ from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.profile.stored import RECORD_SUFFIX, save_record
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.gate import Predict
+from dualpix.quantize.gate import Predict, sqnr_db
 from dualpix.quantize.graph import rewrite_for_xnnpack, tidy_for_xnnpack
 from dualpix.quantize.ptq import (
     KeepFloat,
@@ -157,13 +157,13 @@ def check_output(request: BuildRequest, output: Tensor, expected: Tensor, emulat
         share = float((~torch.isfinite(output)).float().mean())
         raise ExportError(f"'{name}' gives values that are not finite ({share:.1%} of the output)")
     if emulated is None:
-        found_db, floor_db = ratio_db(expected, output), _FLOAT_DB.get(request.precision, _AGREEMENT_DB)
+        found_db, floor_db = sqnr_db(expected, output), _FLOAT_DB.get(request.precision, _AGREEMENT_DB)
         if found_db < floor_db:
             raise ExportError(
                 f"'{name}' computes something else than the network: {found_db:.1f} dB", expected=f">= {floor_db:g} dB"
             )
         return found_db
-    found_db, emulation_db = ratio_db(emulated, output), ratio_db(expected, emulated)
+    found_db, emulation_db = sqnr_db(emulated, output), sqnr_db(expected, emulated)
     # a graph that quantisation has spoilt may also amplify rounding: that is the gate's matter, not a wrong conversion
     if found_db < min(_AGREEMENT_DB, emulation_db):
         raise ExportError(
@@ -172,12 +172,6 @@ def check_output(request: BuildRequest, output: Tensor, expected: Tensor, emulat
             hint="XNNPACK handles an operator of the network wrongly",
         )
     return found_db
-
-
-def ratio_db(reference: Tensor, output: Tensor) -> float:
-    """Power of ``reference`` over the power of the difference, in dB; at most 200."""
-    signal, noise = (float(x.double().square().sum()) for x in (reference, reference - output))
-    return 10 * math.log10(max(signal, 1e-30) / max(noise, signal * 1e-20, 1e-50))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
