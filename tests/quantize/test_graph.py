@@ -213,6 +213,19 @@ def test_softmax_beside_a_convolution_is_wrong_without_three_axes(tmp_path: Path
     assert sqnr_db(expected, _run(graph, inputs, tmp_path / "right.pte")) > 90
 
 
+@torch.no_grad()
+def test_layer_norm_in_float16_is_wrong_unless_it_computes_in_float32(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net, inputs = nn.LayerNorm(384).half().eval(), (torch.randn(1, 37, 384).half(),)
+    expected = net(*inputs).float()
+    wrong = _run(_float_graph(net, inputs), inputs, tmp_path / "wrong.pte").float()
+    assert sqnr_db(expected, wrong) < 20, "the runtime's kernel is right now: the pass can go"
+    graph = _float_graph(net, inputs)
+    assert passes.layer_norm_in_float32(graph) == 1
+    assert sqnr_db(expected, _run(graph, inputs, tmp_path / "right.pte").float()) > 60
+    assert passes.layer_norm_in_float32(_float_graph(net.float(), (inputs[0].float(),))) == 0
+
+
 @pytest.mark.parametrize(
     ("shape", "axis"), [((2, 3, 4, 5), 1), ((2, 3, 4, 5), -1), ((4, 5, 6), 0), ((2, 1, 3, 2, 4), 2)]
 )
