@@ -188,7 +188,6 @@ def test_a_signal_in_the_middle_of_an_export(
     child = subprocess.Popen(
         [*command, "-o", str(foreign_copy), "--recipe", "xnnpack-fp32"],
         stderr=subprocess.PIPE, text=True, cwd=tmp_path, env=os.environ | {"PYTHONUNBUFFERED": "1"},
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )  # fmt: skip
     assert child.stderr
     for line in child.stderr:

@@ -73,7 +73,7 @@ def test_names_that_look_the_same_as_folders_are_two_lenses() -> None:
         (b"\xff\xfe", "not JSON"),
         (b"[" * 100_000, "not JSON"),
         (b"{}", "has no 'backlash_units'"),
-        (b" " * (2 << 20), "larger than"),
+        (b" " * (2 << 20), "has over"),
     ],
 )
 def test_damage_is_said_not_taken_for_absence(content: bytes, message: str) -> None:
