@@ -8,6 +8,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from dualpix.capture.colour_map import (
     INVALID_GREY,
@@ -15,6 +17,7 @@ from dualpix.capture.colour_map import (
     coloured,
     default_limits,
     depth_picture,
+    depth_ticks,
     disparity_picture,
     figure,
     save_picture,
@@ -102,3 +105,13 @@ def test_unwritable_place_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "taken").mkdir()
     with pytest.raises(OutputError, match="cannot write"):
         save_picture(tmp_path / "taken", np.zeros((4, 4, 3), np.uint8))
+
+
+@given(st.floats(0, 5), st.floats(0.01, 8))
+def test_depth_ticks_are_inside_and_apart(low: float, span: float) -> None:
+    ticks = depth_ticks(low, low + span)
+    places = list(ticks)
+    assert len(ticks) >= 3 and all(low <= place <= low + span for place in places)
+    assert all(b - a >= span / 16.01 for a, b in itertools.pairwise(places))
+    assert (ticks.get(0.0) == "∞") == (low == 0)
+    assert all(float(text) == pytest.approx(1 / place, rel=5e-3) for place, text in ticks.items() if place > 0)

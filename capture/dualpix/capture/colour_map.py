@@ -30,7 +30,7 @@ Scale = Literal["diverging", "sequential", "depth"]
 
 INVALID_GREY = (0.5, 0.5, 0.5)
 _MAPS: dict[Scale, str] = {"diverging": "RdBu", "sequential": "viridis_r", "depth": "viridis"}
-_DEPTH_TICKS_M = tuple(m * 10.0**e for e in (-2, -1, 0, 1, 2) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7))
+_ROUND_M = tuple(m * 10.0**e for e in (-2, -1, 0, 1, 2) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7))
 _OUTLIER_PERCENT = 0.5
 _DPI = 100
 _LONGEST_PANEL_PX = 960
@@ -181,8 +181,8 @@ def _draw(
     scale.tick_params(labelsize=9)
     scale.set_title(panel.unit, fontsize=10)
     if panel.scale == "depth":
-        ticks = _depth_ticks(low, high)
-        scale.set_yticks([1.0 / m for m in ticks], ["∞" if m == np.inf else f"{m:.3g}" for m in ticks])
+        ticks = depth_ticks(low, high)
+        scale.set_yticks(list(ticks), list(ticks.values()))
 
 
 def _on_scale(values: npt.NDArray[Any], scale: Scale) -> npt.NDArray[np.float64]:
@@ -191,15 +191,16 @@ def _on_scale(values: npt.NDArray[Any], scale: Scale) -> npt.NDArray[np.float64]
     return 1.0 / np.where(values > 0, values, np.nan) if scale == "depth" else values
 
 
-def _depth_ticks(low: float, high: float) -> list[float]:
-    """Depths in m between two limits in diopters, none closer than a fifteenth of the scale to the next.
+def depth_ticks(low: float, high: float) -> dict[float, str]:
+    """Where a scale of diopters says the depth in metres: {place in diopters: label}, far first.
 
-    Round ones, or evenly spaced ones where the scale is so short that it holds fewer than three.
+    Infinity if it is on the scale, then round depths, none closer to the next than a sixteenth of the scale; evenly
+    spaced ones where it is so short that it holds fewer than three.
     """
     chosen: list[float] = []
-    for depth in (*_DEPTH_TICKS_M, np.inf):
-        place = 1.0 / depth
-        apart = not chosen or (1.0 / chosen[-1] - place) >= (high - low) / 15
-        if low <= place <= high and apart:
-            chosen.append(depth)
-    return chosen if len(chosen) > 2 else [1.0 / d for d in np.linspace(high, low, 5) if d > 0]
+    for place in (0.0, *(1.0 / metres for metres in reversed(_ROUND_M))):
+        if low <= place <= high and (not chosen or place - chosen[-1] >= (high - low) / 16):
+            chosen.append(place)
+    if len(chosen) < 3:
+        chosen = [float(place) for place in np.linspace(low, high, 5)]
+    return {place: f"{1.0 / place:.3g}" if place > 0 else "∞" for place in chosen}

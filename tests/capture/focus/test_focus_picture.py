@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from tests.capture.focus.fakes import true_calibration
 
-from dualpix.capture.focus.picture import metre_ticks, plan_picture
+from dualpix.capture.focus.picture import plan_picture
 from dualpix.capture.focus.plan import PlanOptics, describe, make_plan
 
 
@@ -49,13 +46,3 @@ def test_reach_of_a_calibrated_lens_is_marked() -> None:
 def test_extreme_plans_are_drawn(wanted: dict[str, object]) -> None:
     plan = make_plan(lens=PlanOptics(100.0, 2.8), **wanted)  # type: ignore[arg-type]
     assert ink(plan_picture(plan, describe(plan))) > 0.01
-
-
-@given(st.floats(0, 5), st.floats(0.01, 8))
-def test_metre_ticks_are_inside_and_apart(low: float, span: float) -> None:
-    ticks = metre_ticks(low, low + span)
-    places = [0.0 if m == math.inf else 1 / m for m in ticks]
-    assert all(low <= place <= low + span for place in places)
-    assert all(b - a >= span / 18 for a, b in pairwise(places))
-    if low == 0:
-        assert ticks[0] == math.inf

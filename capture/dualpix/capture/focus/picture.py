@@ -8,7 +8,6 @@ and gaps are seen.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -17,7 +16,7 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from dualpix.capture.colour_map import Rgb
+from dualpix.capture.colour_map import Rgb, depth_ticks
 from dualpix.capture.focus.describe import FrameSummary, PlanSummary
 from dualpix.capture.focus.frames import FocusPlan
 
@@ -27,8 +26,6 @@ _MARGIN = 0.12
 _PLACES = 600
 _MOST_ROWS = 6
 _INK, _FAINT, _BAND = "#1f2430", "#8a909c", "#dfe7ee"
-_METRES = tuple(m * 10.0**e for e in (-2, -1, 0, 1, 2) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8))
-_LEAST_APART = 1 / 18
 
 
 def plan_picture(plan: FocusPlan, summary: PlanSummary) -> Rgb:
@@ -120,24 +117,11 @@ def _draw_sharp(axes: Any, frames: list[FrameSummary], f_number: float, stops: t
 
 def _write_metres(axes: Any, low: float, high: float) -> None:
     above = axes.secondary_xaxis("top")
-    ticks = metre_ticks(low, high)
-    above.set_xticks(
-        [0.0 if m == math.inf else 1 / m for m in ticks], ["∞" if m == math.inf else f"{m:.3g}" for m in ticks]
-    )
+    ticks = depth_ticks(low, high)
+    above.set_xticks(list(ticks), list(ticks.values()))
     above.set_xlabel("depth, m", color=_INK)
     above.tick_params(colors=_INK, labelsize=9)
     above.spines["top"].set_visible(False)
-
-
-def metre_ticks(low: float, high: float) -> list[float]:
-    """Round distances in m between two diopters, far ones first, none closer to the next than they can be read."""
-    chosen: list[float] = []
-    for metres in (math.inf, *sorted(_METRES, reverse=True)):
-        place = 0.0 if metres == math.inf else 1 / metres
-        before = None if not chosen else (0.0 if chosen[-1] == math.inf else 1 / chosen[-1])
-        if low <= place <= high and (before is None or place - before >= (high - low) * _LEAST_APART):
-            chosen.append(metres)
-    return chosen
 
 
 def _plain(axes: Any) -> None:
