@@ -77,7 +77,7 @@ def rows_of(network: str, gate: Mapping[str, Any]) -> list[Row]:
 
 
 def _row(network: str, entry: Mapping[str, Any], latencies: Mapping[str, Any]) -> Row:
-    reason = f": {entry['reason']}" if entry["reason"] else ""
+    reason = f": {_found(entry['reason'])}" if entry["reason"] else ""
     figures = {"exports": Figure.exact(float(entry["file"] is not None))}
     if entry["delegation"]:
         figures["delegated"] = Figure.exact(100 * entry["delegation"]["compute_share"])
@@ -91,6 +91,11 @@ def _row(network: str, entry: Mapping[str, Any], latencies: Mapping[str, Any]) -
     if entry["size_bytes"]:
         figures["size"] = Figure.exact(entry["size_bytes"] / 1e6)
     return Row(f"{network}, {entry['recipe']}: {entry['outcome']}{reason}", figures)
+
+
+def _found(reason: str) -> str:
+    """What was found, without what to do about it: a cell of a table."""
+    return reason.split("; expected")[0].split(": install")[0]
 
 
 def matrix(work: Path, recipes: Sequence[str], rounds: int, chosen: Sequence[str]) -> Result:

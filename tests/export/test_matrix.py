@@ -10,7 +10,7 @@ from dualpix.export.flow import ExportResult
 def test_a_row_for_each_recipe(foreign_export: ExportResult) -> None:
     gate = json.loads((foreign_export.folder / "gate.json").read_text())
     failed = gate["recipes"][0] | {
-        "recipe": "qnn-int8", "file": None, "outcome": "not written", "reason": "no SDK", "accuracy": None,
+        "recipe": "qnn-int8", "file": None, "outcome": "not written", "reason": "no SDK: install it", "accuracy": None,
         "delegation": None, "size_bytes": None,
     }  # fmt: skip
     ran, broken = rows_of("net", gate | {"recipes": [*gate["recipes"], failed]})

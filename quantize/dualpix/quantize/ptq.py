@@ -242,7 +242,9 @@ def quantise_linear_4w8da(module: nn.Module, keep_float: KeepFloat = keep_nothin
     quantised = copy.deepcopy(module).eval()
     if not any(fits(part, name) for name, part in quantised.named_modules()):
         raise DualpixError(
-            "the network has no linear layer to quantise", expected=f"inputs in multiples of {GROUP}", hint="use int8"
+            "the network has no linear layer to quantise",
+            expected=f"one whose inputs are a multiple of {GROUP}",
+            hint="use int8",
         )
     quantize_(quantised, Int8DynamicActivationIntxWeightConfig(_INT4, PerGroup(GROUP)), fits)
     return quantised
