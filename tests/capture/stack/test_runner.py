@@ -155,6 +155,14 @@ def test_a_lost_camera_is_connected_anew_and_homed(tmp_path: Path) -> None:
     assert_at_rest(device)
 
 
+def test_a_camera_lost_while_its_settings_are_looked_at(tmp_path: Path) -> None:
+    """Calls of status: the first look, the look after connecting anew, the next one, after prepare."""
+    device = Device([Fault("status", 1, "lost"), Fault("status", 2, "drop_connection")])
+    record = capture(device, tmp_path)
+    assert record.complete and device.calls["connect"] >= 3 and device.calls["home"] == 1
+    assert_at_rest(device)
+
+
 def test_only_what_is_missing_is_prepared_again(tmp_path: Path) -> None:
     device = Device([Fault("go_to", 3, "drop_connection")])
     prepared: list[list[int]] = []

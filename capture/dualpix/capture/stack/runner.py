@@ -189,6 +189,8 @@ class _Capture:
         self.settings, self.calibration = settings, calibration
         self.on_progress: Callable[[Progress], None] = lambda _: None
         self.on_finding: Callable[[Finding], None] = lambda _: None
+        self._looked = False
+        """Whether the settings of the camera of this connection were looked at."""
 
     @property
     def camera(self) -> Camera:
@@ -198,9 +200,7 @@ class _Capture:
         """Until nothing is missing or nothing helps; then bring everything to rest."""
         failure: BaseException | None = None
         try:
-            if self.ledger.missing:
-                self._preflight()
-                self._until_complete()
+            self._until_complete()
         except BaseException as error:  # also bugs: the camera is brought to rest first
             failure = error
         return self._wind_up(failure)
@@ -219,6 +219,8 @@ class _Capture:
 
     def _sweep_or_trouble(self, missing: Sequence[int]) -> Exception | None:
         try:
+            if not self._looked:
+                self._preflight()
             self._sweep(missing)
         except (CameraLost, DistrustError) as error:
             return self._quietly(lambda: self.ledger.harvest(wait=True), DistrustError) or error
@@ -318,7 +320,7 @@ class _Capture:
                     raise CameraLost(f"the camera does not answer any more ({error})") from error
             self.switch.wait(wait_s)
             wait_s = min(2 * wait_s, self.settings.longest_wait_s)
-        self._preflight()
+        self._looked = False
 
     def _preflight(self) -> None:
         self.ledger.check_camera(self.camera.info)
@@ -326,6 +328,7 @@ class _Capture:
         room = Room(shutil.disk_usage(self.ledger.folder).free, self.ledger.largest_bytes)
         status = self._try("status", self.camera.status)
         self._weigh(check_before(self.camera.info, status, frames, self.calibration, room))
+        self._looked = True
 
     def _weigh(self, findings: Sequence[Finding]) -> None:
         warnings = ready(findings, force=self.settings.force)
