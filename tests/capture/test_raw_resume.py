@@ -21,7 +21,7 @@ from tests.support.batch import SIDECAR, write_shots
 
 from dualpix.capture import files
 from dualpix.capture.cli import main
-from dualpix.capture.files import atomic_dir, remove_leftovers, write_json
+from dualpix.capture.files import atomic_dir, atomic_path, make_output_dir, remove_leftovers, write_json
 from dualpix.capture.raw.dump import Dump
 from dualpix.capture.raw.inputs import Job
 from dualpix.capture.raw.resume import earlier_result, request_of, with_requests
@@ -258,6 +258,28 @@ def test_a_decode_beside_a_writer_leaves_it_alone(
     writer.wait()
     assert status_of(capsys, shot, "-o", tmp_path) == "skipped"
     assert hidden(tmp_path) == []
+
+
+def test_a_file_in_the_making_stays_and_a_killed_ones_goes(tmp_path: Path) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom dualpix.capture.files import atomic_path\n"
+        "with atomic_path(Path(sys.argv[1])) as temporary:\n"
+        "    temporary.write_bytes(b'half'); print(temporary.name, flush=True); time.sleep(60)\n"
+    )
+    target = tmp_path / ("checkpoint" * 25 + ".pt")  # 253 bytes: as long a name as file systems take
+    with subprocess.Popen([sys.executable, "-c", code, str(target)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        name = process.stdout.readline().strip()
+        assert name.endswith(".pt")
+        make_output_dir(tmp_path)
+        assert hidden(tmp_path) == [name]
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    make_output_dir(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    with atomic_path(target) as temporary:
+        temporary.write_bytes(b"whole")
+    assert target.read_bytes() == b"whole" and hidden(tmp_path) == []
 
 
 def test_leftovers_of_other_machines_go_after_a_day(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

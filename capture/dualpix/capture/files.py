@@ -1,8 +1,9 @@
 """Files that appear whole or not at all.
 
-A folder in the making is a hidden neighbour ``.NAME.dualpix-HOST-new-RANDOM`` of the result ``NAME``; its writer holds
-a lock (``flock``) on it, which the system drops when the process ends, however it ends. So a later run can tell what a
-killed one left behind (:func:`remove_leftovers`) from what another process is writing now.
+A file or folder in the making is a hidden neighbour ``.NAME.dualpix-HOST-new-RANDOM`` of the result ``NAME`` (a file's
+keeps its suffix); its writer holds a lock (``flock``) on it, which the system drops when the process ends, however it
+ends. So a later run can tell what a killed one left behind (:func:`remove_leftovers`) from what another process is
+writing now.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ except ImportError:  # Windows: leftovers are told by their age alone
     fcntl = None  # type: ignore[assignment]
 
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
-_LEFTOVER = re.compile(r"\.(?P<name>.+)\.dualpix-(?P<host>[0-9a-f]{8})-(?P<kind>new|old)-[^.]{8}")
+_LEFTOVER = re.compile(r"\.(?P<name>.+)\.dualpix-(?P<host>[0-9a-f]{8})-(?P<kind>new|old)-[^.]{8}(?P<suffix>\.[^.]+)?")
 _STALE_S = 24 * 3600.0  # where locks tell nothing: other machines, file systems without them
 
 
@@ -42,11 +43,17 @@ _UMASK = _read_umask()  # once: it can be read only by changing it, for all thre
 
 
 def make_output_dir(path: Path) -> Path:
-    """Create ``path`` with its parents and check that it can be written.
+    """Create ``path`` with its parents, check that it can be written, and clear it of what killed runs left there.
 
     Raises:
         OutputError: a file stands in the way or the folder is read-only.
     """
+    _make_writable(path)
+    remove_leftovers(path)
+    return path
+
+
+def _make_writable(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
@@ -57,7 +64,6 @@ def make_output_dir(path: Path) -> Path:
             expected="a folder that can be created and written",
             hint="choose another one with -o",
         ) from error
-    return path
 
 
 @contextmanager
@@ -66,21 +72,37 @@ def atomic_path(path: Path) -> Iterator[Path]:
 
     The temporary name keeps the suffix of ``path``, because image libraries choose the format by it.
     """
-    try:
-        handle, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.parent)
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}", hint="choose another folder") from error
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes it private; the result is an ordinary file
-        temporary.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write '{path}': {error.strerror or error}", hint="choose another folder") from error
-    finally:
-        with suppress(FileNotFoundError):
-            temporary.unlink()
+    with _new_file(path) as temporary:
+        try:
+            yield temporary
+            temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes it private; the result is an ordinary file
+            temporary.replace(path)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write '{path}': {error.strerror or error}", hint="choose another folder"
+            ) from error
+        finally:
+            with suppress(FileNotFoundError):
+                temporary.unlink()
+
+
+@contextmanager
+def _new_file(path: Path) -> Iterator[Path]:
+    """A temporary file beside ``path`` with a lock on it."""
+    while True:
+        try:
+            prefix = f".{path.stem[:48]}.dualpix-{_HOST}-new-"  # cut: the result's name may be as long as names can be
+            handle, name = tempfile.mkstemp(prefix=prefix, suffix=path.suffix, dir=path.parent)
+        except OSError as error:
+            raise OutputError(
+                f"cannot write '{path}': {error.strerror or error}", hint="choose another folder"
+            ) from error
+        os.close(handle)
+        temporary = Path(name)
+        with _locked(temporary):
+            if temporary.exists():  # else another run took it for a leftover before it was locked
+                yield temporary
+                return
 
 
 def read_bounded(
@@ -136,7 +158,7 @@ def atomic_dir(folder: Path, sidecar: str) -> Iterator[Path]:
     Raises:
         OutputError: the folder cannot be written or holds something else.
     """
-    make_output_dir(folder.parent)
+    _make_writable(folder.parent)
     if folder.exists() and not (folder / sidecar).is_file() and not (folder.is_dir() and not any(folder.iterdir())):
         raise OutputError(
             f"'{folder}' exists and is no earlier result", expected="a free name", hint="choose another -o"
@@ -155,7 +177,7 @@ def atomic_dir(folder: Path, sidecar: str) -> Iterator[Path]:
 
 
 def remove_leftovers(parent: Path) -> int:
-    """Remove what killed runs left of :func:`atomic_dir` in ``parent``; what a living process writes is left alone.
+    """Remove what killed runs left in the making in ``parent``; what a living process writes is left alone.
 
     An earlier result that a kill caught between its two renames is put back. Leftovers of other machines, and those on
     file systems without locks, are removed when they are a day old.
@@ -180,8 +202,10 @@ def remove_leftovers(parent: Path) -> int:
 def _discard(path: Path, kind: str, folder: Path) -> None:
     if kind == "old" and not folder.exists() and any(path.iterdir()):
         path.replace(folder)
-    else:
+    elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 @contextmanager
@@ -205,13 +229,13 @@ def _hidden(folder: Path, kind: Literal["new", "old"]) -> Path:
 
 
 @contextmanager
-def _locked(folder: Path) -> Iterator[bool | None]:
-    """True: this block holds the lock of ``folder``. False: another process does. None: there are no locks here."""
+def _locked(path: Path) -> Iterator[bool | None]:
+    """True: this block holds the lock of ``path``. False: another process does. None: there are no locks here."""
     if fcntl is None:
         yield None
         return
     try:
-        handle = os.open(folder, os.O_RDONLY)
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         yield None
         return
