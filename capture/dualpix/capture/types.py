@@ -17,6 +17,8 @@ import numpy.typing as npt
 FloatImage = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Baseline = Literal["x", "y"]
+Quality = Literal["standard", "exact"]
+"""Of a rendered picture at depth edges: "exact" agrees with ray tracing there."""
 
 
 @dataclass(frozen=True)

@@ -1,23 +1,29 @@
-"""``dualpix train``."""
+"""``dualpix train``.
+
+What needs torch is imported when a run begins: a wrong argument is answered at once.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+import sys
+import time
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
-import torch
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.progress import ProgressLine
-from dualpix.capture.render import Quality
-from dualpix.models.data.rendered import Optics, RenderSettings, Scenes
-from dualpix.models.train import Progress, TrainConfig, Trainer
+from dualpix.capture.progress import Pace, ProgressLine
+from dualpix.models.data.kinds import Optics, Quality, Scenes, WantedPrecision
+
+if TYPE_CHECKING:
+    from dualpix.models.train import Progress
 
 SCENES = "scenes"
 """Folder of the rendered scenes within that of a run."""
+_LINE_EVERY_S = 30.0
+"""In a log."""
 
 
 @click.command()
@@ -31,6 +37,12 @@ SCENES = "scenes"
     "--quality", type=click.Choice(get_args(Quality)), default="exact", help="Of the renderer at depth edges."
 )
 @click.option("--optics", type=click.Choice(get_args(Optics)), default="cameras", help="How apertures are split.")
+@click.option(
+    "--precision",
+    type=click.Choice(get_args(WantedPrecision)),
+    default="auto",
+    help="Of the products in a step; auto: bfloat16 where the processor computes in it.",
+)
 @click.option("--steps", type=click.IntRange(1), default=6000, help="Optimiser steps.")
 @click.option("--batch-size", type=click.IntRange(1), default=8, help="Samples per step.")
 @click.option("--samples", type=click.IntRange(1), default=4096, help="Rendered scenes; each is seen in many forms.")
@@ -58,6 +70,7 @@ def command(
     scenes: Scenes,
     quality: Quality,
     optics: Optics,
+    precision: WantedPrecision,
     steps: int,
     batch_size: int,
     samples: int,
@@ -76,52 +89,106 @@ def command(
     """Train a network on rendered dual-pixel scenes.
 
     Resumes by itself: run the same command again after a kill and the loss curve goes on as if nothing had happened.
-    Leaves a folder that --model accepts: weights.safetensors, card.json, log.csv.
+    Ctrl-C finishes the step, keeps it, and exits with 130. Leaves a folder that --model accepts: weights.safetensors,
+    card.json, log.csv.
     """
-    if threads:
-        torch.set_num_threads(threads)
-    config = TrainConfig(
-        network=network, options=_json_object(options), init=init, init_share=init_share, steps=steps,
-        batch_size=batch_size, samples=samples,
-        learning_rate=learning_rate, seed=seed, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every,
-        eval_samples=eval_samples, render=RenderSettings(scenes=scenes, quality=quality, optics=optics),
-    )  # fmt: skip
     if cache and no_cache:
         raise DualpixError("--cache and --no-cache were given", expected="one of them")
-    trainer = Trainer(config, output, cache_dir=None if no_cache else cache or output / SCENES, workers=workers)
-    if not restart and trainer.resume():
-        click.echo(f"resuming at step {trainer.step} of {steps}", err=True)
-    with ProgressLine("training") as line:
-        trainer.run(_shower(line))
+    parsed = _json_object(options)
+    line = ProgressLine("training")
+    with line:
+        line.update(0, steps, "starting")
+        import torch
+
+        from dualpix.models.data.rendered import RenderSettings
+        from dualpix.models.train import Listener, TrainConfig, Trainer, TrainingInterruptedError
+
+        if threads:
+            torch.set_num_threads(threads)
+        config = TrainConfig(
+            network=network, options=parsed, init=init, init_share=init_share, steps=steps, batch_size=batch_size,
+            samples=samples, learning_rate=learning_rate, seed=seed, checkpoint_every=checkpoint_every,
+            evaluate_every=evaluate_every, eval_samples=eval_samples, precision=precision,
+            render=RenderSettings(scenes=scenes, quality=quality, optics=optics),
+        )  # fmt: skip
+        trainer = Trainer(config, output, cache_dir=None if no_cache else cache or output / SCENES, workers=workers)
+        if not restart and trainer.resume():
+            line.say(f"resuming at step {trainer.step} of {steps}, in {trainer.precision}")
+        shower = _Shower(line, trainer.step, steps)
+        try:
+            trainer.run(listener=Listener(shower.progress, shower.stage))
+        except TrainingInterruptedError as stopped:
+            _tell_how_to_go_on(line, output, stopped.step, steps)
+            sys.exit(128 + stopped.signal_number)
+    _tell_result(output, as_json)
+
+
+def _tell_how_to_go_on(line: ProgressLine, output: Path, step: int, steps: int) -> None:
+    kept = f"step {step} of {steps} is kept in '{output}'" if step else "before the first step"
+    line.say(f"stopped: {kept}; run the same command again to go on")
+
+
+def _tell_result(output: Path, as_json: bool) -> None:
     result = json.loads((output / "card.json").read_text())
     if as_json:
         click.echo(json.dumps(result))
-    else:
-        error = result["final_eval_error_px"]
-        judged = "not evaluated" if error is None else f"evaluation error {error:.4f} px"
-        click.echo(f"{output}: {result['parameters']} parameters, {judged}")
+        return
+    error, zeros = result["final_eval_error_px"], result["eval_error_of_zeros_px"]
+    judged = "not evaluated" if error is None else f"evaluation error {error:.4f} px"
+    click.echo(f"{output}: {result['parameters']} parameters, {judged}")
+    if error is not None and zeros is not None and error >= zeros:
+        click.echo(f"no better than a map of zeros ({zeros:.4f} px): nothing was learnt yet", err=True)
 
 
 def _json_object(text: str) -> dict[str, object]:
+    wanted = 'an object such as {"window": 4}'
     try:
         value = json.loads(text)
     except json.JSONDecodeError as error:
-        raise DualpixError(f"--options is not JSON: {error}", expected='an object such as {"window": 4}') from error
+        raise DualpixError(f"--options is not JSON: {error}", expected=wanted) from error
+    except (RecursionError, ValueError) as error:  # nested by the thousand, a number of thousands of digits
+        raise DualpixError("--options is nested or long beyond reason", expected=wanted) from error
     if not isinstance(value, dict):
-        raise DualpixError(f"--options is a {type(value).__name__}", expected='an object such as {"window": 4}')
+        raise DualpixError(f"--options is a {type(value).__name__}", expected=wanted)
     return value
 
 
-def _shower(line: ProgressLine, every: int = 50) -> Callable[[Progress], None]:
-    losses: list[float] = []
+class _Shower:
+    """Tells a :class:`ProgressLine` of a run: what is being done, the loss, steps a second and the time left."""
 
-    def show(progress: Progress) -> None:
-        losses.append(progress.loss)
-        recent = losses[-every:]
-        text = f"loss {sum(recent) / len(recent):.4f}"
+    def __init__(self, line: ProgressLine, first_step: int, steps: int, every: int = 50) -> None:
+        self.line, self.steps, self.every = line, steps, every
+        self.step = first_step
+        self.losses: list[float] = []
+        self.pace: Pace | None = None
+        self.shown_s = -_LINE_EVERY_S
+
+    def stage(self, text: str, done: int, total: int) -> None:
+        """What goes on beside steps."""
+        counted = f"{text} {done}/{total}" if total else text
+        self._show(counted, important=done == 0)
+
+    def progress(self, progress: Progress) -> None:
+        """After a step."""
+        first = self.pace is None
+        if self.pace is None:  # from the end of the first step on: what comes before it is no step
+            self.pace = Pace(self.steps - progress.step)
+        else:
+            self.pace.step()
+        self.step = progress.step
+        self.losses = [*self.losses[1 - self.every :], progress.loss]
+        text = f"loss {sum(self.losses) / len(self.losses):.4f}"
+        if self.pace.done:
+            text += f"  {self.pace.per_second:.2f} steps/s"
+            if not self.line.shows_time_left:
+                text += f"  {self.pace.time_left} left"
         if progress.eval_error_px is not None:
             text += f"  evaluation {progress.eval_error_px:.4f} px"
-        important = progress.eval_error_px is not None or progress.step % every == 0
-        line.update(progress.step, progress.steps, text, important=important)
+        self._show(text, important=first or progress.eval_error_px is not None or progress.step % self.every == 0)
 
-    return show
+    def _show(self, text: str, *, important: bool) -> None:
+        now = time.monotonic()
+        important = important or now - self.shown_s > _LINE_EVERY_S
+        if important:
+            self.shown_s = now
+        self.line.update(self.step, self.steps, text, important=important)

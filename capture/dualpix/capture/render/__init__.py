@@ -17,7 +17,6 @@ from dualpix.capture.render.inputs import UnitsWarning
 from dualpix.capture.render.integral import render_integral
 from dualpix.capture.render.layered import (
     Cells,
-    Quality,
     layers_from_depth,
     render_dual_pixel,
     render_layers,
@@ -34,6 +33,7 @@ from dualpix.capture.render.raytrace import (
 )
 from dualpix.capture.render.stack import render_dual_pixel_stack, render_stack, stack_coc_px
 from dualpix.capture.render.views import METHODS, Method, RenderedViews, render
+from dualpix.capture.types import Quality
 
 __all__ = [
     "METHODS",

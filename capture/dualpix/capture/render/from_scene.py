@@ -8,9 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualpix.capture.render.layered import Cells, Quality, render_layers, render_surfaces
+from dualpix.capture.render.layered import Cells, render_layers, render_surfaces
 from dualpix.capture.render.psf import HalfKernels
 from dualpix.capture.scenes import Scene, SceneLayer
+from dualpix.capture.types import Quality
 
 _COC_STEP_PX = 1.5
 _MAX_SLABS = 10

@@ -27,7 +27,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from math import asinh, ceil, floor, sinh
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import torch
 from torch import Tensor
@@ -35,14 +35,13 @@ from torch.nn import functional as F
 
 from dualpix.capture.render.psf import Aperture, HalfKernels, project, split_cells
 from dualpix.capture.render.raytrace import Surface, surfaces_from_depth, torn_cells
+from dualpix.capture.types import Quality
 
 _COC_STEP_PX = 1.0
 _STEP_GROWS_FROM_PX = 10.0
 _FLAT_PX = 1e-3
 _LEAST_COVERAGE = 1.0 / 512
 _LEAST_LIGHT = 1e-4
-
-Quality: TypeAlias = Literal["standard", "exact"]
 
 
 def render_layers(

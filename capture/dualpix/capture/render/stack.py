@@ -16,10 +16,9 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.optics import circle_of_confusion_px
 from dualpix.capture.render.gather import LADDER_STEP, GatherPsf, gather
 from dualpix.capture.render.inputs import MEMORY_LIMIT_BYTES, check_coc, check_depth, check_image
-from dualpix.capture.render.layered import Quality
 from dualpix.capture.render.psf import HalfKernels
 from dualpix.capture.render.views import Method, check_gather_memory, gather_psf, pair_psf, render_pair
-from dualpix.capture.types import LensModel
+from dualpix.capture.types import LensModel, Quality
 
 FocusDistances = Tensor | Sequence[float]
 """(N,) for the whole batch or (B, N) for each view, in m from the lens, infinity allowed."""

@@ -25,9 +25,9 @@ from dualpix.capture.optics import IDEAL_DISPARITY_GAIN, circle_of_confusion_px
 from dualpix.capture.render.gather import GatherPsf, gather, ladder_length
 from dualpix.capture.render.inputs import MEMORY_LIMIT_BYTES, check_coc, check_depth, check_image, check_memory
 from dualpix.capture.render.integral import render_integral
-from dualpix.capture.render.layered import Quality, render_dual_pixel
+from dualpix.capture.render.layered import render_dual_pixel
 from dualpix.capture.render.psf import HalfKernels, PsfModel
-from dualpix.capture.types import LensModel
+from dualpix.capture.types import LensModel, Quality
 
 Method: TypeAlias = Literal["layered", "integral", "gather"]
 METHODS: tuple[Method, ...] = get_args(Method)

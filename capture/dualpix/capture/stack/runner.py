@@ -34,7 +34,7 @@ from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import make_output_dir
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.focus.driven import DrivenFocus, Found
-from dualpix.capture.stack.interrupt import InterruptedCaptureError, StopSwitch
+from dualpix.capture.interrupt import InterruptedCaptureError, StopSwitch
 from dualpix.capture.stack.journal import Journal
 from dualpix.capture.stack.ledger import DistrustError, Ledger, Plan
 from dualpix.capture.stack.preflight import Finding, NotReadyError, Room, check_before, check_prepared, ready

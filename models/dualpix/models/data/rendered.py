@@ -9,32 +9,36 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import get_args
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from dualpix.capture.errors import UnknownNameError
-from dualpix.capture.files import write_bytes
+from dualpix.capture.files import make_output_dir, write_bytes
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
 from dualpix.capture.picture import linear_from_srgb, srgb_from_linear
 from dualpix.capture.profiles import load_profile
 from dualpix.capture.profiles.blur import random_psf
-from dualpix.capture.render import PsfModel, Quality, RenderedPair, render_integral, render_scene, scene_margin_px
+from dualpix.capture.render import PsfModel, RenderedPair, render_integral, render_scene, scene_margin_px
 from dualpix.capture.render.integral import RECTANGLE_GAIN
 from dualpix.capture.scenes import Scene, make_scene, make_varied_scene
+from dualpix.models.data.kinds import Optics, Quality, Scenes
 from dualpix.models.prepare import network_inputs
 
-Scenes = Literal["simple", "varied"]
-Optics = Literal["model", "cameras", "half_disc", "rectangle"]
 _MEASURED = ("pixel4", "canon-r6m2-rf50")
 _GAIN_JITTER = 0.15
+_HEADER_BYTES = 4096
+"""Of a kept scene: names and shapes."""
 EVALUATION_SEED = 20_260_001
 """Seeds from here on are for evaluation and calibration; training refuses them."""
 
@@ -160,7 +164,7 @@ class RenderedDataset(Dataset[CleanSample]):
         self.settings = settings or RenderSettings()
         self.folder = cache_dir / f"{self.settings.digest()}-{seed}" if cache_dir else None
         if self.folder:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            make_output_dir(self.folder)
 
     def __len__(self) -> int:
         return self.count
@@ -169,13 +173,32 @@ class RenderedDataset(Dataset[CleanSample]):
         """Sample ``index``; raises IndexError outside [0, count)."""
         if not 0 <= index < self.count:
             raise IndexError(index)
-        path = self.folder / f"{index:06d}.safetensors" if self.folder else None
-        if path is None or not path.is_file():
-            sample = render_sample(self.settings, self.seed, index)
-            if path is None:
-                return sample
-            write_bytes(path, save({k: v.half().contiguous() for k, v in vars(sample).items()}))
-        return CleanSample(**{k: v.float() for k, v in load_file(path).items()})
+        if self.folder is None:
+            return render_sample(self.settings, self.seed, index)
+        path = self.folder / f"{index:06d}.safetensors"
+        if path.is_file():
+            if kept := _read_kept(path, self.settings.size_hw):
+                return kept
+            print(f"'{path}' is damaged; its scene is rendered anew", file=sys.stderr, flush=True)
+        halves = {k: v.half().contiguous() for k, v in vars(render_sample(self.settings, self.seed, index)).items()}
+        write_bytes(path, save(halves))
+        return CleanSample(**{k: v.float() for k, v in halves.items()})
+
+
+def _read_kept(path: Path, size_hw: tuple[int, int]) -> CleanSample | None:
+    """A scene as it was kept, or None where the file does not hold one: cut, of another form, or not finite."""
+    views = {"left": (1, *size_hw), "right": (1, *size_hw), "combined": (3, *size_hw), "disparity_px": (1, *size_hw)}
+    try:
+        if path.stat().st_size > 2 * sum(math.prod(shape) for shape in views.values()) + _HEADER_BYTES:
+            return None
+        found = load_file(path)
+    except (OSError, SafetensorError):
+        return None
+    if {k: (tuple(v.shape), v.dtype) for k, v in found.items()} != {k: (s, torch.float16) for k, s in views.items()}:
+        return None
+    if not all(torch.isfinite(v).all() for v in found.values()):
+        return None
+    return CleanSample(**{k: v.float() for k, v in found.items()})
 
 
 def augment(sample: CleanSample, rng: np.random.Generator) -> CleanSample:
@@ -272,17 +295,18 @@ class ResumableSampler(Sampler[list[tuple[int, int]]]):
 
 
 def evaluation_set(count: int, size_hw: tuple[int, int] = (192, 256), seed: int = EVALUATION_SEED) -> list[EvalSample]:
-    """A fixed set of rendered and augmented scenes that training never sees.
+    """The first ``count`` of :func:`evaluation_sample`."""
+    return [evaluation_sample(index, size_hw, seed) for index in range(count)]
+
+
+def evaluation_sample(index: int, size_hw: tuple[int, int] = (192, 256), seed: int = EVALUATION_SEED) -> EvalSample:
+    """Scene ``index`` of a fixed set of rendered and augmented scenes that training never sees.
 
     Args:
-        count: number of scenes.
+        index: from 0 on.
         size_hw: (height, width) in px, multiples of 32.
         seed: at least ``EVALUATION_SEED``; another seed gives another set (calibration, say).
     """
-    clean = RenderedDataset(count, settings=RenderSettings(size_hw=size_hw), seed=seed)
-    augmented = AugmentedDataset(clean)
-    samples = []
-    for index in range(count):
-        image, left, right, disparity = augmented[0, index]
-        samples.append(EvalSample((image[None], left[None], right[None]), disparity[None]))
-    return samples
+    clean = RenderedDataset(index + 1, settings=RenderSettings(size_hw=size_hw), seed=seed)
+    image, left, right, disparity = AugmentedDataset(clean)[0, index]
+    return EvalSample((image[None], left[None], right[None]), disparity[None])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import nn
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
@@ -37,6 +38,10 @@ NETWORKS: dict[str, NetworkSpec] = {
 }
 
 
+MOST_PARAMETERS = 1 << 29
+"""Of a network that options may ask for: 2 GiB in float32, half as much again as the largest published one here."""
+
+
 def _tuples(value: Any) -> Any:
     """JSON has lists where the config dataclasses have tuples."""
     return tuple(value) if isinstance(value, list) else value
@@ -58,12 +63,25 @@ def build_network(name: str, options: dict[str, Any] | None = None) -> nn.Module
 
     Raises:
         UnknownNameError: no network of that name.
-        DualpixError: the options do not fit the network.
+        DualpixError: the options do not fit the network, or ask for one that is too large.
     """
     spec = network_spec(name)
+    if options:
+        _check_options(name, spec, options)
+    return spec.build(options or {})
+
+
+def _check_options(name: str, spec: NetworkSpec, options: dict[str, Any]) -> None:
+    """Options may come from a file: the network is built without memory first, which takes a second of imports."""
     try:
-        return spec.build(options or {})
-    except (TypeError, ValueError, AttributeError) as error:
+        with torch.device("meta"):
+            size = sum(p.numel() for p in spec.build(options).parameters())
+    except (TypeError, ValueError, AttributeError, RuntimeError, ArithmeticError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0][:200]
         raise DualpixError(
-            f"options of network '{name}' do not fit: {error}", expected="fields of its configuration"
+            f"options of network '{name}' do not fit: {reason}", expected="fields of its configuration"
         ) from error
+    if size > MOST_PARAMETERS:
+        raise DualpixError(
+            f"options of network '{name}' ask for {size:,} parameters", expected=f"at most {MOST_PARAMETERS:,}"
+        )

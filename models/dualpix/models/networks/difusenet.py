@@ -27,6 +27,7 @@ from dualpix.models.networks.blocks import (
 )
 
 _DIFFERENCE_GAIN = 6.0
+_MOST_CHANNELS = 2048
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,10 @@ class DiFuseNetConfig:
     attended: str = "other"
 
     def __post_init__(self) -> None:
-        if self.window not in (2, 4, 8):
+        channels = (*self.dp_channels, *self.image_channels, *self.decoder_channels)
+        if any(type(c) is not int or not 1 <= c <= _MOST_CHANNELS for c in channels):
+            raise ValueError(f"channels are {channels}, expected whole numbers of 1 to {_MOST_CHANNELS}")
+        if type(self.window) is not int or self.window not in (2, 4, 8):
             raise ValueError(f"window is {self.window}, expected 2, 4 or 8")
 
 

@@ -1,7 +1,7 @@
 """Ctrl-C and SIGTERM as a wish that is granted at the next safe moment, where nothing is half done.
 
-The first signal sets a switch; the capture finishes the frame that it is at. One more stops it at once, and while the
-camera is being brought to rest, every one from the third on gives that up.
+The first signal sets a switch; the work finishes the frame or the step that it is at. One more stops it at once, and
+while a camera is being brought to rest, every one from the third on gives that up.
 """
 
 from __future__ import annotations

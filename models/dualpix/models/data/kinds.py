@@ -1,0 +1,16 @@
+"""Kinds of training data and of arithmetic, by name: apart from what makes them, so command lines need no torch."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from dualpix.capture.types import Quality
+
+__all__ = ["Optics", "Precision", "Quality", "Scenes", "WantedPrecision"]
+
+Scenes = Literal["simple", "varied"]
+"""Procedural scenes: few plain surfaces, or scenes of all uses."""
+Optics = Literal["model", "cameras", "half_disc", "rectangle"]
+"""How apertures are split."""
+Precision = Literal["float32", "bfloat16"]
+WantedPrecision = Literal["auto", "float32", "bfloat16"]

@@ -1,0 +1,92 @@
+"""What a training run is: everything that its result depends on, as data."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.models.data.kinds import WantedPrecision
+from dualpix.models.data.rendered import EVALUATION_SEED, RenderSettings
+
+_MOST_STEPS = 10**8
+_MOST_SAMPLES = 10**7
+# (lowest, highest) of each number; the lowest of learning_rate is excluded
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "steps": (1, _MOST_STEPS),
+    "batch_size": (1, 65_536),
+    "samples": (1, _MOST_SAMPLES),
+    "seed": (0, EVALUATION_SEED - 1),
+    "learning_rate": (0.0, 10.0),
+    "weight_decay": (0.0, 10.0),
+    "warmup_steps": (0, _MOST_STEPS),
+    "ema_decay": (0.0, 1.0),
+    "checkpoint_every": (1, _MOST_STEPS),
+    "evaluate_every": (1, _MOST_STEPS),
+    "eval_samples": (0, 10_000),
+    "init_share": (0.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """A run. Two runs of equal configuration on one machine give equal weights.
+
+    Raises:
+        DualpixError: a number out of its range or none at all, or fields that do not go together.
+    """
+
+    network: str = "difusenet"
+    options: dict[str, Any] = field(default_factory=dict)
+    init: str | None = None
+    """Model, by name or folder, whose weights are the start; None starts from random ones."""
+    init_share: float = 0.0
+    """Share of those weights in the result: averaging with them keeps what fine-tuning would forget (Wortsman et al.,
+    "Robust fine-tuning of zero-shot models", CVPR 2022)."""
+    steps: int = 6000
+    batch_size: int = 8
+    samples: int = 4096
+    seed: int = 1
+    learning_rate: float = 2e-3
+    weight_decay: float = 1e-4
+    warmup_steps: int = 100
+    ema_decay: float = 0.998
+    """Decay of the running average of the weights; the average is what is evaluated and shipped."""
+    checkpoint_every: int = 100
+    evaluate_every: int = 500
+    eval_samples: int = 32
+    precision: WantedPrecision = "auto"
+    """Of the products in a step; ``auto`` is bfloat16 where the processor computes in it. A checkpoint holds what was
+    used, and a run that resumes keeps it."""
+    crop_hw: tuple[int, int] | None = (128, 160)
+    """Random window of each rendered scene; None trains on the whole."""
+    render: RenderSettings = field(default_factory=RenderSettings)
+
+    def __post_init__(self) -> None:
+        if self.seed >= EVALUATION_SEED:
+            raise DualpixError(
+                f"seed {self.seed}", expected=f"below {EVALUATION_SEED}: seeds from there on are for evaluation"
+            )
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            # written so that NaN fails
+            if isinstance(value, bool) or not (low <= value <= high and math.isfinite(value)):
+                raise DualpixError(f"{name} {value}", expected=f"{low:g} to {high:g}")
+        if self.learning_rate == 0:
+            raise DualpixError("learning_rate 0", expected="above 0")
+        if self.precision not in get_args(WantedPrecision):
+            raise UnknownNameError("precision", str(self.precision), list(get_args(WantedPrecision)))
+        if self.init_share == 1.0 or (self.init_share and self.init is None):
+            raise DualpixError(f"a share of {self.init_share:g} of the first weights", expected="init, and below 1")
+        if self.crop_hw and any(c > s for c, s in zip(self.crop_hw, self.render.size_hw, strict=True)):
+            raise DualpixError(f"crop {self.crop_hw}", expected=f"at most the rendered size {self.render.size_hw}")
+
+
+def config_from_json(value: dict[str, Any]) -> TrainConfig:
+    """The inverse of ``asdict`` through JSON (lists become tuples again); reads what version 0.1.0 wrote as well."""
+    render: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["render"].items()}
+    plain: dict[str, Any] = {k: tuple(v) if k == "crop_hw" and v else v for k, v in value.items() if k != "render"}
+    plain.pop("bfloat16", None)  # its place is the checkpoint's "precision" now
+    return TrainConfig(**plain, render=RenderSettings(**render))

@@ -1,0 +1,365 @@
+"""The training loop.
+
+Everything a step needs is in the checkpoint or a pure function of (configuration, step): weights, optimiser, learning
+rate, which samples, how they are augmented. A checkpoint is renamed into place, so there is always a whole one. A run
+that resumes continues the curve bit for bit on the same machine, threads and versions.
+
+A step whose loss or gradient is not finite is not taken, and a state that is not finite is not kept: the last
+checkpoint is always one to go on from.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from multiprocessing import resource_tracker
+from pathlib import Path
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import json_bytes, make_output_dir, write_bytes
+from dualpix.capture.interrupt import StopSwitch
+from dualpix.models.data.rendered import (
+    AugmentedDataset,
+    EvalSample,
+    RenderedDataset,
+    ResumableSampler,
+    evaluation_sample,
+)
+from dualpix.models.losses import disparity_loss, error_px
+from dualpix.models.networks import build_network
+from dualpix.models.train.checkpoint import (
+    CHECKPOINT,
+    Rows,
+    RunState,
+    first_not_finite,
+    log_text,
+    read_checkpoint,
+    write_checkpoint,
+)
+from dualpix.models.train.config import TrainConfig
+from dualpix.models.train.precision import resolve_precision
+from dualpix.models.zoo import load_model
+
+LOG = "log.csv"
+
+
+class TrainingInterruptedError(Exception):
+    """Ctrl-C or SIGTERM: the run stopped between two steps, and the last of them is in the checkpoint."""
+
+    def __init__(self, step: int, signal_number: int | None) -> None:
+        super().__init__(f"stopped after step {step}")
+        self.step, self.signal_number = step, signal_number or signal.SIGINT
+
+
+class NotFiniteError(DualpixError):
+    """The training met a value that is NaN or infinite."""
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a caller may show after a step."""
+
+    step: int
+    steps: int
+    loss: float
+    eval_error_px: float | None
+
+
+@dataclass(frozen=True)
+class Listener:
+    """Who is told how a run goes."""
+
+    on_progress: Callable[[Progress], None] = lambda _: None
+    on_stage: Callable[[str, int, int], None] = lambda text, done, total: None
+    """What is being done beside steps, e.g. rendering scenes: text, done, total (0 where it cannot be told)."""
+
+
+class Trainer:
+    """One run in one folder: ``checkpoint.pt``, ``log.csv``; at the end ``weights.safetensors`` and ``card.json``."""
+
+    def __init__(self, config: TrainConfig, folder: Path, *, cache_dir: Path | None = None, workers: int = 1) -> None:
+        # before the folder is made: what cannot be built leaves nothing
+        torch.manual_seed(config.seed)
+        network = build_network(config.network, config.options)
+        if config.init is not None:
+            _load_weights(network, config.init)
+        self.config, self.workers = config, workers
+        self.precision = resolve_precision(config.precision)
+        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
+        self.optimiser = torch.optim.AdamW(
+            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
+        )
+        self.folder = make_output_dir(folder)
+        self.data = AugmentedDataset(
+            RenderedDataset(config.samples, settings=config.render, seed=config.seed, cache_dir=cache_dir),
+            config.crop_hw,
+        )
+        self.step = 0
+        self._kept_step = 0
+        self._rows: Rows = []
+        self.eval_error_of_zeros_px: float | None = None
+        """What a map of zeros scores on the evaluation scenes: a network that is no better has learnt nothing."""
+
+    def resume(self) -> bool:
+        """Load the folder's checkpoint if there is one, and keep the precision it was computed in.
+
+        Raises:
+            CheckpointError: it belongs to another configuration, or is damaged.
+        """
+        if not (self.folder / CHECKPOINT).is_file():
+            return False
+        state = read_checkpoint(self.folder, self.config, self.network, self.optimiser)
+        self.network.load_state_dict(state.network)
+        self.optimiser.load_state_dict(state.optimiser)
+        self.average, self.precision = state.average, state.precision
+        self.step = self._kept_step = state.step
+        self._rows = state.rows
+        return True
+
+    def run(
+        self, on_progress: Callable[[Progress], None] = lambda _: None, *, listener: Listener | None = None
+    ) -> nn.Module:
+        """Train to the last step and return the averaged network in eval mode; writes weights and card.
+
+        Raises:
+            NotFiniteError: a loss, a gradient or a state is NaN or infinite; the last checkpoint stays.
+            TrainingInterruptedError: Ctrl-C or SIGTERM (in the main thread), after a checkpoint.
+        """
+        listener = listener or Listener(on_progress)
+        with StopSwitch() as switch:
+            evaluation = self._evaluation_scenes(listener, switch)
+            if evaluation:
+                zeros = [torch.zeros_like(s.disparity_px) for s in evaluation]
+                errors = [float(error_px(z, s.disparity_px)) for z, s in zip(zeros, evaluation, strict=True)]
+                self.eval_error_of_zeros_px = sum(errors) / len(errors)
+            listener.on_stage("the first scenes are rendered", 0, 0)
+            self._run_steps(evaluation, listener, switch)
+        return self.finish()
+
+    def _evaluation_scenes(self, listener: Listener, switch: StopSwitch) -> list[EvalSample]:
+        scenes = []
+        for index in range(self.config.eval_samples):
+            listener.on_stage("evaluation scenes are rendered", index, self.config.eval_samples)
+            self._stop_if_asked(switch)
+            scenes.append(evaluation_sample(index))
+        return scenes
+
+    def _run_steps(self, evaluation: list[EvalSample], listener: Listener, switch: StopSwitch) -> None:
+        config = self.config
+        started = time.monotonic()
+        watched = _Watched(self._loader())
+        for batch in watched:
+            loss = self._train_step(batch)
+            self.step += 1
+            last = self.step == config.steps
+            error = None
+            if evaluation and (last or self.step % config.evaluate_every == 0):
+                error = self.evaluate(evaluation)
+                if not math.isfinite(error):
+                    raise self._not_finite(f"the evaluation error is {error}")
+            self._rows.append(
+                {
+                    "step": self.step,
+                    "loss": f"{loss:.6f}",
+                    "learning_rate": f"{self._learning_rate(self.step - 1):.3e}",
+                    "eval_error_px": "" if error is None else f"{error:.5f}",
+                    "seconds": f"{time.monotonic() - started:.1f}",
+                    "waited_s": f"{watched.waited_s:.2f}",
+                }
+            )
+            if last or self.step % config.checkpoint_every == 0:
+                self.save()
+            listener.on_progress(Progress(self.step, config.steps, loss, error))
+            if not last:
+                self._stop_if_asked(switch)
+
+    def _loader(self) -> DataLoader[tuple[Tensor, ...]]:
+        config = self.config
+        return DataLoader(
+            self.data,
+            batch_sampler=ResumableSampler(config.samples, config.batch_size, self.step, config.steps, config.seed),
+            num_workers=self.workers,
+            worker_init_fn=_prepare_worker,
+            prefetch_factor=4 if self.workers else None,
+            # a forked child of a process whose OpenMP threads have run can hang
+            multiprocessing_context="spawn" if self.workers else None,
+        )
+
+    def _stop_if_asked(self, switch: StopSwitch) -> None:
+        if switch.is_set:
+            if self.step > self._kept_step:
+                self.save()
+            raise TrainingInterruptedError(self.step, switch.signal_number)
+
+    def _learning_rate(self, step: int) -> float:
+        """Linear warm-up, then a cosine to 1 % at the end."""
+        c = self.config
+        if step < c.warmup_steps:
+            return c.learning_rate * (step + 1) / c.warmup_steps
+        share = (step - c.warmup_steps) / max(1, c.steps - c.warmup_steps)
+        return c.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
+
+    def _train_step(self, batch: list[Tensor]) -> float:
+        image, left, right, target = (x.contiguous(memory_format=torch.channels_last) for x in batch)
+        for group in self.optimiser.param_groups:
+            group["lr"] = self._learning_rate(self.step)
+        self.network.train()
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
+            predictions = self.network.forward_scales(image, left, right)
+        loss = disparity_loss(predictions, target)
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise self._not_finite(f"the loss is {value}", batch)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), 1.0))
+        if not math.isfinite(norm):
+            raise self._not_finite(f"the gradient's norm is {norm}", batch)
+        self.optimiser.step()
+        self._update_average()
+        return value
+
+    def _not_finite(self, found: str, batch: Sequence[Tensor] = ()) -> NotFiniteError:
+        """What to say of a value that is not finite: whether the data were to blame, and what is left to go on from."""
+        names = ("image", "left", "right", "disparity_px")
+        bad = [name for name, value in zip(names, batch, strict=False) if not torch.isfinite(value).all()]
+        cause = f"{found} at step {self.step + 1}" + (f"; so are samples of it ({', '.join(bad)})" if bad else "")
+        kept = f"the checkpoint of step {self._kept_step} is kept" if self._kept_step else "no checkpoint was made yet"
+        lower = f"give a lower --learning-rate than {self.config.learning_rate:g} and another folder or --restart"
+        return NotFiniteError(cause, expected="finite values", hint=f"{kept}; {'look at the data' if bad else lower}")
+
+    @torch.no_grad()
+    def _update_average(self) -> None:
+        # A short memory at first, or the random start would stay in the average for thousands of steps.
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
+        for name, value in self.network.state_dict().items():
+            if value.dtype.is_floating_point:
+                self.average[name].lerp_(value, 1 - decay)
+            else:
+                self.average[name].copy_(value)
+
+    def averaged_network(self) -> nn.Module:
+        """A copy of the network with the averaged weights, in eval mode."""
+        network = build_network(self.config.network, self.config.options)
+        network.load_state_dict(self.average)
+        return network.eval()
+
+    @torch.inference_mode()
+    def evaluate(self, samples: list[EvalSample]) -> float:
+        """Mean absolute disparity error in px of the averaged weights."""
+        network = self.averaged_network()
+        return sum(float(error_px(network(*s.inputs), s.disparity_px)) for s in samples) / len(samples)
+
+    def save(self) -> None:
+        """Write the checkpoint, then the log; a reader never sees half of either.
+
+        Raises:
+            NotFiniteError: weights, statistics or average are not finite; the former checkpoint stays.
+        """
+        state = self.network.state_dict()
+        if bad := first_not_finite(state) or first_not_finite(self.average):
+            raise self._not_finite(f"'{bad}' holds values that are not finite")
+        optimiser = self.optimiser.state_dict()
+        write_checkpoint(
+            self.folder,
+            RunState(self.config, self.precision, self.step, state, self.average, optimiser, self._rows),
+        )
+        self._kept_step = self.step
+        write_bytes(self.folder / LOG, log_text(self._rows).encode())
+
+    def finish(self) -> nn.Module:
+        """Write ``weights.safetensors`` and ``card.json``: the folder is then a model ``--model`` accepts.
+
+        Raises:
+            NotFiniteError: the result is not finite; nothing is written.
+        """
+        network = self.averaged_network()
+        if self.config.init is not None and self.config.init_share:
+            _blend(network, load_model(self.config.init).module, self.config.init_share)
+        weights = {k: v.contiguous() for k, v in network.state_dict().items()}
+        if bad := first_not_finite(weights):
+            raise self._not_finite(f"'{bad}' holds values that are not finite")
+        errors = [float(row["eval_error_px"]) for row in self._rows if row["eval_error_px"]]
+        card = {
+            "network": self.config.network,
+            "options": self.config.options,
+            "parameters": sum(p.numel() for p in network.parameters()),
+            "training": asdict(self.config) | {"precision": self.precision},
+            "final_eval_error_px": errors[-1] if errors else None,
+            "eval_error_of_zeros_px": self.eval_error_of_zeros_px,
+        }
+        # both are made before either is written: a folder never holds weights without their card
+        files = {"card.json": json_bytes(card), "weights.safetensors": save(weights)}
+        for name, data in files.items():
+            write_bytes(self.folder / name, data)
+        return network
+
+
+def _load_weights(network: nn.Module, init: str) -> None:
+    model = load_model(init)
+    try:
+        network.load_state_dict(model.module.state_dict())
+    except RuntimeError as error:
+        raise DualpixError(
+            f"weights of '{model.name}' do not fit", expected="a model of the network and options that are trained"
+        ) from error
+
+
+@torch.no_grad()
+def _blend(network: nn.Module, other: nn.Module, share: float) -> None:
+    """Move the weights of ``network`` by ``share`` of the way to those of ``other``."""
+    towards = other.state_dict()
+    for name, value in network.state_dict().items():
+        if value.dtype.is_floating_point:
+            value.lerp_(towards[name], share)
+
+
+class _Watched:
+    """Counts the time for which the training stands still because its data are not there yet."""
+
+    def __init__(self, loader: DataLoader[tuple[Tensor, ...]]) -> None:
+        self.loader, self.waited_s = loader, 0.0
+
+    def __iter__(self) -> Iterator[list[Tensor]]:
+        with _signals_held_back():
+            batches = iter(self.loader)
+        while True:
+            asked = time.monotonic()
+            batch: list[Tensor] | None = next(batches, None)
+            self.waited_s += time.monotonic() - asked
+            if batch is None:
+                return
+            yield batch
+
+
+@contextmanager
+def _signals_held_back() -> Iterator[None]:
+    """Processes started here never see Ctrl-C or SIGTERM, which go to a whole group: the training answers them."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    # started with the first process of all, it lets these signals through again behind our back
+    resource_tracker.ensure_running()
+    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
+
+
+def _prepare_worker(_: int) -> None:
+    """Workers render with one thread each: they run beside the training, which has its own."""
+    import cv2
+
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
