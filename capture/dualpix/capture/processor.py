@@ -19,6 +19,8 @@ from typing import Any
 X86, ARM = "x86-64", "arm64"
 UNKNOWN = "unknown"
 """In files and on pages, where a class is not known."""
+NOT_RECORDED = "class not recorded"
+"""On pages, of files from before classes were recorded."""
 
 _MAX_CPUINFO_CHARS = 1 << 20
 
@@ -151,7 +153,7 @@ def pytorch_processor() -> Processor:
     """What PyTorch's own operators may use of this machine: settings of the process can hold them back."""
     import torch
 
-    mkldnn = torch.backends.mkldnn
+    mkldnn: Any = torch.backends.mkldnn
     return held_back(
         host_processor(),
         torch.backends.cpu.get_cpu_capability(),
