@@ -102,6 +102,13 @@ class Benchmark:
         return asdict(self) | {"ratios_of": "wall time" if self.unfit else "processor time"}
 
 
+def stored_ratio(benchmark: Mapping[str, Any], name: str, over: str) -> Ratio:
+    """:meth:`Benchmark.ratio` from ``gate.json``; exports of 0.1.0 have wall time alone."""
+    kind = "processor_s" if benchmark.get("ratios_of") == "processor time" else "samples_s"
+    theirs, ours = (benchmark["latencies"][who][kind] for who in (over, name))
+    return Ratio(tuple(float(v) for v in np.divide(theirs, ours)))
+
+
 def interleaved(
     candidates: Mapping[str, Callable[[], object]],
     *,

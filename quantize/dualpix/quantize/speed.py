@@ -212,9 +212,8 @@ def parse_speed_limits(value: Any, where: str) -> dict[str, dict[str, float]]:
     Raises:
         DualpixError: it has another form, or a limit that is no finite number above 0.
     """
-    entries = value if isinstance(value, dict) else {NO_CLASS: value}
-    if entries and not any(isinstance(entry, dict) for entry in entries.values()):
-        entries = {NO_CLASS: entries}
+    by_class = isinstance(value, dict) and (not value or any(isinstance(entry, dict) for entry in value.values()))
+    entries = value if by_class else {NO_CLASS: value}
     for entry in entries.values():
         ratios = list(entry.values()) if isinstance(entry, dict) else [None]
         if any(isinstance(v, bool) or not isinstance(v, int | float) or not 0 < v <= _MAX_RATIO for v in ratios):
