@@ -24,7 +24,7 @@ from benchmarks.record import Figure, Result, Row, new_result
 from tests.support.foreign import foreign_modules, foreign_samples
 
 from dualpix.capture.progress import ProgressLine
-from dualpix.export.bench import EAGER
+from dualpix.export.bench import EAGER, stored_ratio
 from dualpix.export.flow import GATE, export_model
 from dualpix.export.module import export_module
 from dualpix.export.recipes import RECIPES
@@ -73,10 +73,10 @@ def networks() -> dict[str, Export]:
 
 def rows_of(network: str, gate: Mapping[str, Any]) -> list[Row]:
     """One row for each recipe of one network's ``gate.json``; what failed says why in its label."""
-    return [_row(network, entry, gate["benchmark"]["latencies"]) for entry in gate["recipes"]]
+    return [_row(network, entry, gate) for entry in gate["recipes"]]
 
 
-def _row(network: str, entry: Mapping[str, Any], latencies: Mapping[str, Any]) -> Row:
+def _row(network: str, entry: Mapping[str, Any], gate: Mapping[str, Any]) -> Row:
     reason = f": {_found(entry['reason'])}" if entry["reason"] else ""
     figures = {"exports": Figure.exact(float(entry["file"] is not None))}
     if entry["delegation"]:
@@ -85,9 +85,8 @@ def _row(network: str, entry: Mapping[str, Any], latencies: Mapping[str, Any]) -
     if accuracy and accuracy["from_float"]["sqnr_db"] is not None:
         figures["relative error"] = Figure.exact(100 * entry["relative_rms"])
         figures["SQNR"] = Figure.exact(accuracy["from_float"]["sqnr_db"])
-    if entry["recipe"] in latencies:
-        pairs = zip(latencies[EAGER]["samples_s"], latencies[entry["recipe"]]["samples_s"], strict=True)
-        figures["times faster than eager"] = Figure.of([eager / ours for eager, ours in pairs])
+    if entry["recipe"] in gate["benchmark"]["latencies"]:
+        figures["times faster than eager"] = Figure.of(stored_ratio(gate["benchmark"], entry["recipe"], EAGER).samples)
     if entry["size_bytes"]:
         figures["size"] = Figure.exact(entry["size_bytes"] / 1e6)
     return Row(f"{network}, {entry['recipe']}: {entry['outcome']}{reason}", figures)
@@ -116,8 +115,9 @@ def matrix(work: Path, recipes: Sequence[str], rounds: int, chosen: Sequence[str
             rows += rows_of(name, json.loads((work / name / GATE).read_text()))
     notes = (
         f"Inputs: {_SIZE_HW[1]}x{_SIZE_HW[0]} rendered scenes for {DEFAULT_MODEL}, seeded textures for the others; "
-        f"{_CALIBRATION} calibrate, {_EVALUATION} judge; 1 thread, {rounds} interleaved rounds; load average at the "
-        f"start {load:.1f} on {os.cpu_count()} CPUs. Interpreted and not-run artefacts have no time."
+        f"{_CALIBRATION} calibrate, {_EVALUATION} judge; 1 thread, {rounds} interleaved rounds, ratios of processor "
+        f"time; load average at the start {load:.1f} on {os.cpu_count()} CPUs. Interpreted and not-run artefacts have "
+        "no time."
     )
     command = "python -m benchmarks.export_matrix"
     return new_result("Every recipe on four networks", command, COLUMNS, rows, notes=notes)

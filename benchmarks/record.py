@@ -79,6 +79,7 @@ class Result:
     """What to run to measure again."""
     commit: str
     machine: Mapping[str, str]
+    """As :func:`dualpix.export.manifest.machine` has it: the class of the processor among the rest."""
     versions: Mapping[str, str]
     columns: Mapping[str, str]
     """Column -> unit ("" where it has none)."""
@@ -133,8 +134,9 @@ def read_result(path: Path) -> Result:
 
 
 def machine_slug(described: Mapping[str, str]) -> str:
-    """A machine as a part of a file name."""
-    return re.sub(r"[^a-z0-9]+", "-", " ".join(described.values()).lower()).strip("-")
+    """A machine as a part of a file name: processors of one name may be of several classes."""
+    words = (described[name] for name in ("system", "processor", "class") if name in described)
+    return re.sub(r"[^a-z0-9]+", "-", " ".join(words).lower()).strip("-")
 
 
 def _exactly(data: dict[str, Any], form: type, but: set[str] = frozenset()) -> dict[str, Any]:  # type: ignore[assignment]

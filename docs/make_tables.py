@@ -10,6 +10,8 @@ from pathlib import Path
 
 from benchmarks.record import Figure, Result, read_result
 
+from dualpix.export.manifest import machine_text
+
 ROOT = Path(__file__).parents[1]
 README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results"
 PAGES = {
@@ -68,7 +70,7 @@ def _origin(result: Result) -> str:
     parts = [
         kinds,
         f"commit {commit[:_SHORT_COMMIT]}{dirty and ' with changes'}",
-        ", ".join(result.machine.values()),
+        machine_text(result.machine),
         f"dualpix {result.versions.get('dualpix', '?')}, torch {result.versions.get('torch', '?')}",
         f"`{result.command}`",
     ]

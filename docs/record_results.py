@@ -18,6 +18,8 @@ import click
 from benchmarks.record import Figure, Result, Row, new_result
 from docs.make_tables import RESULTS
 
+from dualpix.export.bench import EAGER, stored_ratio
+
 _FILE = click.Path(path_type=Path, exists=True)
 _SCORES = {
     "ai1": "AI(1)",
@@ -77,17 +79,17 @@ def export_result(folder: Path, title: str) -> Result:
     manifest = json.loads((folder / "manifest.json").read_text())
     gate = json.loads((folder / "gate.json").read_text())
     latencies: dict[str, Any] = gate["benchmark"]["latencies"]
-    eager = latencies["eager"]["samples_s"]
     columns = {"size": "MB", "latency": "ms", "times faster than eager": "", "AI(1)": "", "delegated": "%"}
     rows = [Row("float network, eager", {**_latency(latencies["eager"]), "AI(1)": Figure.exact(gate["float"]["ai1"])})]
     for recipe in gate["recipes"]:
         figures: dict[str, Figure] = {}
         if recipe.get("size_bytes"):
             figures["size"] = Figure.exact(recipe["size_bytes"] / 1e6)
-        if recipe["recipe"] in latencies:
-            mine = latencies[recipe["recipe"]]
-            ratios = [a / b for a, b in zip(eager, mine["samples_s"], strict=True)]
-            figures |= {**_latency(mine), "times faster than eager": Figure.of(ratios)}
+        if (name := recipe["recipe"]) in latencies:
+            figures |= {
+                **_latency(latencies[name]),
+                "times faster than eager": Figure.of(stored_ratio(gate["benchmark"], name, EAGER).samples),
+            }
         if recipe.get("accuracy"):
             figures["AI(1)"] = Figure.exact(recipe["accuracy"]["ai1"])
         if recipe.get("delegation"):
@@ -104,7 +106,8 @@ def export_result(folder: Path, title: str) -> Result:
         manifest["versions"],
         columns,
         tuple(rows),
-        f"Input {width}x{height}, {threads} thread(s) of the host, {gate['float']['samples']} rendered scenes.",
+        f"Input {width}x{height}, {threads} thread(s) of the host, {gate['float']['samples']} rendered scenes; "
+        f"ratios of {gate['benchmark'].get('ratios_of', 'wall time')}.",
     )
 
 

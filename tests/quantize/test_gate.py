@@ -22,10 +22,18 @@ from dualpix.quantize.gate import (
     parse_limits,
     score,
 )
+from dualpix.quantize.speed import Ratio, Timing
 
 _REFERENCE = Accuracy(0.5, 0.6, 0.1, Difference(0.0, 0.0, EXACT_SQNR_DB), 3)
-_LIMITS = Limits(ai1_increase=0.03, delegated_compute=0.95, size_bytes=1000, speedup={"eager": 3.0})
-_GOOD = Candidate("int8", replace(_REFERENCE, ai1=0.51), 1.0, 900, {"eager": 3.5})
+_CLASS = "x86-64-avx512-vnni"
+_LIMITS = Limits(ai1_increase=0.03, delegated_compute=0.95, size_bytes=1000, speedup={_CLASS: {"eager": 3.0}})
+
+
+def _timed(ratio: float, *, eager_class: str = _CLASS) -> Timing:
+    return Timing({"eager": Ratio((ratio,) * 9)}, _CLASS, {"eager": eager_class})
+
+
+_GOOD = Candidate("int8", replace(_REFERENCE, ai1=0.51), 1.0, 900, _timed(3.5))
 
 
 @pytest.mark.parametrize(
@@ -37,12 +45,13 @@ _GOOD = Candidate("int8", replace(_REFERENCE, ai1=0.51), 1.0, 900, {"eager": 3.5
         (replace(_GOOD, accuracy=replace(_REFERENCE, ai1=math.inf)), Outcome.WRONG, False),
         (replace(_GOOD, accuracy=replace(_REFERENCE, ai1=math.nan)), Outcome.WRONG, False),
         (replace(_GOOD, size_bytes=1001), Outcome.OVER_BUDGET, False),
-        (replace(_GOOD, speedup={"eager": 2.9}), Outcome.OVER_BUDGET, False),
-        (replace(_GOOD, accuracy=None, speedup={}), Outcome.NOT_RUN_HERE, True),
+        (replace(_GOOD, timing=_timed(2.9)), Outcome.OVER_BUDGET, False),
+        (replace(_GOOD, timing=_timed(2.9, eager_class="x86-64-avx2")), Outcome.VERIFIED, True),
+        (replace(_GOOD, accuracy=None, timing=None), Outcome.NOT_RUN_HERE, True),
         (replace(_GOOD, accuracy=None, size_bytes=2000), Outcome.OVER_BUDGET, False),
         (replace(_GOOD, failure="does not load"), Outcome.NOT_WRITTEN, False),
-        (replace(_GOOD, emulated=True, speedup={}), Outcome.EMULATED, True),
-        (replace(_GOOD, emulated=True, accuracy=None, speedup={}), Outcome.NOT_RUN_HERE, True),
+        (replace(_GOOD, emulated=True, timing=None), Outcome.EMULATED, True),
+        (replace(_GOOD, emulated=True, accuracy=None, timing=None), Outcome.NOT_RUN_HERE, True),
         (replace(_GOOD, emulated=True, accuracy=replace(_REFERENCE, ai1=0.516)), Outcome.WRONG, False),
     ],
 )
@@ -97,11 +106,18 @@ def test_a_module_without_a_metric_is_held_to_its_own_output(sqnr_db: float, out
     assert judge(Candidate("int8", accuracy, 1.0, 1), _REFERENCE, Limits(relative_rms=0.05)).outcome is outcome
 
 
+def test_a_verdict_keeps_the_ratios_that_it_was_not_reached_by() -> None:
+    verdict = judge(replace(_GOOD, timing=_timed(2.9, eager_class="x86-64-avx2")), _REFERENCE, _LIMITS)
+    assert [check.name for check in verdict.checks] == ["delegated_compute", "ai1_increase", "size_bytes"]
+    assert [(s.over, s.ratio.median, s.limit, s.judged) for s in verdict.speed] == [("eager", 2.9, 3.0, False)]
+
+
 def test_limits_round_trip_and_refuse_what_they_do_not_know() -> None:
-    entry = {"ai1_increase": 0.02, "size_bytes": 10, "speedup": {"eager": 2}}
-    assert parse_limits({"format": 1, "recipes": {"a": entry}}, "x") == {
-        "a": Limits(0.02, size_bytes=10, speedup={"eager": 2})
-    }
+    by_class = {_CLASS: {"eager": 2.0}}
+    for speedup, read in ((by_class, by_class), ({"eager": 2}, {"": {"eager": 2.0}})):
+        entry = {"ai1_increase": 0.02, "size_bytes": 10, "speedup": speedup}
+        limits = parse_limits({"format": 1, "recipes": {"a": entry}}, "x")
+        assert limits == {"a": Limits(0.02, size_bytes=10, speedup=read)}
     for bad, message in (
         ({"format": 2, "recipes": {}}, "no limits file"),
         ({"format": 1, "recipes": {"a": {"ai1": 0.1}}}, "'ai1'; expected one of: ai1_increase"),

@@ -6,6 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from dualpix.export.manifest import machine_text
+
 MODEL_CARD = "MODEL_CARD.md"
 UNSTATED = "not stated"
 _TAGS = ("executorch", "coreml", "on-device", "quantization")
@@ -88,7 +90,8 @@ def _protocol(manifest: Mapping[str, Any]) -> str:
         f"- calibration: {_line(calibration['description'])} (sha256 `{calibration['sha256']}`)",
         f"- limits: {_line(manifest['gate']['limits'])}",
         f"- latency in `gate.json`: {bench['rounds']} interleaved rounds, {bench['threads']} thread(s) of "
-        f"{_line(manifest['machine']['processor'])}",
+        f"{_line(machine_text(manifest['machine']))}",
+        *(f"- {_line(note)}" for note in manifest["gate"].get("speed_notes", ())),
     ]
     return "\n".join(["## Data and protocol", "", *lines])
 

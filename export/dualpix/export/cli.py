@@ -20,7 +20,7 @@ from rich.table import Column, Table
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.progress import ProgressLine
-from dualpix.export.bench import EAGER, Latency
+from dualpix.export.bench import EAGER, Benchmark, Latency
 from dualpix.export.flow import ExportResult, RecipeResult, export_model
 from dualpix.export.module import export_module, is_factory, load_factory, read_limits
 from dualpix.export.recipes import DEFAULT_RECIPES, RECIPES, find_recipe
@@ -228,6 +228,8 @@ def _show(result: ExportResult, as_json: bool) -> None:
     for r in result.results:
         if r.verdict.outcome is not Outcome.VERIFIED:
             click.echo(": ".join(filter(None, (r.recipe, r.verdict.outcome.value, r.verdict.reason))))
+    for line in result.speed_notes:
+        click.echo(line)
     click.echo(f"gate: {'PASS' if result.passed else 'FAIL'}; wrote {result.folder}")
 
 
@@ -274,22 +276,24 @@ def table_of(result: ExportResult) -> Table:
     """The export as a table for people."""
     bench = result.benchmark
     height, width = bench.size_hw
-    title = f"{result.model}, {height}x{width}, {bench.threads} thread(s), {bench.rounds} rounds"
+    settings = f"{bench.threads} thread{'s' if bench.threads > 1 else ''}, {bench.rounds} rounds"
+    title = f"{result.model}, {height}x{width}, {settings}, {bench.machine['class']}"
     error = "AI(1)" if result.has_truth else "rms\nerror"
-    numbers = ("MB", "ms", "IQR", "×eager", "deleg", error, "SQNR\ndB")
+    numbers = ("MB", "ms\n(IQR)", "×eager\n(IQR)", "deleg", error, "SQNR\ndB")
     columns = (Column(name, justify="right", no_wrap=True) for name in numbers)
     recipe = Column("recipe", no_wrap=True)
-    table = Table(recipe, *columns, "gate", title=title, box=box.SIMPLE_HEAD, pad_edge=False)  # 80 columns hold it
+    # 80 columns hold it
+    table = Table(recipe, *columns, "gate", title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     reference = f"{result.reference.ai1:.4f}" if result.has_truth else ""
-    table.add_row(EAGER, "", *_milliseconds(bench.latencies[EAGER]), "1.0", "", reference, "", "")
+    table.add_row(EAGER, "", _milliseconds(bench.latencies[EAGER]), "1.0", "", reference, "", "")
     for r in result.results:
         latency, delegation = bench.latencies.get(r.recipe), r.artefact.delegation if r.artefact else None
         colour = "green" if r.verdict.outcome is Outcome.VERIFIED else "yellow" if r.verdict.passed else "red"
         table.add_row(
             r.recipe,
             f"{r.artefact.size_bytes / 1e6:.2f}" if r.artefact else "",
-            *_milliseconds(latency),
-            f"{bench.speedup(r.recipe, EAGER):.2f}" if latency else "",
+            _milliseconds(latency),
+            _times_eager(bench, r.recipe),
             f"{delegation.compute_share:.0%}" if delegation else "",
             _error(r, result.has_truth),
             f"{r.accuracy.from_float.sqnr_db:.1f}" if r.accuracy else "",
@@ -309,6 +313,17 @@ def _sign(result: RecipeResult) -> str:
     return _SIGNS.get(result.verdict.outcome, "pass" if result.verdict.passed else "FAIL")
 
 
-def _milliseconds(latency: Latency | None) -> tuple[str, str]:
+def _milliseconds(latency: Latency | None) -> str:
     """Median and interquartile range."""
-    return (f"{latency.median_s * 1e3:.1f}", f"{latency.iqr_s * 1e3:.1f}") if latency else ("", "")
+    if latency is None:
+        return ""
+    median, iqr = latency.median_s * 1e3, latency.iqr_s * 1e3
+    return f"{median:.{0 if median >= 1000 else 1}f} ({iqr:.{0 if iqr >= 10 else 1}f})"
+
+
+def _times_eager(bench: Benchmark, recipe: str) -> str:
+    """Median and interquartile range."""
+    if recipe not in bench.latencies:
+        return ""
+    ratio = bench.ratio(recipe, EAGER)
+    return f"{ratio.median:.2f} ({ratio.iqr:.2f})"

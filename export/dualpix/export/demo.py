@@ -66,6 +66,7 @@ class DemoResult:
             "scores": [asdict(s) for s in self.scores],
             "seconds": {k: round(v, 1) for k, v in self.seconds.items()},
             "gate_passed": self.export.passed,
+            "machine": dict(self.export.benchmark.machine),
         }
 
 
@@ -89,6 +90,8 @@ def command(output: Path, seed: int, model: str, as_json: bool) -> None:
     else:
         Console().print(_score_table(result.scores))
         Console().print(table_of(result.export))
+        for line in result.export.speed_notes:
+            click.echo(line)
         total = sum(result.seconds.values())
         click.echo(f"gate: {'PASS' if result.export.passed else 'FAIL'}; {total:.0f} s; open {output / 'report.html'}")
 

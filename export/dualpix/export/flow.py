@@ -262,7 +262,7 @@ def _judged(run: Run, subject: Subject, benchmark: Benchmark, reference: Accurac
         run.accuracy,
         artefact.delegation.compute_share if artefact and artefact.delegation else None,
         artefact.size_bytes if artefact else None,
-        benchmark.speedups(name) if name in benchmark.latencies else {},
+        benchmark.timing(name),
         None if artefact else str(run.built),
         emulated=bool(artefact and artefact.emulated),
     )

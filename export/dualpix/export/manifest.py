@@ -18,6 +18,7 @@ from typing import Any
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import sha256_of_file, write_json
+from dualpix.capture.processor import NOT_RECORDED, UNKNOWN, host_processor, pytorch_processor
 from dualpix.models.prepare import MEAN_LEVEL
 
 MANIFEST = "manifest.json"
@@ -68,16 +69,31 @@ def _version(package: str) -> str:
 
 
 def machine() -> dict[str, str]:
-    """The computer that exported and measured."""
-    return {"system": f"{platform.system()} {platform.machine()}", "processor": _processor()}
+    """The computer that exported and measured.
+
+    Returns:
+        "system", "processor", "class" and "features" (:mod:`dualpix.capture.processor`); "pytorch", where settings hold
+        PyTorch to fewer instructions than the processor has.
+    """
+    system, held = f"{platform.system()} {platform.machine()}", pytorch_processor()
+    facts = {"system": system, "processor": _processor(), **host_processor().describe()}
+    if held.held_by:
+        facts["pytorch"] = f"held to {held.describe()['class']} by {', '.join(held.held_by)}"
+    return facts
+
+
+def machine_text(facts: Mapping[str, str]) -> str:
+    """A machine in one line; files from before classes were recorded say so."""
+    words = [facts.get("system", UNKNOWN), facts.get("processor", UNKNOWN), facts.get("class", NOT_RECORDED)]
+    return ", ".join([*words, *([f"PyTorch {facts['pytorch']}"] if "pytorch" in facts else [])])
 
 
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:
-        return platform.processor() or "unknown"
-    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")
+        return platform.processor() or UNKNOWN
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), UNKNOWN)
 
 
 def source_commit() -> str | None:

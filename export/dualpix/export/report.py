@@ -22,7 +22,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_bytes
 from dualpix.export.bench import EAGER
 from dualpix.export.flow import PICTURES
-from dualpix.export.manifest import verify_manifest
+from dualpix.export.manifest import machine_text, verify_manifest
 from dualpix.export.profile.result import Profile, read_profiles
 from dualpix.export.report_charts import (
     THEMES,
@@ -45,6 +45,7 @@ _BAND = 0.03
 _BASELINE = "xnnpack-fp32"
 PROFILE, ASSIGNMENT = "profile.json", "assignment.json"
 _SIGNS = {True: "pass", False: "fail"}
+_NOT_JUDGED = "not judged"
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Row:
     cells: tuple[tuple[str, str], ...]
     """(heading, value)."""
     checks: tuple[tuple[str, str, str, str], ...]
-    """(name, measured, limit, pass or fail)."""
+    """(name, measured, limit, "pass", "fail" or "not judged")."""
 
 
 def write_report(folder: Path, output: Path) -> Path:
@@ -85,6 +86,7 @@ def write_report(folder: Path, output: Path) -> Path:
         sensitivity=_sensitivity(folder),
         speed=_speed(profiles),
         tables=[_operator_table(p) for p in profiles if p.operators],
+        speed_notes=gate.get("speed_notes", ()),
         pictures=pictures_of(folder),
         facts=_facts(manifest),
     )  # fmt: skip
@@ -134,11 +136,12 @@ def _rows(manifest: dict[str, Any]) -> list[Row]:
 
 
 def _row(manifest: dict[str, Any], entry: dict[str, Any]) -> Row:
-    accuracy, delegation, speedup = entry["accuracy"] or {}, entry["delegation"] or {}, entry["speedup"]
+    accuracy, delegation = entry["accuracy"] or {}, entry["delegation"] or {}
+    speedup = {over: _speed_figures(found) for over, found in entry["speedup"].items()}
     cells = [
         ("Size", "–" if entry["size_bytes"] is None else f"{entry['size_bytes'] / 1e6:.2f} MB"),
         ("Latency", _time(manifest["gate"], entry["recipe"])),
-        *((f"Speed over {other}", f"{speedup[other]:.2f} ×") for other in (EAGER, _BASELINE) if other in speedup),
+        *((f"Speed over {over}", _ratio_text(speedup[over])) for over in (EAGER, _BASELINE) if over in speedup),
         ("Delegated compute", _number(delegation.get("compute_share"), ".1f", 100) + (" %" if delegation else "")),
         ("AI(1)", _number(accuracy.get("ai1"), ".4f")),
         ("AI(1) change", _percent(entry["ai1_increase"], "+z.2f")),
@@ -155,11 +158,30 @@ def _row(manifest: dict[str, Any], entry: dict[str, Any]) -> Row:
         )
         for c in entry["checks"]
     )
+    checks += tuple(
+        (f"speedup over {over}", _number(found["median"], ".4g"), _limit_text(found), _NOT_JUDGED)
+        for over, found in speedup.items()
+        if found.get("why_not")
+    )
     ran = bool(accuracy) and not entry.get("emulated")
     status = "fail" if not entry["passed"] else "pass" if ran else "partial"
     text = str(manifest["recipes"].get(entry["recipe"], ""))
     shown = tuple((name, value) for name, value in cells if value != "–")
     return Row(entry["recipe"], entry["file"] or "", text, status, entry["outcome"], entry["reason"], shown, checks)
+
+
+def _speed_figures(found: Any) -> dict[str, Any]:
+    """Exports of 0.1.0 have the median alone."""
+    return found if isinstance(found, dict) else {"median": found}
+
+
+def _ratio_text(found: dict[str, Any]) -> str:
+    low, high = found.get("quartiles", (None, None))
+    return f"{found['median']:.2f} ×" + (f" (IQR {high - low:.2f})" if low is not None else "")
+
+
+def _limit_text(found: dict[str, Any]) -> str:
+    return _number(found.get("limit"), ".4g") if found.get("limit") is None else f">= {found['limit']:.4g}"
 
 
 def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
@@ -179,9 +201,11 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         ("Protocol", manifest["evaluation"].get("protocol", "")),
         (
             "Timing",
-            f"{bench['rounds']} interleaved rounds, {bench['threads']} thread(s); median ± half the IQR",
+            f"{bench['rounds']} interleaved rounds, {bench['threads']} thread(s); median ± half the IQR; speed ratios "
+            f"are of {bench.get('ratios_of', 'wall time')}",
         ),
-        ("Machine", f"{manifest['machine']['processor']}, {manifest['machine']['system']}"),
+        ("Machine", machine_text(manifest["machine"])),
+        ("Instructions", manifest["machine"].get("features", "")),
         ("Versions", ", ".join(f"{name} {v}" for name, v in manifest["versions"].items())),
         ("Commit", manifest["commit"] or "installed package"),
         ("Limits", manifest["gate"]["limits"]),
@@ -304,11 +328,11 @@ def _speed(profiles: tuple[Profile, ...]) -> Speed | None:
         times = (_three_digits(t) for t in (p.load_s, p.first_s, p.p50_s, p.p90_s, p.p99_s))
         peak = p.memory.peak_rss_bytes if p.memory.peak_rss_bytes is not None else p.memory.pss_bytes
         memory = (peak, p.memory.arena_bytes)
-        ratios = (_number(p.ratios.get(other), ".2f") for other in others)
+        ratios = (p.ratio_text(other) if other in p.ratios else "–" for other in others)
         cells = (*times, *(_number(b, ".3g", 1e-6) for b in memory), *ratios)
         rows.append((names[p.subject.file], str(p.settings.threads), *cells))
-    where = profiles[0].target
-    text = f"{where.device}: {where.soc or ''} {where.os}, {where.runtime}; {profiles[0].settings.runs} runs in turn"
+    places = "; ".join(dict.fromkeys(p.target.text for p in profiles))
+    text = f"{places}; {profiles[0].settings.runs} runs in turn"
     charts: tuple[Chart, ...] = ()
     if len({p.settings.threads for p in profiles}) > 1:
         charts = (_chart(lambda theme: threads_chart(profiles, theme), "Latency against the number of threads"),)

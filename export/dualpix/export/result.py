@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from dualpix.capture.colour_map import Rgb
+from dualpix.capture.processor import UNKNOWN
 from dualpix.export.artefact import Artefact, ExportError
-from dualpix.export.bench import Benchmark
+from dualpix.export.bench import EAGER, Benchmark
 from dualpix.export.recipes import Recipe
 from dualpix.quantize.gate import Accuracy, Array, Predict, Verdict
+from dualpix.quantize.speed import speed_notes
 
 
 @dataclass(frozen=True)
@@ -54,19 +56,34 @@ class ExportResult:
         """Whether there are scores against the truth (AI(1)), or differences from the float network alone."""
         return math.isfinite(self.reference.ai1)
 
+    @property
+    def speed_notes(self) -> list[str]:
+        """Which speed ratios were not judged, and why."""
+        return speed_notes({r.recipe: r.verdict.speed for r in self.results})
+
     def to_json(self) -> dict[str, Any]:
         """The content of ``gate.json``."""
         return {
             "passed": self.passed,
             "model": self.model,
+            "processor": self._processor(),
             "float": _finite(asdict(self.reference)),
             "recipes": [self._entry(r) for r in self.results],
+            "speed_notes": self.speed_notes,
             "benchmark": self.benchmark.to_json(),
+        }
+
+    def _processor(self) -> dict[str, Any]:
+        """Of which class this machine is, and as which PyTorch ran on it."""
+        bench = self.benchmark
+        return {
+            "class": bench.machine.get("class", UNKNOWN),
+            "eager_class": bench.classes.get(EAGER, UNKNOWN),
+            "eager_held_by": bench.held_by,
         }
 
     def _entry(self, result: RecipeResult) -> dict[str, Any]:
         artefact, accuracy, verdict = result.artefact, result.accuracy, result.verdict
-        timed = result.recipe in self.benchmark.latencies
         delegation = artefact.delegation if artefact else None
         entry: dict[str, Any] = _finite(
             {
@@ -85,7 +102,7 @@ class ExportResult:
                 "accuracy": asdict(accuracy) if accuracy else None,
                 "relative_rms": accuracy.from_float.relative_rms if accuracy else None,
                 "ai1_increase": accuracy.ai1_increase(self.reference) if accuracy else None,
-                "speedup": self.benchmark.speedups(result.recipe) if timed else {},
+                "speedup": {check.over: check.to_json() for check in verdict.speed},
                 "details": dict(artefact.details) if artefact else {},
             }
         )

@@ -8,9 +8,10 @@ An artefact is compared with the float network on scenes with true disparity, he
     {"format": 1,
      "recipes": {"xnnpack-int8": {"ai1_increase": 0.03, "delegated_compute": 0.95, "size_bytes": 1100000,
                                   "mean_abs_error_px": 0.2, "relative_rms": 0.05,
-                                  "speedup": {"xnnpack-fp32": 1.25, "eager": 3.0}}}}
+                                  "speedup": {"x86-64-avx512-vnni": {"xnnpack-fp32": 1.25, "eager": 3.0}}}}}
 
-Every field may be left out; a recipe that is not named has the limits of :data:`HOUSE_LIMITS`.
+Every field may be left out; a recipe that is not named has the limits of :data:`HOUSE_LIMITS`. Lowest speed ratios
+stand under the class of processor that they hold for; :mod:`dualpix.quantize.speed` says when they are judged.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from torch import Tensor
 from dualpix.capture.errors import DualpixError
 from dualpix.models.metrics import affine_invariant_error
 from dualpix.quantize.calibration import EvaluationSet, Inputs
+from dualpix.quantize.speed import HOUSE_SPEED, SpeedCheck, SpeedLimits, Timing, judge_speed, parse_speed_limits
 
 Predict = Callable[[Inputs], Tensor]
 Array = npt.NDArray[np.float64]
@@ -69,13 +71,15 @@ class Limits:
     delegated_compute: float | None = None
     """Lowest share of multiply-accumulates in the delegate."""
     size_bytes: int | None = None
-    speedup: Mapping[str, float] = field(default_factory=dict)
-    """Lowest speed ratio over other entries of the benchmark: ``{"eager": 3.0}``."""
+    speedup: SpeedLimits = field(default_factory=dict)
+    """Lowest speed ratios over other entries of the benchmark, by class of processor."""
 
 
 HOUSE_LIMITS: Mapping[str, Limits] = {
-    "xnnpack-fp32": Limits(ai1_increase=0.001, sqnr_db=60.0, delegated_compute=0.95, speedup={"eager": 1.2}),
-    "xnnpack-int8": Limits(ai1_increase=0.03, delegated_compute=0.95, speedup={"xnnpack-fp32": 1.25, "eager": 3.0}),
+    "xnnpack-fp32": Limits(
+        ai1_increase=0.001, sqnr_db=60.0, delegated_compute=0.95, speedup=HOUSE_SPEED["xnnpack-fp32"]
+    ),
+    "xnnpack-int8": Limits(ai1_increase=0.03, delegated_compute=0.95, speedup=HOUSE_SPEED["xnnpack-int8"]),
     "coreml-fp16": Limits(ai1_increase=0.01),
     "coreml-w8": Limits(ai1_increase=0.03),
 }
@@ -97,12 +101,11 @@ def _limits(recipe: str, entry: Any, source: str) -> Limits:
     if not isinstance(entry, dict) or (unknown := [name for name in entry if name not in known]):
         found = unknown[0] if isinstance(entry, dict) else repr(entry)
         raise DualpixError(f"{source}: recipe '{recipe}' has '{found}'", expected="one of: " + ", ".join(known))
-    speedup = entry.get("speedup", {})
-    ratios = speedup.values() if isinstance(speedup, dict) else [None]
-    plain = [*(v for name, v in entry.items() if name != "speedup"), *ratios]
+    speedup = parse_speed_limits(entry.get("speedup", {}), f"{source}: recipe '{recipe}'")
+    plain = [v for name, v in entry.items() if name != "speedup"]
     if any(isinstance(v, bool) or not isinstance(v, int | float) or not math.isfinite(v) for v in plain):
         raise DualpixError(f"{source}: recipe '{recipe}' has a limit that is no number", expected="finite numbers")
-    return Limits(**entry)
+    return Limits(**{**entry, "speedup": speedup})
 
 
 def sqnr_db(reference: Tensor, output: Tensor) -> float:
@@ -179,7 +182,7 @@ class Candidate:
     accuracy: Accuracy | None
     delegated_compute: float | None
     size_bytes: int | None
-    speedup: Mapping[str, float] = field(default_factory=dict)
+    timing: Timing | None = None
     failure: str | None = None
     """Why there is no artefact."""
     emulated: bool = False
@@ -194,6 +197,8 @@ class Verdict:
     outcome: Outcome
     checks: tuple[Check, ...]
     reason: str = ""
+    speed: tuple[SpeedCheck, ...] = ()
+    """Every speed ratio; those that are judged are among the checks."""
 
     @property
     def passed(self) -> bool:
@@ -231,16 +236,15 @@ def judge(candidate: Candidate, reference: Accuracy, limits: Limits) -> Verdict:
         return Verdict(candidate.recipe, Outcome.NOT_WRITTEN, (), candidate.failure)
     delegated = _checks([("delegated_compute", candidate.delegated_compute, limits.delegated_compute, ">=")])
     right = _accuracy_checks(candidate.accuracy, reference, limits)
-    speed: list[_Row] = [
-        (f"speedup over {other}", candidate.speedup.get(other), low, ">=") for other, low in limits.speedup.items()
-    ]
-    budget = _checks([("size_bytes", candidate.size_bytes, limits.size_bytes, "<="), *speed])
+    speed = judge_speed(candidate.timing, limits.speedup) if candidate.timing else ()
+    ratios: list[_Row] = [(f"speedup over {s.over}", s.ratio.median, s.limit, ">=") for s in speed if s.judged]
+    budget = _checks([("size_bytes", candidate.size_bytes, limits.size_bytes, "<="), *ratios])
     checks = (*delegated, *right, *budget)
     groups = ((Outcome.NOT_DELEGATED, delegated), (Outcome.WRONG, right), (Outcome.OVER_BUDGET, budget))
     worst = next((outcome for outcome, group in groups if not all(check.passed for check in group)), None)
     outcome = worst or _right(candidate)
     failed = [f"{c.name} {c.measured:.4g}, limit {c.relation} {c.limit:.4g}" for c in checks if not c.passed]
-    return Verdict(candidate.recipe, outcome, checks, "; ".join(failed))
+    return Verdict(candidate.recipe, outcome, checks, "; ".join(failed), speed)
 
 
 def _right(candidate: Candidate) -> Outcome:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from torch import Tensor
 from dualpix.capture.cameras.android_device import Phone
 from dualpix.capture.cameras.android_protocol import PACKAGE
 from dualpix.export.android import protocol
-from dualpix.export.android.phone import check_ready, clean_up, connect, facts_of, new_name, push_checked
+from dualpix.export.android.phone import PhoneFacts, check_ready, clean_up, connect, facts_of, new_name, push_checked
 from dualpix.export.android.protocol import BenchError, BenchRequest, ExpectedFile, TensorFile
 from dualpix.export.artefact import ExportError
 from dualpix.export.executorch.probe import run_apart
@@ -205,10 +205,18 @@ def bench_on(
     by_file = []
     for index, case in enumerate(cases):
         on_step(1 + index, total, f"{case.path.name} on {phone.entry.model or phone.entry.serial}")
-        check_ready(facts_of(phone), _size_of(case))
-        by_file.append(_measure(phone, case, request, limit_s))
+        facts = facts_of(phone)
+        check_ready(facts, _size_of(case))
+        by_file.append(tuple(_on(facts, p) for p in _measure(phone, case, request, limit_s)))
     on_step(total, total, "done")
     return tuple(profiles[k] for k in range(len(request.threads)) for profiles in by_file)
+
+
+def _on(facts: PhoneFacts, profile: Profile) -> Profile:
+    """With the processor, which adb tells and the app does not."""
+    found = facts.processor.describe()
+    target = replace(profile.target, processor_class=found["class"], processor_features=found["features"])
+    return replace(profile, target=target)
 
 
 def _size_of(case: Case) -> int:

@@ -18,6 +18,7 @@ from dualpix.capture.cameras.android import free_bytes, thermal_word
 from dualpix.capture.cameras.android_device import AdbServer, Phone
 from dualpix.capture.cameras.android_protocol import PACKAGE
 from dualpix.capture.cameras.protocol import CameraError
+from dualpix.capture.processor import Processor, from_cpuinfo
 from dualpix.export.android.protocol import BenchError
 
 ABI = "arm64-v8a"
@@ -42,6 +43,8 @@ class PhoneFacts:
     free_bytes: int | None
     app: bool
     """Whether the app is installed."""
+    processor: Processor
+    """Class and features are not known where Android does not let the shell see them."""
 
 
 def connect(address: str | None) -> Phone:
@@ -67,6 +70,7 @@ def facts_of(phone: Phone) -> PhoneFacts:
         thermal_word(phone.run("dumpsys", "thermalservice")),
         free_bytes(phone.run("df", "-k", "/sdcard")),
         has_app(phone),
+        from_cpuinfo(phone.run("cat", "/proc/cpuinfo")),
     )
 
 

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from dualpix.capture.processor import host_processor
 from dualpix.export.manifest import sha256_of, tool_versions
 from dualpix.export.profile.result import (
     Delegated,
@@ -127,4 +128,6 @@ def _delegated(rows: tuple[Operator, ...] | None) -> Delegated | None:
 def apple_facts() -> TargetFacts:
     """This Mac."""
     system, runtime = f"macOS {platform.mac_ver()[0]}", f"coremltools {tool_versions()['coremltools']}"
-    return TargetFacts("apple", platform.node() or "Mac", platform.machine(), system, runtime)
+    processor = host_processor().describe()
+    facts = (platform.node() or "Mac", platform.machine(), system, runtime, processor["class"], processor["features"])
+    return TargetFacts("apple", *facts)

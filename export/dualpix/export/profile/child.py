@@ -24,7 +24,7 @@ from safetensors.torch import load_file
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_json
-from dualpix.export.bench import EAGER, interleaved
+from dualpix.export.bench import EAGER, Benchmark, interleaved
 from dualpix.export.executorch.runtime import PteProgram, set_threads
 from dualpix.export.profile.result import Peaks
 from dualpix.quantize.calibration import Inputs
@@ -61,7 +61,7 @@ def _alone(request: dict[str, Any]) -> dict[str, Any]:
     result: dict[str, Any] = {"load_s": load_s, "first_s": first_s, "peak_rss_bytes": rss}
     if request["runs"]:
         bench = interleaved({"it": partial(program, inputs)}, size_hw=(0, 0), threads=threads, rounds=request["runs"])
-        result["samples_s"] = bench.latencies["it"].samples_s
+        result |= _samples_of(bench)["it"]
     return result | {"peaks": asdict(measure_peaks(threads))}
 
 
@@ -76,8 +76,19 @@ def _together(request: dict[str, Any]) -> dict[str, Any]:
     bench = interleaved(
         candidates, size_hw=(0, 0), threads=threads, rounds=request["runs"], warmup=max(1, request["warmup"])
     )
-    samples = {name: latency.samples_s for name, latency in bench.latencies.items()}
-    return {"samples_s": samples, "ratios": {name: bench.speedups(name) for name in samples}} | eager
+    ratios = {
+        name: {other: {"median": ratio.median, "iqr": ratio.iqr} for other, ratio in bench.ratios(name).items()}
+        for name in bench.latencies
+    }
+    return {"samples": _samples_of(bench), "ratios": ratios} | eager
+
+
+def _samples_of(bench: Benchmark) -> dict[str, dict[str, Any]]:
+    """Wall and processor times of each candidate's runs."""
+    return {
+        name: {"samples_s": latency.samples_s, "processor_s": latency.processor_s}
+        for name, latency in bench.latencies.items()
+    }
 
 
 def _eager(model: str, inputs: Inputs, threads: int) -> tuple[Callable[[], object], float, float]:

@@ -104,11 +104,11 @@ def _files(path: Path, suffix: str) -> list[Path]:
 def show(profiles: tuple[Profile, ...]) -> None:
     """The profiles as tables for people, on stdout."""
     console = Console()
-    where = profiles[0].target
     console.print(latency_table(profiles), markup=False)
     for line in ratio_lines(profiles):
         console.print(line, markup=False, highlight=False)
-    console.print(f"{where.device}: {where.soc or ''}, {where.os}, {where.runtime}", markup=False, highlight=False)
+    for where in dict.fromkeys(p.target for p in profiles):
+        console.print(where.text, markup=False, highlight=False)
     for profile in profiles:
         if profile.operators:
             console.print()
@@ -132,10 +132,10 @@ def latency_table(profiles: tuple[Profile, ...]) -> Table:
 
 
 def ratio_lines(profiles: tuple[Profile, ...]) -> list[str]:
-    """Who is how many times faster than whom."""
+    """Who is how many times faster than whom, and the interquartile range of that."""
     return [
         f"{p.subject.file}, {p.settings.threads} thread(s): "
-        + ", ".join(f"{ratio:.2f} times as fast as {_short(other)}" for other, ratio in p.ratios.items())
+        + ", ".join(f"{p.ratio_text(other)} times as fast as {_short(other)}" for other in p.ratios)
         for p in profiles
         if p.ratios
     ]

@@ -23,6 +23,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from dualpix.capture.processor import pytorch_processor
 from dualpix.export.bench import EAGER
 from dualpix.export.manifest import machine, sha256_of, tool_versions
 from dualpix.export.profile.result import (
@@ -151,7 +152,7 @@ def _alone(bench: _Bench, path: Path, threads: int, program: StoredProgram, seve
         peaks=peaks,
         delegated=Delegated(*program.shares()),
     )
-    return profile if several else profile.timed(answer["samples_s"])
+    return profile if several else profile.timed(answer["samples_s"], answer["processor_s"])
 
 
 def _together(bench: _Bench, alone: list[Profile], threads: int) -> list[Profile]:
@@ -163,7 +164,7 @@ def _together(bench: _Bench, alone: list[Profile], threads: int) -> list[Profile
         eager = replace(
             alone[0],
             subject=Subject(EAGER, "", None),
-            target=replace(alone[0].target, runtime=f"torch {torch.__version__}"),
+            target=_eager_facts(alone[0].target),
             load_s=answer["eager_load_s"],
             first_s=answer["eager_first_s"],
             memory=Memory(),
@@ -175,9 +176,14 @@ def _together(bench: _Bench, alone: list[Profile], threads: int) -> list[Profile
     profiles = []
     for key, profile in zip(keys, alone, strict=True):
         others = tuple(names[other] for other in keys if other != key)
-        ratios = {names[other]: float(r) for other, r in answer["ratios"][key].items()}
-        changed = replace(profile, settings=replace(profile.settings, interleaved_with=others), ratios=ratios)
-        profiles.append(changed.timed(answer["samples_s"][key]))
+        found = {names[other]: ratio for other, ratio in answer["ratios"][key].items()}
+        changed = replace(
+            profile,
+            settings=replace(profile.settings, interleaved_with=others),
+            ratios={other: float(ratio["median"]) for other, ratio in found.items()},
+            ratio_iqrs={other: float(ratio["iqr"]) for other, ratio in found.items()},
+        )
+        profiles.append(changed.timed(**answer["samples"][key]))
     return profiles
 
 
@@ -218,10 +224,16 @@ def _child(bench: _Bench, name: str, request: dict[str, Any]) -> dict[str, Any]:
 
 def host_facts() -> TargetFacts:
     """This machine."""
-    facts, versions = machine(), tool_versions()
-    return TargetFacts(
-        "host", platform.node() or "host", facts["processor"], facts["system"], f"executorch {versions['executorch']}"
-    )
+    facts, runtime = machine(), f"executorch {tool_versions()['executorch']}"
+    device, processor = platform.node() or "host", facts["processor"]
+    return TargetFacts("host", device, processor, facts["system"], runtime, facts["class"], facts["features"])
+
+
+def _eager_facts(host: TargetFacts) -> TargetFacts:
+    """This machine as PyTorch may use it."""
+    described = pytorch_processor().describe()
+    runtime = f"torch {torch.__version__}"
+    return replace(host, runtime=runtime, processor_class=described["class"], processor_features=described["features"])
 
 
 def recipe_of(path: Path) -> str | None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_json
+from dualpix.capture.processor import NOT_RECORDED
 
 FORMAT = 1
 KINDS = ("host", "adb", "apple")
@@ -52,6 +53,15 @@ class TargetFacts:
     soc: str | None
     os: str
     runtime: str
+    processor_class: str | None = None
+    """As :mod:`dualpix.capture.processor` names it; ``None`` in files that do not say."""
+    processor_features: str | None = None
+    """Its instruction sets, between spaces."""
+
+    @property
+    def text(self) -> str:
+        """In one line."""
+        return f"{self.device}: {self.soc or ''}, {self.processor_class or NOT_RECORDED}, {self.os}, {self.runtime}"
 
 
 @dataclass(frozen=True)
@@ -159,19 +169,30 @@ class Profile:
     peaks: Peaks | None = None
     delegated: Delegated | None = None
     ratios: Mapping[str, float] = field(default_factory=dict)
+    """How many times faster than each other: median over the rounds, of processor time with one thread."""
+    ratio_iqrs: Mapping[str, float] = field(default_factory=dict)
+    """Their interquartile ranges."""
+    processor_s: tuple[float, ...] = ()
+    """Processor time of the timed runs, whichever thread spent it; none where the target does not tell."""
     verified: bool | None = None
     max_abs_error: float | None = None
     error: str | None = None
 
-    def timed(self, samples_s: Sequence[float]) -> Profile:
+    def timed(self, samples_s: Sequence[float], processor_s: Sequence[float] = ()) -> Profile:
         """The same with the times of the runs, at least one; percentiles by linear interpolation."""
         p50, p90, p99 = (float(v) for v in np.percentile(samples_s, (50, 90, 99)))
         mean = float(np.mean(samples_s))
-        return replace(self, samples_s=tuple(samples_s), p50_s=p50, p90_s=p90, p99_s=p99, mean_s=mean)
+        summed = replace(self, p50_s=p50, p90_s=p90, p99_s=p99, mean_s=mean)
+        return replace(summed, samples_s=tuple(samples_s), processor_s=tuple(processor_s))
+
+    def ratio_text(self, other: str) -> str:
+        """Median and, where it is known, interquartile range: "1.50 (0.12)"."""
+        iqr = self.ratio_iqrs.get(other)
+        return f"{self.ratios[other]:.2f}" + (f" ({iqr:.2f})" if iqr is not None else "")
 
     def to_json(self) -> dict[str, Any]:
         """Plain data of the form ``#/$defs/profile``."""
-        return asdict(self) | {"ratios": dict(self.ratios)}
+        return asdict(self) | {"ratios": dict(self.ratios), "ratio_iqrs": dict(self.ratio_iqrs)}
 
 
 def write_profiles(path: Path, profiles: Sequence[Profile]) -> None:
@@ -221,7 +242,7 @@ def profile_from_json(data: object, where: str = "profile") -> Profile:
     read = _Reader(data, where)
     error = read.text("error", optional=True)
     times = {n: read.seconds(n, optional=True) for n in ("load_s", "first_s", "p50_s", "p90_s", "p99_s", "mean_s")}
-    samples = tuple(_Reader({"x": s}, w).number("x", 0, _MAX_SECONDS) for s, w in read.items("samples_s", _MAX_SAMPLES))
+    samples = _times(read, "samples_s")
     if error is None and (None in times.values() or not samples):
         raise ProfileError(f"{where} has no times", expected="load_s, first_s, samples_s and percentiles, or an error")
     order = [v for v in (times["p50_s"], times["p90_s"], times["p99_s"]) if v is not None]
@@ -238,7 +259,9 @@ def profile_from_json(data: object, where: str = "profile") -> Profile:
         trace=read.maybe("trace", _trace),
         peaks=read.maybe("peaks", lambda r: Peaks(_positive(r, "macs_per_s"), _positive(r, "bytes_per_s"))),
         delegated=read.maybe("delegated", lambda r: Delegated(r.share("macs"), r.share("operators"))),
-        ratios=_ratios(read),
+        ratios=_by_other(read, "ratios", math.ulp(0.0)),
+        ratio_iqrs=_by_other(read, "ratio_iqrs", 0.0),
+        processor_s=_times(read, "processor_s") if read.get("processor_s") is not None else (),
         verified=_verified(read),
         max_abs_error=read.optional_number("max_abs_error", 0, math.inf),
         error=error,
@@ -257,8 +280,15 @@ def _target(read: _Reader) -> TargetFacts:
     kind = str(read.text("kind"))
     if kind not in KINDS:
         raise ProfileError(f"{read.where}.kind is '{kind[:80]}'", expected="one of: " + ", ".join(KINDS))
-    soc = read.text("soc", optional=True)
-    return TargetFacts(kind, str(read.text("device")), soc, str(read.text("os")), str(read.text("runtime")))
+    return TargetFacts(
+        kind,
+        device=str(read.text("device")),
+        soc=read.text("soc", optional=True),
+        os=str(read.text("os")),
+        runtime=str(read.text("runtime")),
+        processor_class=read.text("processor_class", optional=True),
+        processor_features=read.text("processor_features", optional=True),
+    )
 
 
 def _settings(read: _Reader) -> Settings:
@@ -300,14 +330,18 @@ def _positive(read: _Reader, name: str) -> float:
     return read.number(name, math.ulp(0.0), math.inf)
 
 
-def _ratios(read: _Reader) -> dict[str, float]:
-    data = read.get("ratios")
+def _times(read: _Reader, name: str) -> tuple[float, ...]:
+    return tuple(_Reader({"x": s}, w).number("x", 0, _MAX_SECONDS) for s, w in read.items(name, _MAX_SAMPLES))
+
+
+def _by_other(read: _Reader, name: str, low: float) -> dict[str, float]:
+    data = read.get(name)
     if data is None:
         return {}
-    ratios = _Reader(data, f"{read.where}.ratios")
-    if len(ratios.data) > _MAX_PROFILES:
-        raise ProfileError(f"{ratios.where} has {len(ratios.data)} entries", expected=f"at most {_MAX_PROFILES}")
-    return {name: ratios.number(name, math.ulp(0.0), _MAX_RATIO) for name in ratios.data}
+    found = _Reader(data, f"{read.where}.{name}")
+    if len(found.data) > _MAX_PROFILES:
+        raise ProfileError(f"{found.where} has {len(found.data)} entries", expected=f"at most {_MAX_PROFILES}")
+    return {other: found.number(other, low, _MAX_RATIO) for other in found.data}
 
 
 def _verified(read: _Reader) -> bool | None:
