@@ -25,7 +25,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
 from dualpix.models.train import NotFiniteError, TrainConfig, Trainer, TrainingInterruptedError
 from dualpix.models.train.checkpoint import CheckpointError
-from dualpix.models.train.precision import computes_bfloat16, resolve_precision
+from dualpix.models.train.precision import resolve_precision
 from dualpix.models.train_cli import command
 
 SMALL = RenderSettings(size_hw=(64, 96), coc_span_px=(3.0, 10.0), max_coc_px=10.0)
@@ -238,24 +238,22 @@ def test_a_run_that_resumes_keeps_its_precision(stopped: dict[str, Any], tmp_pat
 @pytest.mark.parametrize(
     ("has", "held", "expected"),
     [
-        ({"avx2": True}, "", False),
-        ({"avx512_f": True, "avx512_vnni": True}, "", False),  # Cascade Lake
-        ({"avx512_f": True, "avx512_bf16": True}, "", True),
-        ({"amx_bf16": True}, "", True),
-        ({"neon": True, "bf16": True}, "", True),
-        ({"neon": True, "dot": True}, "", False),
-        ({"avx512_bf16": True}, "AVX2", False),
-        ({"avx512_bf16": True}, "avx512_core_bf16", True),
+        ("avx2", "", "float32"),
+        ("avx2 avx512_f avx512_bw avx512_dq avx512_vl avx512_vnni", "", "float32"),  # Cascade Lake
+        ("avx2 avx512_f avx512_bw avx512_dq avx512_vl avx512_vnni avx512_bf16", "", "bfloat16"),
+        ("avx2 avx512_f avx512_bw avx512_dq avx512_vl avx512_vnni avx512_bf16", "AVX2", "float32"),
+        ("avx2 avx512_f avx512_bw avx512_dq avx512_vl avx512_vnni avx512_bf16", "avx512_core_bf16", "bfloat16"),
     ],
 )
 def test_bfloat16_only_where_the_processor_computes_in_it(
-    monkeypatch: pytest.MonkeyPatch, has: dict[str, bool], held: str, expected: bool
+    monkeypatch: pytest.MonkeyPatch, has: str, held: str, expected: str
 ) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: has)
+    capabilities = {"architecture": "x86_64", **dict.fromkeys(has.split(), True)}
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512" if "avx512" in has else "AVX2")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", held)
-    assert computes_bfloat16() is expected
-    assert resolve_precision("auto") == ("bfloat16" if expected else "float32")
-    assert resolve_precision("bfloat16") == "bfloat16"
+    assert resolve_precision("auto") == expected
+    assert resolve_precision("bfloat16") == "bfloat16" and resolve_precision("float32") == "float32"
 
 
 def _garbage(path: Path) -> None:
