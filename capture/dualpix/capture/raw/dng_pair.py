@@ -19,6 +19,7 @@ from dualpix.capture.raw.canon import dual_views, measure
 from dualpix.capture.raw.libraw import no_second_frame, read_frames
 from dualpix.capture.raw.plugin import HEAD_BYTES, SensorViews, Source
 from dualpix.capture.raw.structure import DNG_VERSION, Structure, check_whole, mapped, read_structure, structure_of
+from dualpix.capture.raw.tiff import is_tiff
 
 MAIN_WORDS = ("main", "composite", "frame0")
 SUB_WORDS = ("sub", "dp", "dpdata", "half", "frame1", "1")
@@ -39,7 +40,7 @@ class DngPairDecoder:
         """None where a sub file was given, or lies beside a DNG of one sample per pixel."""
         if source.sub is not None:
             return None
-        if source.head[:4] not in (b"II*\0", b"MM\0*"):
+        if not is_tiff(source.head):
             return "not a DNG"
         if sub_name(source.path) is None:
             return "no second DNG beside it"

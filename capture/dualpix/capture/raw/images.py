@@ -22,7 +22,7 @@ from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.hints import Hints, read_hints, upright_tiff
 from dualpix.capture.raw.native import captured_stderr
 from dualpix.capture.raw.plugin import MAX_PIXELS
-from dualpix.capture.raw.tiff import TiffReader
+from dualpix.capture.raw.tiff import TiffReader, is_tiff
 
 Samples = npt.NDArray[Any]
 
@@ -51,7 +51,7 @@ def picture_kind(head: bytes) -> str | None:
         return "png"
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
-    if head[:4] in (b"II*\0", b"MM\0*"):
+    if is_tiff(head):
         return "tiff"
     return "pgm" if head[:2] == b"P5" and head[2:3].isspace() else None
 
