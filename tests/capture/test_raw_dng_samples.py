@@ -14,11 +14,11 @@ from tests.support.tiffs import LONG, RATIONAL, SHORT, SRATIONAL, Form, Tags, dn
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw import decode_capture
-from dualpix.capture.raw.dng_samples import is_unpacked_here, unpack
+from dualpix.capture.raw.dng_frame import dng_of
 from dualpix.capture.raw.inspect import inspect
 from dualpix.capture.raw.libraw import read_frame, read_mosaic
-from dualpix.capture.raw.structure import dng_directory
-from dualpix.capture.raw.tiff import TiffReader
+from dualpix.capture.raw.tiff import Ifd, TiffReader
+from dualpix.capture.raw.tiff_samples import unpack
 from dualpix.capture.stack.frames import read_light
 
 RNG = np.random.default_rng(11)
@@ -109,15 +109,9 @@ def test_floats_of_24_bits_at_their_limits() -> None:
     words = np.array([[0x000000, 0x3F0000, 0xBF0000, 0x3F8000, 0x010000, 0x000001, 0x7EFFFF]], np.uint32)
     data = words.astype(">u4").view(np.uint8).reshape(-1, 4)[:, 1:].tobytes()
     tags = {0x0100: (7,), 0x0101: (1,), 0x0102: (24,), 0x0153: (3,), 0x0111: (0,), 0x0117: (len(data),), 0x0116: (1,)}
-    found = unpack(data, ">", TiffReader_ifd(tags), 0)[0]
+    found = unpack(data, ">", Ifd(tags, 0), 0)[0]
     assert found.tolist() == [0, 1, -1, 1.5, 2.0**-62, 2.0**-78, np.float32((2 - 2.0**-16) * 2.0**63)]
     assert np.array_equal(fp24(found[1:4]), words[0, 1:4])
-
-
-def TiffReader_ifd(tags: dict[int, tuple[int, ...]]) -> Any:  # noqa: N802
-    from dualpix.capture.raw.tiff import Ifd
-
-    return Ifd(tags, 0)
 
 
 @pytest.mark.parametrize("bits", [16, 24, 32])
@@ -190,7 +184,7 @@ def test_colour_is_the_one_that_libraw_finds(tmp_path: Path) -> None:
         (
             Form(big=True),
             {0x0103: (SHORT, [7])},
-            "BigTIFF, planar or floating-point DNG with compression 7",
+            "DNG of lossless JPEG; expected plain or deflated samples",
         ),
         (Form(compression=8), {0x013D: (SHORT, [3])}, "16 bits in format 1 with predictor 3"),
         (Form(compression=8), {0xC71F: (LONG, [2])}, "interleaved order"),
@@ -250,8 +244,8 @@ def test_ordinary_files_stay_with_libraw(tmp_path: Path) -> None:
     """Lossless JPEG, packed and plain integers are its own trade, and it takes two threads to them."""
     for form in (Form(), Form(tile_hw=(16, 32)), Form(int_bits=14), Form(order=">")):
         write_tiff(tmp_path / "a.dng", PAIR, dng_tags(**LEVELS), form)
-        found = dng_directory((tmp_path / "a.dng").read_bytes())
-        assert found is not None and not is_unpacked_here(found[1], found[0].big)
+        found = dng_of(tmp_path / "a.dng")
+        assert found is not None and not found.unpacked_here
         assert np.array_equal(read_frame(tmp_path / "a.dng", 1).samples, PAIR[..., 1])
 
 

@@ -46,7 +46,12 @@ class Form:
 
 
 def write_tiff(
-    path: Path, samples: npt.NDArray[Any], tags: Tags, form: Form | None = None, exif: Tags | None = None
+    path: Path,
+    samples: npt.NDArray[Any],
+    tags: Tags,
+    form: Form | None = None,
+    exif: Tags | None = None,
+    pieces: Sequence[bytes] | None = None,
 ) -> None:
     """One image.
 
@@ -56,11 +61,12 @@ def write_tiff(
         tags: further tags of its directory, by number: type and values; they replace those made of the samples.
         form: how to store the samples.
         exif: an EXIF directory.
+        pieces: the coded strips or tiles, where another program made them.
     """
     form = form or Form()
     samples = samples[..., None] if samples.ndim == 2 else samples
     height, width, channels = samples.shape
-    pieces = [_packed(piece, form) for piece in _pieces(samples, form)]
+    pieces = pieces or [_packed(piece, form) for piece in _pieces(samples, form)]
     bits = form.float_bits or form.int_bits or 8 * samples.dtype.itemsize
     kind = {"u": 1, "i": 2, "f": 3, "c": 6}[samples.dtype.kind]
     every: dict[int, tuple[int, Values]] = {

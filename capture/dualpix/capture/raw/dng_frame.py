@@ -1,4 +1,10 @@
-"""Frames of a DNG: the levels of its own tags for what LibRaw unpacks, and whole frames of what it does not."""
+"""Frames of a DNG: the levels of its own tags for what LibRaw unpacks, and whole frames of what it reads wrongly.
+
+LibRaw 0.22.2 (rawpy 0.28) makes whole numbers of floats, scaled by the larger of their white level and the brightest
+one of the file, and takes a white level that is not stated, by the specification 1.0, for the largest integer of as
+many bits: of 16 and 24 bits nothing but zeros is left, without a word. It mixes up the samples of a planar file, and
+refuses deflated integers and BigTIFF.
+"""
 
 from __future__ import annotations
 
@@ -11,12 +17,20 @@ import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.dng import Crop
-from dualpix.capture.raw.dng_levels import Area, black_source, cell_colours, dng_levels, picture_area, red_area
-from dualpix.capture.raw.dng_samples import is_unpacked_here, unpack
+from dualpix.capture.raw.dng_levels import (
+    LINEARISATION,
+    Area,
+    black_source,
+    cell_colours,
+    dng_levels,
+    picture_area,
+    red_area,
+)
 from dualpix.capture.raw.plugin import MAX_PIXELS
 from dualpix.capture.raw.sensor_frame import Matrix, RawFrame, read_only, srgb_from_camera, white_balance
-from dualpix.capture.raw.structure import dng_directory, mapped
-from dualpix.capture.raw.tiff import Ifd
+from dualpix.capture.raw.structure import compression_name, dng_directory, mapped
+from dualpix.capture.raw.tiff import Ifd, TiffReader
+from dualpix.capture.raw.tiff_samples import DEFLATE, PLAIN, is_floating, is_planar, unpack
 
 _RGGB = (0, 1, 1, 2)
 # Deflate packs no more.
@@ -113,15 +127,24 @@ class DngDirectory:
             )
         if cell_colours(self.ifd) != _RGGB:
             raise self._no_mosaic()
+        if self.ifd.integer(0x0103, 1) not in (PLAIN, *DEFLATE):  # what the specification has for these forms
+            raise DecodeError(
+                f"'{self.path.name}' is a BigTIFF, planar or floating-point DNG of {compression_name(self.ifd)}",
+                expected="plain or deflated samples",
+                hint="convert it with Adobe's DNG Converter",
+            )
         try:
             with mapped(self.path) as data:
-                samples = unpack(data, "<" if bytes(data[:2]) == b"II" else ">", self.ifd, index)
+                samples = unpack(data, TiffReader(data).order, self.ifd, index)
         except DecodeError as error:
             found = f"'{self.path.name}' has {error.found}"
             raise DecodeError(found, expected=error.expected, hint=error.hint) from error
         if samples.dtype.kind == "f" and not (np.abs(samples) <= _LARGEST).all():
             raise DecodeError(f"'{self.path.name}' has samples that are NaN or beyond {_LARGEST:g}", expected="light")
-        return samples
+        table = self.ifd.integers(LINEARISATION)
+        if table and samples.dtype.kind == "u":
+            samples = np.asarray(table, np.uint16)[np.minimum(samples, len(table) - 1)]
+        return samples.astype(np.uint16, copy=False) if samples.dtype.kind == "u" else samples
 
     def _no_mosaic(self) -> DecodeError:
         found = f"colour pattern {list(self.ifd.integers(0x828E))[:8]}"
@@ -139,7 +162,12 @@ def dng_of(path: Path) -> DngDirectory | None:
     if found is None:
         return None
     reader, ifd = found
-    return DngDirectory(path, ifd, is_unpacked_here(ifd, reader.big))
+    return DngDirectory(path, ifd, reader.big or _is_beyond_libraw(ifd))
+
+
+def _is_beyond_libraw(ifd: Ifd) -> bool:
+    deflated, long = ifd.integer(0x0103, 1) in DEFLATE, ifd.integer(0x0102, 1) == 32
+    return is_planar(ifd) or deflated or long or is_floating(ifd)
 
 
 def _balance(ifd: Ifd) -> tuple[float, float, float] | None:

@@ -28,11 +28,12 @@ import numpy.typing as npt
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.planes import CELL, BlackRest
 from dualpix.capture.raw.tiff import Ifd
+from dualpix.capture.raw.tiff_samples import is_floating, sample_count
 
 ACTIVE_AREA = 0xC68D
 LINEARISATION = 0xC618
 _REPEAT, _BLACK, _DELTA_H, _DELTA_V, _WHITE = 0xC619, 0xC61A, 0xC61B, 0xC61C, 0xC61D
-_SAMPLES, _BITS, _FORMAT, _FLOATING = 0x0115, 0x0102, 0x0153, 3
+_BITS = 0x0102
 _CROP_ORIGIN, _CROP_SIZE, _CFA_PATTERN = 0xC61F, 0xC620, 0x828E
 _MAX_REPEAT = 64
 _ROUNDING = 1e-9  # of means of equal numbers
@@ -190,16 +191,11 @@ def black_source(levels: DngLevels, part: Area) -> str:
     return f"metadata, {low:g} to {high:g} over the picture"
 
 
-def is_floating(ifd: Ifd) -> bool:
-    """Whether the samples are floating-point numbers."""
-    return ifd.integer(_FORMAT, 1) == _FLOATING
-
-
 def _pattern(ifd: Ifd, sample: int) -> Floats64:
     repeat = ifd.integers(_REPEAT) or (1, 1)
     if len(repeat) != 2 or not 1 <= min(repeat) <= max(repeat) <= _MAX_REPEAT:
         raise DecodeError(f"BlackLevelRepeatDim {repeat[:8]}", expected=f"rows and columns of 1 to {_MAX_REPEAT}")
-    cells, samples = repeat[0] * repeat[1], max(ifd.integer(_SAMPLES, 1), 1)
+    cells, samples = repeat[0] * repeat[1], sample_count(ifd)
     levels = _finite(ifd, _BLACK, "BlackLevel") if _BLACK in ifd.tags else np.zeros(cells * samples)
     if len(levels) == cells * samples:
         levels = levels.reshape(cells, samples)[:, min(sample, samples - 1)]

@@ -1,6 +1,6 @@
 """Frames of a raw file: both of a dual-pixel one at once, or the only one of an ordinary raw.
 
-LibRaw unpacks them, but for the forms of DNG that it does not read right (:mod:`.dng_samples`); levels of a DNG are
+LibRaw unpacks them, but for the forms of DNG that it does not read right (:mod:`.tiff_samples`); levels of a DNG are
 always those of its own tags (:mod:`.dng_levels`).
 
 The frame is selected *before* the file is opened: LibRaw picks the directory (CR2) or the track (CR3) while it

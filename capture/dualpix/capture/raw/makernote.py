@@ -26,12 +26,13 @@ import struct
 from dataclasses import dataclass
 
 from dualpix.capture.errors import DecodeError
-from dualpix.capture.raw.tiff import Buffer, Ifd, TiffReader, Value
+from dualpix.capture.raw.tiff import Buffer, Ifd, Order, TiffReader, Value
 
 _MAKER_NOTE, _PRIVATE_DATA = 0x927C, 0xC634
 _ADOBE = b"Adobe\0"
 _LARGEST_TYPE = 13
-_ORDERS = {b"II": "<", b"MM": ">"}
+_ORDERS: dict[bytes, Order] = {b"II": "<", b"MM": ">"}
+_BOTH: tuple[Order, Order] = ("<", ">")
 _FILE_INFO, _SHOT_INFO = (0x0093, 20, 21), (0x0004, 19, 20)
 _QUALITY = {4: "RAW", 7: "C-RAW"}
 _CM_PER_M = 100
@@ -152,7 +153,7 @@ def _camera_note(record: bytes) -> Ifd | None:
 def _notes_at(data: Buffer, at: int, size: int) -> Ifd | None:
     """The notes of ``size`` bytes at ``at``, whatever their byte order, and wherever their offsets count from."""
     note = bytes(data[at : at + size])
-    for order in ("<", ">"):
+    for order in _BOTH:
         count, _, kind = struct.unpack_from(order + "HHH", note)
         if count > 0 and 2 + 12 * count <= len(note) and kind <= _LARGEST_TYPE:
             reader = TiffReader.of_notes(data, order, 0)

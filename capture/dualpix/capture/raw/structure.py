@@ -15,10 +15,11 @@ from pathlib import Path
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.boxes import RawTrack, is_cr3, read_cr3
-from dualpix.capture.raw.dng_levels import black_source, dng_levels, is_floating, picture_area
+from dualpix.capture.raw.dng_levels import black_source, dng_levels, picture_area
 from dualpix.capture.raw.makernote import cr2_maker_note, cr3_maker_note, dng_maker_note
 from dualpix.capture.raw.plugin import MAX_PIXELS
 from dualpix.capture.raw.tiff import Buffer, Ifd, TiffReader, is_tiff
+from dualpix.capture.raw.tiff_samples import is_floating
 
 COMPOSITE, HALF, SINGLE, SHOT, PREVIEW, LINEAR = (
     "both photodiodes",

@@ -12,19 +12,21 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Self
+from typing import Literal, Self
 
 from dualpix.capture.errors import DecodeError
 
 Buffer = bytes | memoryview
 Number = int | float | Fraction
 Value = str | bytes | tuple[Number, ...]
+Order = Literal["<", ">"]
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, UNDEFINED, SLONG, SRATIONAL = 1, 2, 3, 4, 5, 7, 9, 10
 # 16 to 18 are BigTIFF's 64-bit integers.
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 _FORMATS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 11: "f", 12: "d", 13: "I", 16: "Q", 17: "q", 18: "Q"}
 _CLASSIC, _BIG = 42, 43
+_ORDERS: dict[bytes, Order] = {b"II": "<", b"MM": ">"}
 _MAX_ENTRIES = 4096
 _MAX_IFDS = 32
 _MAX_VALUE_BYTES = 16 << 20
@@ -76,17 +78,17 @@ class TiffReader:
 
     def __init__(self, data: Buffer) -> None:
         self.data, self.shift = data, 0
-        order = {b"II": "<", b"MM": ">"}.get(bytes(data[:2]))
+        order: Order | None = _ORDERS.get(bytes(data[:2]))
         version = struct.unpack_from(order + "H", data, 2)[0] if order and len(data) >= 8 else 0
         self.big = version == _BIG
         if order is None or version not in (_CLASSIC, _BIG) or (self.big and len(data) < 16):
             raise DecodeError("no TIFF header", expected="'II*' or 'MM*' at the start")
-        self.order = order
+        self.order: Order = order
         code, at = ("Q", 8) if self.big else ("I", 4)
         self.first_offset = int(struct.unpack_from(order + code, data, at)[0])
 
     @classmethod
-    def of_notes(cls, data: Buffer, order: str, shift: int) -> Self:
+    def of_notes(cls, data: Buffer, order: Order, shift: int) -> Self:
         """For directories within ``data`` that have no TIFF header of their own."""
         reader = cls.__new__(cls)
         reader.data, reader.order, reader.shift, reader.big, reader.first_offset = data, order, shift, False, 0

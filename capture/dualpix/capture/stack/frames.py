@@ -237,14 +237,13 @@ def _read_picture(path: Path) -> DecodedFrame:
     samples = picture.samples
     meta = picture_meta(path)
     light: FloatImage
-    if samples.dtype == np.uint8:
+    saturated = samples >= picture.white
+    if samples.dtype == np.uint8 and picture.white == 255:
         light = _linear_codes()[samples]
-        saturated = samples == 255
     else:
-        white = 1.0 if samples.dtype.kind == "f" else 65535.0
-        light = np.asarray(samples, np.float32) / np.float32(white)
-        light = linear_from_srgb(light) if picture.hints.tone == "srgb" else light
-        saturated = samples >= white
+        light = np.asarray(samples, np.float32) / np.float32(picture.white)
+        encoded = samples.dtype == np.uint8 or picture.hints.tone == "srgb"
+        light = linear_from_srgb(light) if encoded else light
     if light.ndim == 2:
         light = np.repeat(light[..., None], 3, axis=2)
     mask = saturated.any(axis=-1) if saturated.ndim == 3 else saturated

@@ -1,36 +1,38 @@
-"""Samples of a DNG that LibRaw does not read, or reads wrongly: unpacked here, within bounds.
+"""Samples of a TIFF directory, unpacked here: for forms that the libraries read wrongly or not at all.
 
-LibRaw 0.22.2 (rawpy 0.28) makes whole numbers of floats, scaled by the larger of their white level and the brightest
-one of the file, and takes a white level that is not stated, by the specification 1.0, for the largest integer of as
-many bits: of 16 and 24 bits nothing but zeros is left, without a word. It mixes up the samples of a planar file, and
-refuses deflated integers and BigTIFF.
-
-All these forms are simple: strips or tiles, plain or deflated (DNG 1.7.1, "Image Data Compression"), with the
-predictors of TIFF 6 (differences of samples, 2) and of Adobe's TIFF technical note 3 (differences of bytes sorted by
-their significance, 3), which DNG also takes over 2 and 4 columns. Floats of 24 bits have a sign, 7 bits of exponent
-with a bias of 63, and 16 of mantissa.
+Strips or tiles, interleaved or planar, plain, deflated or LZW, integers of 1 to 16 or 32 bits and floats of 16, 24 or
+32, with the predictors of TIFF 6 (differences of samples, 2) and of Adobe's TIFF technical note 3 (differences of bytes
+sorted by their significance, 3), which DNG also takes over 2 and 4 columns. Floats of 24 bits have a sign, 7 bits of
+exponent with a bias of 63, and 16 of mantissa (DNG 1.7.1, "Image Data Compression"). LZW is left to OpenCV's libtiff,
+which is shown each piece as a grey picture of its bytes.
 """
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+import cv2
 import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
-from dualpix.capture.raw.dng_levels import LINEARISATION, is_floating
-from dualpix.capture.raw.tiff import Buffer, Ifd
+from dualpix.capture.raw.native import captured_stderr
+from dualpix.capture.raw.tiff import LONG, SHORT, Buffer, Ifd, Order, Tag, ifd_bytes
 
-NO_COMPRESSION, DEFLATE = 1, (8, 32946)
-_INTEGERS = 1
+PLAIN, LZW, DEFLATE = 1, 5, (8, 32946)
+UNPACKED = (PLAIN, LZW, *DEFLATE)
+"""Compressions that are undone here."""
+UNSIGNED, FLOATING = 1, 3
+"""Of SampleFormat."""
 _BYTE_PREDICTORS = {3: 1, 34894: 2, 34895: 4}
 _SAMPLE_PREDICTORS = {2: 1, 34892: 2, 34893: 4}
-# RowInterleaveFactor, SubTileBlockSize, ColumnInterleaveFactor: rows or columns lie in another order.
-_INTERLEAVING = (0xC71F, 0xC71E, 0xCD43)
+# RowInterleaveFactor, SubTileBlockSize, ColumnInterleaveFactor, FillOrder: bits, rows or columns in another order.
+_INTERLEAVING = (0xC71F, 0xC71E, 0xCD43, 0x010A)
+_WHOLE_BYTES = (8, 16, 24, 32)
 Bytes = npt.NDArray[np.uint8]
 Samples = npt.NDArray[Any]
 
@@ -43,11 +45,20 @@ class _Form:
     width: int
     per_pixel: int
     """Samples next to each other in a piece: 1 in a planar file."""
+    planes: int
+    """Pieces per place of the picture: 1 in an interleaved file."""
     bits: int
     floating: bool
-    order: Literal["<", ">"]
-    deflated: bool
+    order: Order
+    compression: int
     predictor: int
+
+    @property
+    def dtype(self) -> type[np.generic]:
+        """Of the samples as they are given."""
+        if self.floating or self.bits > 16:
+            return np.float32
+        return np.uint16 if self.bits > 8 else np.uint8
 
 
 @dataclass(frozen=True)
@@ -63,59 +74,66 @@ class _Piece:
     size: int
 
 
-def is_unpacked_here(ifd: Ifd, big: bool) -> bool:
-    """Whether a raw directory's samples are for this module and not for LibRaw."""
-    planar = ifd.integer(0x0115, 1) > 1 and ifd.integer(0x011C, 1) == 2
-    deflated = ifd.integer(0x0103, 1) in DEFLATE
-    return big or planar or deflated or is_floating(ifd) or ifd.integer(0x0102, 1) == 32
+def is_floating(ifd: Ifd) -> bool:
+    """Whether the samples are floating-point numbers."""
+    return ifd.integer(0x0153, UNSIGNED) == FLOATING
 
 
-def unpack(data: Buffer, order: Literal["<", ">"], ifd: Ifd, sample: int) -> Samples:
-    """One sample of each pixel (H, W): float32 for floats and 32-bit integers, else uint16, linearised.
+def is_planar(ifd: Ifd) -> bool:
+    """Whether the samples of a pixel lie in planes of their own."""
+    return ifd.integer(0x0115, 1) > 1 and ifd.integer(0x011C, 1) == 2
+
+
+def sample_count(ifd: Ifd) -> int:
+    """Samples per pixel."""
+    return max(ifd.integer(0x0115, 1), 1)
+
+
+def unpack(data: Buffer, order: Order, ifd: Ifd, sample: int) -> Samples:
+    """One sample of each pixel, as stored.
 
     Args:
-        data: the file, whose pieces and size have been looked at (:func:`.structure.check_whole`).
+        data: the file. Its size was compared with that of the picture: this much memory is taken.
         order: byte order of the file.
-        ifd: the raw directory.
+        ifd: the directory.
         sample: which one of a pixel.
+
+    Returns:
+        (H, W) uint8 or uint16; float32 of floats and of 32-bit integers.
 
     Raises:
         DecodeError: a form that is not read here, or cut or damaged samples.
     """
     form = _form(ifd, order)
-    planar = form.per_pixel == 1
-    picture = np.empty((form.height, form.width), np.uint16 if not form.floating and form.bits <= 16 else np.float32)
-    for piece in _pieces(ifd, form, sample if planar else 0):
-        values = _values(data, piece, form)[..., 0 if planar else sample]
+    plane, of_piece = (sample, 0) if form.planes > 1 else (0, sample)
+    picture = np.empty((form.height, form.width), form.dtype)
+    for piece in _pieces(ifd, form, plane):
+        values = _values(data, piece, form)[..., of_piece]
         part = picture[piece.top : piece.top + piece.height, piece.left : piece.left + piece.width]
         part[...] = values[: part.shape[0], : part.shape[1]]
-    table = ifd.integers(LINEARISATION)
-    if table and picture.dtype == np.uint16:
-        picture = np.asarray(table, np.uint16)[np.minimum(picture, len(table) - 1)]
     return picture
 
 
-def _form(ifd: Ifd, order: Literal["<", ">"]) -> _Form:
+def _form(ifd: Ifd, order: Order) -> _Form:
     floating, bits = is_floating(ifd), ifd.integer(0x0102, 1)
     code, predictor = ifd.integer(0x0103, 1), ifd.integer(0x013D, 1)
-    if len(set(ifd.integers(0x0102))) > 1 or any(ifd.integer(tag, 1) != 1 for tag in (*_INTERLEAVING, 0x010A)):
+    if len(set(ifd.integers(0x0102))) > 1 or any(ifd.integer(tag, 1) != 1 for tag in _INTERLEAVING):
         raise DecodeError("samples of unequal width or in an interleaved order", expected="the order of the picture")
-    if code != NO_COMPRESSION and code not in DEFLATE:
-        raise DecodeError(
-            f"a BigTIFF, planar or floating-point DNG with compression {code}",
-            expected="none or deflate",
-            hint="convert it with Adobe's DNG Converter",
-        )
-    known = bits in (16, 24, 32) if floating else ifd.integer(0x0153, 1) == _INTEGERS and bits in (*range(8, 17), 32)
+    if code not in UNPACKED:
+        raise DecodeError(f"samples of TIFF compression {code}", expected="plain, deflated or LZW ones")
+    known = (
+        bits in (16, 24, 32) if floating else ifd.integer(0x0153, UNSIGNED) == UNSIGNED and bits in (*range(1, 17), 32)
+    )
     fits = predictor == 1 or predictor in (_BYTE_PREDICTORS if floating else _SAMPLE_PREDICTORS)
-    if not known or not fits or (bits not in (8, 16, 24, 32) and predictor != 1):
+    if not known or not fits or (bits not in _WHOLE_BYTES and predictor != 1):
         raise DecodeError(
-            f"samples of {bits} bits in format {ifd.integer(0x0153, 1)} with predictor {predictor}",
-            expected="integers of 8 to 16 or 32 bits, or floats of 16, 24 or 32",
+            f"samples of {bits} bits in format {ifd.integer(0x0153, UNSIGNED)} with predictor {predictor}",
+            expected="integers of up to 16 or of 32 bits, or floats of 16, 24 or 32",
         )
-    samples = 1 if ifd.integer(0x011C, 1) == 2 else max(ifd.integer(0x0115, 1), 1)
+    samples, planar = sample_count(ifd), is_planar(ifd)
+    per_pixel, planes = (1, samples) if planar else (samples, 1)
     height, width = ifd.integer(0x0101), ifd.integer(0x0100)
-    return _Form(height, width, samples, bits, floating, order, code in DEFLATE, predictor)
+    return _Form(height, width, per_pixel, planes, bits, floating, order, code, predictor)
 
 
 def _pieces(ifd: Ifd, form: _Form, plane: int) -> Iterator[_Piece]:
@@ -141,8 +159,11 @@ def _values(data: Buffer, piece: _Piece, form: _Form) -> Samples:
     """(height, width, per_pixel) of a piece."""
     row_bytes = -(-piece.width * form.per_pixel * form.bits // 8)
     needed = row_bytes * piece.height
-    packed = bytes(data[piece.offset : piece.offset + piece.size])
-    content = _inflated(packed, needed) if form.deflated else packed
+    content = bytes(data[piece.offset : piece.offset + piece.size])
+    if form.compression in DEFLATE:
+        content = _inflated(content, needed)
+    elif form.compression == LZW:
+        content = _by_libtiff(content, piece.height, row_bytes, LZW)
     if len(content) < needed:
         raise DecodeError(
             f"a piece of {len(content)} bytes", expected=f"{needed}", hint="the file is cut, copy it again"
@@ -150,12 +171,12 @@ def _values(data: Buffer, piece: _Piece, form: _Form) -> Samples:
     lines: Bytes = np.frombuffer(content, np.uint8, needed).reshape(piece.height, row_bytes)
     if form.floating:
         values = _floats(lines, form)
-    elif form.bits in (8, 16, 32):
+    elif form.bits in _WHOLE_BYTES:
         values = _integers(lines, form)
     else:
         bits = np.unpackbits(lines, axis=1)[:, : piece.width * form.per_pixel * form.bits]
         weights = 1 << np.arange(form.bits - 1, -1, -1, dtype=np.uint32)
-        values = (bits.reshape(piece.height, -1, form.bits) @ weights).astype(np.uint16)
+        values = (bits.reshape(piece.height, -1, form.bits) @ weights).astype(form.dtype)
     return values.reshape(piece.height, piece.width, form.per_pixel)
 
 
@@ -170,6 +191,23 @@ def _inflated(packed: bytes, needed: int) -> bytes:
     except zlib.error as error:
         raise DecodeError(f"damaged deflated samples ({error})", hint="copy the file again") from error
     return content
+
+
+def _by_libtiff(packed: bytes, height: int, row_bytes: int, compression: int) -> bytes:
+    """Bytes of a piece by a codec that is not ours: the piece is shown as a grey picture of them."""
+    tags = {0x0100: row_bytes, 0x0101: height, 0x0116: height, 0x0117: len(packed)}
+    codes = {0x0102: 8, 0x0103: compression, 0x0106: 1, 0x0115: 1}
+    entries = [Tag(t, LONG, [v]) for t, v in tags.items()] + [Tag(t, SHORT, [v]) for t, v in codes.items()]
+    start = 8 + len(ifd_bytes([*entries, Tag(0x0111, LONG, [0])], 8))
+    file = struct.pack("<2sHI", b"II", 42, 8) + ifd_bytes([*entries, Tag(0x0111, LONG, [start])], 8) + packed
+    with captured_stderr() as complaints:
+        try:
+            grey = cv2.imdecode(np.frombuffer(file, np.uint8), cv2.IMREAD_UNCHANGED)
+        except cv2.error:
+            grey = None
+    if grey is None or grey.shape != (height, row_bytes) or any("error" in line.lower() for line in complaints):
+        raise DecodeError("damaged LZW samples", hint="copy the file again")
+    return np.asarray(grey, np.uint8).tobytes()
 
 
 def _integers(lines: Bytes, form: _Form) -> Samples:
