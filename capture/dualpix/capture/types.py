@@ -17,6 +17,8 @@ import numpy.typing as npt
 FloatImage = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 Baseline = Literal["x", "y"]
+ANY_PIXEL = "Google Pixel"
+"""The camera of a file that any of these phones may have taken."""
 
 
 @dataclass(frozen=True)

@@ -24,6 +24,7 @@ from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.boxes import is_cr3
 from dualpix.capture.raw.dng import Description, Side, read_description
 from dualpix.capture.raw.exif import capture_meta
+from dualpix.capture.raw.levels import not_of_raws
 from dualpix.capture.raw.libraw import no_second_frame, read_frames
 from dualpix.capture.raw.planes import CELL, BlackRest, Plane
 from dualpix.capture.raw.plugin import SensorViews, Source
@@ -120,7 +121,8 @@ class CanonDecoder:
             raise _no_halves(source.path, structure)
         check_whole(source.path, structure)
         composite, half = read_frames([(source.path, 0), (source.path, 1)], measure)
-        return dual_views(source.path, structure, (composite, half))
+        views = dual_views(source.path, structure, (composite, half))
+        return replace(views, warnings=views.warnings + not_of_raws(source.levels))
 
 
 def _no_halves(path: Path, structure: Structure) -> DecodeError:

@@ -16,6 +16,7 @@ from pathlib import Path
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.canon import dual_views, measure
+from dualpix.capture.raw.levels import not_of_raws
 from dualpix.capture.raw.libraw import no_second_frame, read_frames
 from dualpix.capture.raw.plugin import HEAD_BYTES, SensorViews, Source
 from dualpix.capture.raw.structure import DNG_VERSION, Structure, check_whole, mapped, read_structure, structure_of
@@ -70,7 +71,8 @@ class DngPairDecoder:
             )
         views = dual_views(source.path, header, (composite, half))
         files = {"frame 0": f"file {source.path.name}", "frame 1": f"file {sub.name}"}
-        return replace(views, meta=replace(views.meta, provenance={**views.meta.provenance, **files}))
+        meta = replace(views.meta, provenance={**views.meta.provenance, **files})
+        return replace(views, meta=meta, warnings=views.warnings + not_of_raws(source.levels))
 
 
 def sub_name(main: Path) -> Path | None:

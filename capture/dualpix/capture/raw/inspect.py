@@ -68,6 +68,8 @@ class Inspection:
     """Light of frame 1 over that of frame 0, measured; about 0.5 for one photodiode."""
     broken: str | None = None
     """What is cut or damaged."""
+    warnings: tuple[str, ...] = ()
+    """What decoding would warn of, of a pair."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -306,6 +308,7 @@ def _pair(source: Source, decoder: Decoder) -> Inspection:
         frames=_pair_frames(views),
         meta=views.meta,
         baseline=upright_baseline(views.baseline, views.meta.orientation)[0],
+        warnings=views.warnings,
     )
 
 
