@@ -178,8 +178,6 @@ def test_a_list_of_distances_and_two_ends(tmp_path: Path) -> None:
 
 def test_what_cannot_be_imported_is_said_and_leaves_nothing(tmp_path: Path) -> None:
     files = plain_pictures(tmp_path / "in", 3)
-    with pytest.raises(DualpixError, match="0 of 3 frames say"):
-        import_stack([tmp_path / "in"], tmp_path / "out")
     with pytest.raises(DualpixError, match="two focus frames"):
         import_stack(files[:1], tmp_path / "out", Given(diopters=(1.0,)))
     (tmp_path / "empty").mkdir()

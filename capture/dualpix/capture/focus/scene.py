@@ -159,6 +159,8 @@ def _sweep_of(path: Path, value: Any) -> Array:
     try:
         frames = [f for f in value["frames"] if f["role"] == "focus" and f["sharpness_tiles"] is not None]
         widest = min((f["f_number"] or 0.0 for f in frames), default=0.0)
+        if any(f["achieved_d"] is None for f in frames):
+            raise DualpixError(f"nothing says where the frames of '{path}' are focused", expected="a sweep in diopters")
         rows = {f["achieved_d"]: f["sharpness_tiles"] for f in frames if (f["f_number"] or 0.0) == widest}
         diopters = sorted(rows)
         return scene_from_sweep(np.array(diopters, np.float64), np.array([rows[d] for d in diopters], np.float64))

@@ -27,7 +27,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.optics import diopters as diopters_of
 from dualpix.capture.stack.sharpness import gray_of
 from dualpix.capture.types import FloatImage, FocusStack
 
@@ -142,7 +141,7 @@ def estimate_alignment(grays: FloatImage, diopters: Sequence[float]) -> Alignmen
 
     Args:
         grays: (N, H, W) linear, of equal exposure.
-        diopters: (N,) of the focus of each.
+        diopters: (N,) of the focus of each; their numbers where it is not known, and ``beta`` is that of a frame then.
 
     Returns:
         See :class:`Alignment`; the first result of a stack without texture has no trusted frames and ``beta`` 0.
@@ -195,8 +194,7 @@ def align_stack(stack: FocusStack) -> tuple[FocusStack, Alignment]:
         DualpixError: as :func:`estimate_alignment`.
     """
     grays = np.stack([gray_of(frame) for frame in stack.frames])
-    focus = [float(diopters_of(d)) for d in stack.focus_distance_m]
-    alignment = estimate_alignment(grays, focus)
+    alignment = estimate_alignment(grays, [float(place) for place in stack.sweep])
     frames = np.stack([warped(image, matrix) for image, matrix in zip(stack.frames, alignment.matrices, strict=True)])
     sharp = stack.all_in_focus
     if sharp is not None:

@@ -341,13 +341,17 @@ def _cells(frame: FrameRecord) -> list[str]:
     return [
         f"{frame.index}{'*' if frame.role == 'all_in_focus' else ''}{'?' if frame.status == 'suspect' else ''}",
         "" if frame.f_number is None else f"{frame.f_number:g}",
-        f"{frame.requested_d:.3f}",
-        f"{frame.achieved_d:.3f} ± {frame.uncertainty_d:.3f}",
-        f"{1 / frame.achieved_d:.3g}" if frame.achieved_d > 1e-3 else "inf",
+        _number(frame.requested_d, ".3f"),
+        f"{_number(frame.achieved_d, '.3f')} ± {_number(frame.uncertainty_d, '.3f')}",
+        "" if frame.achieved_d is None else f"{1 / frame.achieved_d:.3g}" if frame.achieved_d > 1e-3 else "inf",
         f"{frame.settle_s:.2f}",
         str(frame.retries),
         "" if sharpest is None else f"{sharpest:.2g}",
     ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 @contextmanager

@@ -3,7 +3,8 @@
 Convention: frames decode to linear light (H, W, 3) in R, G, B, upright, 1.0 = white level, unequalised; a raw is taken
 as superpixels (H/2, W/2), its first frame alone, which in a Dual Pixel RAW is the light of both photodiodes. Pictures
 of 8 bits are sRGB, others linear unless they say otherwise. Focus is in diopters from the lens, below 0 beyond
-infinity; ``uncertainty_d`` is one standard deviation.
+infinity; ``uncertainty_d`` is one standard deviation. Where nothing says how far the frames of a stack are focused,
+``diopters`` is None in all its focus frames, and their index is the order of the sweep.
 """
 
 from __future__ import annotations
@@ -49,8 +50,10 @@ class ListedFrame:
     """A frame that is somewhere, and what is known about it without decoding it."""
 
     path: Path
-    diopters: float
+    diopters: float | None
+    """None where it is not known."""
     uncertainty_d: float
+    """NaN where it is not known."""
     source: str
     """Where the distance comes from."""
     index: int
@@ -72,6 +75,11 @@ class ListedFrame:
         """For messages."""
         return f"{self.path.name}[{self.part[1]}, {self.part[2]}]" if self.part else self.path.name
 
+    @property
+    def sweep(self) -> float:
+        """Where it stands in the sweep, rising: its diopters, or its index where they are not known."""
+        return float(self.index) if self.diopters is None else self.diopters
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -87,15 +95,20 @@ class Listing:
     record: StackRecord | None = None
 
     @property
+    def has_distances(self) -> bool:
+        """Whether it is known where the focus frames are focused."""
+        return all(frame.diopters is not None for frame in self.frames if frame.role == "focus")
+
+    @property
     def f_numbers(self) -> tuple[float | None, ...]:
         """Apertures of the focus frames, widest first, unknown last."""
         found = {frame.f_number for frame in self.frames if frame.role == "focus"}
         return tuple(sorted(found, key=lambda n: math.inf if n is None else n))
 
     def at_aperture(self, f_number: float | None) -> tuple[ListedFrame, ...]:
-        """Focus frames of one aperture, farthest first."""
+        """Focus frames of one aperture, farthest first, or as they were taken where distances are not known."""
         chosen = [f for f in self.frames if f.role == "focus" and f.f_number == f_number]
-        return tuple(sorted(chosen, key=lambda frame: frame.diopters))
+        return tuple(sorted(chosen, key=lambda frame: frame.sweep))
 
     @property
     def all_in_focus(self) -> ListedFrame | None:
@@ -130,7 +143,7 @@ def _listed(folder: Path, frame: FrameRecord) -> ListedFrame:
     return ListedFrame(
         path=folder / frame.files[0],
         diopters=frame.achieved_d,
-        uncertainty_d=frame.uncertainty_d,
+        uncertainty_d=math.nan if frame.uncertainty_d is None else frame.uncertainty_d,
         source=frame.distance_source if frame.status == "good" else f"{frame.distance_source}; {frame.status}",
         index=frame.index,
         role=frame.role,

@@ -50,6 +50,11 @@ Progress = Callable[[int, int, str], None]
 
 BACKEND = "import"
 _NUMBER = re.compile(r"(\d+)")
+NO_DISTANCE = "none"
+_NO_DISTANCES = (
+    "no file says where it is focused: kept in this order without distances, so depth will be relative; "
+    "metres need --distances, or --first and --last"
+)
 _UNKNOWN_TIME = "1970-01-01T00:00:00Z"
 _SOURCES: dict[str, DistanceSource] = {"exif": "exif", "bracket": "bracket"}
 _LEAST_HALF_WIDTH_D = 0.005
@@ -114,7 +119,7 @@ def import_stack(
     if len([f for f in listing.frames if f.role == "focus"]) < 2:
         raise DualpixError(f"{len(listing.frames)} frames in '{sources[0]}'", expected="two focus frames or more")
     tell = on_progress or (lambda done, total, text: None)
-    ordered = sorted(listing.frames, key=lambda f: (f.diopters, f.role != "focus", f.f_number or 0.0))
+    ordered = sorted(listing.frames, key=lambda f: (f.sweep, f.role != "focus", f.f_number or 0.0))
     with atomic_dir(output, STACK) as temporary:
         frames = []
         for index, frame in enumerate(ordered):
@@ -187,17 +192,18 @@ def _bracket(files: Sequence[Path], given: Given) -> tuple[Listing, tuple[str, .
     _check_same(metas)
     first = metas[0]
     focal_mm = given.focal_length_mm or first.focal_length_mm
-    focus = bracket_focus([focus_bounds(meta) for meta in metas], focal_mm)
-    source = "bracket" if focus.even else "exif"
+    written = [focus_bounds(meta) for meta in metas]
+    focus = None if all(entry is None for entry in written) else bracket_focus(written, focal_mm)
+    source = NO_DISTANCE if focus is None else "bracket" if focus.even else "exif"
     frames = [
         ListedFrame(
-            path, focus.diopters[index], focus.uncertainty_d[index], source, index, "focus",
-            meta.f_number or given.f_number, meta.exposure_s, meta.iso, taken_at=meta.date_time,
+            path, focus.diopters[index] if focus else None, focus.uncertainty_d[index] if focus else math.nan, source,
+            index, "focus", meta.f_number or given.f_number, meta.exposure_s, meta.iso, taken_at=meta.date_time,
         )
         for index, (meta, path) in enumerate(shots)
     ]  # fmt: skip
     listing = Listing(files[0].parent, with_assumed_uncertainty(frames), focal_mm, None, given.pixel_pitch_um)
-    return _with_given(listing, given), (focus.note,)
+    return _with_given(listing, given), (_NO_DISTANCES if focus is None else focus.note,)
 
 
 def _check_same(metas: Sequence[CaptureMeta]) -> None:
@@ -314,7 +320,8 @@ def _taken_over(folder: Path, index: int, frame: ListedFrame) -> FrameRecord:
     decoded = decode_frame(frame)  # before it is copied: what cannot be read is no frame
     data, suffix = _bytes_of(frame)
     aperture = "" if frame.f_number is None else f"_N{frame.f_number:g}"
-    name = f"s0001_f{index:02}_D{frame.diopters:.3f}{aperture}{suffix}"
+    focus = "" if frame.diopters is None else f"_D{frame.diopters:.3f}"
+    name = f"s0001_f{index:02}{focus}{aperture}{suffix}"
     (folder / name).write_bytes(data)
     try:
         tiles = tuple(tuple(float(v) for v in row) for row in sharpness_tiles(decoded.image))
@@ -332,8 +339,8 @@ def _taken_over(folder: Path, index: int, frame: ListedFrame) -> FrameRecord:
         bytes=(len(data),),
         requested_d=frame.diopters if frame.requested_d is None else frame.requested_d,
         achieved_d=frame.diopters,
-        uncertainty_d=frame.uncertainty_d,
-        distance_source=_SOURCES.get(frame.source.split(";")[0], "calibration"),
+        uncertainty_d=None if frame.diopters is None else frame.uncertainty_d,
+        distance_source="none" if frame.diopters is None else _SOURCES.get(frame.source.split(";")[0], "calibration"),
         motor_steps=frame.motor_steps,
         f_number=frame.f_number or meta.f_number,
         exposure_s=frame.exposure_s or meta.exposure_s,

@@ -1,8 +1,8 @@
 """Focus stacks as others lay them out, read as listings.
 
 ==========  ==========================================================================================================
-plain       pictures and ``focus.csv`` with a column ``file`` and ``distance_m`` or ``diopters``, more if known; or
-            pictures alone whose names say ``_D1.220``
+plain       pictures and ``focus.csv`` with a column ``file`` and ``distance_m`` or ``diopters``, more if known, both
+            empty throughout where distances are not known; or pictures alone whose names say ``_D1.220``
 ZEDD        ``metadata.txt`` of lines ``run_1 TAB 6D3E TAB metres``, here or above, and
             ``focus_stack/img_run_1_motor_6D3E_aperture_F2.8.jpg``; ``F16.0`` of one run is the all-in-focus frame;
             ``gt/K.txt`` the camera matrix
@@ -81,13 +81,13 @@ def read_layout(path: Path) -> Listing | None:
 
 def with_assumed_uncertainty(frames: Sequence[ListedFrame]) -> tuple[ListedFrame, ...]:
     """Frames whose uncertainty is not known (NaN) get a quarter of the smallest step, see the module's text."""
-    if all(math.isfinite(frame.uncertainty_d) for frame in frames):
+    if all(math.isfinite(frame.uncertainty_d) or frame.diopters is None for frame in frames):
         return tuple(frames)
-    stops = np.unique([frame.diopters for frame in frames if frame.role == "focus"])
+    stops = np.unique([frame.diopters for frame in frames if frame.role == "focus" and frame.diopters is not None])
     steps = np.diff(stops)
     quarter = float(steps[steps > 1e-9].min()) / 4 if (steps > 1e-9).any() else 0.1
     return tuple(
-        frame if math.isfinite(frame.uncertainty_d)
+        frame if math.isfinite(frame.uncertainty_d) or frame.diopters is None
         else replace(frame, uncertainty_d=quarter, source=f"{frame.source}; {_ASSUMED}")
         for frame in frames
     )  # fmt: skip
@@ -132,16 +132,17 @@ def _read_csv(path: Path) -> Listing | None:
     if not 0 < len(rows) <= _MAX_FRAMES:
         raise DualpixError(f"'{table}' has {len(rows)} frames", expected="a header and a line for each frame")
     frames = with_assumed_uncertainty([_csv_frame(table, row, index) for index, row in enumerate(rows)])
+    _check_csv_focus(table, rows, frames)
     focal_mm, pitch_um = (_csv_number(table, rows[0], name) for name in ("focal_length_mm", "pixel_pitch_um"))
     return Listing(path, frames, focal_mm, pitch_um)
 
 
 def _csv_frame(table: Path, row: dict[str, Any], index: int) -> ListedFrame:
     distance_m, focus = (_csv_number(table, row, name) for name in ("distance_m", "diopters"))
-    if focus is None and distance_m is not None and distance_m > 0:
+    if focus is None and distance_m is not None:
+        if not distance_m > 0:
+            raise DualpixError(f"'{table}' has no focus for frame {index + 1}: {distance_m:g} m", expected="above 0")
         focus = diopters_of(distance_m)
-    if focus is None:
-        raise DualpixError(f"'{table}' has no focus for frame {index + 1}", expected="a column distance_m or diopters")
     uncertainty, full_scale, steps = (
         _csv_number(table, row, name) for name in ("uncertainty_d", "full_scale", "motor_steps")
     )
@@ -160,6 +161,17 @@ def _csv_frame(table: Path, row: dict[str, Any], index: int) -> ListedFrame:
         motor_steps=None if steps is None else round(steps),
         white=(full_scale or 1.0,) * 3,
     )
+
+
+def _check_csv_focus(table: Path, rows: Sequence[dict[str, Any]], frames: Sequence[ListedFrame]) -> None:
+    """A focus for every frame, or a column of it that is empty for all."""
+    focus = [frame for frame in frames if frame.role == "focus"]
+    silent = [frame.index for frame in focus if frame.diopters is None]
+    has_column = any(name in rows[0] for name in ("distance_m", "diopters"))
+    if silent and not (has_column and len(silent) == len(focus)):
+        raise DualpixError(
+            f"'{table}' has no focus for frame {silent[0] + 1}", expected="a column distance_m or diopters"
+        )
 
 
 def _csv_number(table: Path, row: dict[str, Any], name: str) -> float | None:

@@ -79,7 +79,8 @@ def load_stack(
         max_side_px: reduce larger frames so that their long side is this; pitch follows.
 
     Returns:
-        Frames of one aperture, farthest first. What is not known of the lens is NaN there.
+        Frames of one aperture, farthest first; where distances are not known, as they were taken and without them. What
+        is not known of the lens is NaN there.
 
     Raises:
         DualpixError: no stack, no such aperture, fewer than two frames, two at one distance, frames of different sizes,
@@ -98,10 +99,11 @@ def load_stack(
     gains = exposure_gains(light)
     images = np.stack([shown.image for shown in decoded])
     images *= np.asarray(gains, np.float32)[:, None, None, None]
+    focus_m = [distance_m(frame.diopters) for frame in frames if frame.diopters is not None]
     return FocusStack(
         frames=images,
-        focus_distance_m=np.array([distance_m(frame.diopters) for frame in frames], np.float64),
-        uncertainty_d=np.array([frame.uncertainty_d for frame in frames], np.float64),
+        focus_distance_m=np.array(focus_m, np.float64) if focus_m else None,
+        uncertainty_d=np.array([frame.uncertainty_d for frame in frames], np.float64) if focus_m else None,
         lens=lens_of(listing, chosen, decoded[0]),
         all_in_focus=_all_in_focus(listing, decoded[0].image.shape, light[0], max_side_px),
         provenance=tuple(frame.source for frame in frames),
@@ -145,11 +147,11 @@ def lens_of(listing: Listing, f_number: float | None, first: DecodedFrame) -> Le
         pitch_um = listing.pixel_pitch_um * first.binning
     if pitch_um is None and listing.sensor_pitch_um is not None:
         pitch_um = listing.sensor_pitch_um * first.binning
-    farthest = min(frame.diopters for frame in listing.at_aperture(f_number) or listing.frames)
+    known = [f.diopters for f in listing.at_aperture(f_number) or listing.frames if f.diopters is not None]
     return LensModel(
         focal_length_mm=_or_nan(focal_mm),
         f_number=_or_nan(f_number if f_number is not None else meta.f_number),
-        focus_distance_m=distance_m(farthest),
+        focus_distance_m=distance_m(min(known)) if known else math.nan,
         pixel_pitch_um=_or_nan(pitch_um),
         disparity_gain=IDEAL_DISPARITY_GAIN if meta.disparity_gain is None else meta.disparity_gain,
     )
@@ -225,6 +227,8 @@ def _check_distances(frames: Sequence[ListedFrame]) -> None:
     if len(frames) < 2:
         raise DualpixError(f"{len(frames)} focus frames of one aperture", expected="two or more")
     for far, near in pairwise(frames):
+        if far.diopters is None or near.diopters is None:
+            continue
         beyond = near.diopters <= 0
         if beyond or near.diopters - far.diopters < _SAME_FOCUS_D:
             where = "beyond infinity" if beyond else f"at {near.diopters:.4f} D"

@@ -14,7 +14,7 @@ from __future__ import annotations
 import json
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -50,9 +50,11 @@ class FrameRecord:
     """The raw file first."""
     sha256: tuple[str, ...]
     bytes: tuple[int, ...]
-    requested_d: float
-    achieved_d: float
-    uncertainty_d: float
+    requested_d: float | None
+    achieved_d: float | None
+    """None, with ``uncertainty_d`` and the source "none", in an imported stack that says nowhere how far it is focused;
+    then it is None in all focus frames, and their index is the order of the sweep."""
+    uncertainty_d: float | None
     distance_source: DistanceSource
     motor_steps: int | None
     f_number: float | None
@@ -168,8 +170,8 @@ def frame_from_json(value: Any, name: str = "frame") -> FrameRecord:
     return frame
 
 
-def check_frames(frames: Iterable[FrameRecord]) -> None:
-    """Whether frames make a stack: each in itself, and indices that rise.
+def check_frames(frames: Sequence[FrameRecord]) -> None:
+    """Whether frames make a stack: each in itself, indices that rise, and a focus for all of them or for none.
 
     Raises:
         RecordError: they do not.
@@ -181,6 +183,13 @@ def check_frames(frames: Iterable[FrameRecord]) -> None:
         if frame.index <= last:
             raise RecordError(f"{name}.index is {frame.index} after {last}", expected="each frame once, in order")
         last = frame.index
+    focus = [frame for frame in frames if frame.role == "focus"]
+    silent = [frame.index for frame in focus if frame.achieved_d is None]
+    if 0 < len(silent) < len(focus):
+        raise RecordError(
+            f"achieved_d is null in {len(silent)} of {len(focus)} focus frames, first in frame {silent[0]}",
+            expected="a focus for all of them, or for none",
+        )
 
 
 def parse_json(data: bytes) -> Any:
@@ -290,6 +299,8 @@ def _leaf(kind: Any, value: Any, name: str) -> Any:
 
 
 def _check_frame(frame: FrameRecord, name: str) -> None:
+    if (frame.achieved_d is None) != (frame.uncertainty_d is None):
+        raise RecordError(f"{name} has one of achieved_d and uncertainty_d", expected="both, or null for both")
     if not frame.files or not len(frame.files) == len(frame.sha256) == len(frame.bytes):
         counts = f"{len(frame.files)} files, {len(frame.sha256)} sha256, {len(frame.bytes)} bytes"
         raise RecordError(f"{name} has {counts}", expected="as many of each, at least one")

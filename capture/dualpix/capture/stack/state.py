@@ -112,6 +112,8 @@ class StackState:
 
     def _frame(self, event: Mapping[str, Any]) -> None:
         frame = frame_from_json(event["frame"])
+        if frame.achieved_d is None:
+            raise ValueError("achieved_d is null")
         self.frames[frame.index] = frame
         self._forget_attempt(frame.index)
         self._see(frame.index, frame.sha256)

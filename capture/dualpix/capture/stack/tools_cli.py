@@ -238,14 +238,19 @@ def _show_import(done: Imported) -> None:
     table = Table("frame", "m", "D", "+/- D", "f/", "original", title=", ".join(_origins(frames)))
     for frame in frames[:_MOST_ROWS]:
         table.add_row(
-            str(frame.index), f"{distance_m(frame.achieved_d):.3g}", f"{frame.achieved_d:.3f}",
-            f"{frame.uncertainty_d:.3f}", "" if frame.f_number is None else f"{frame.f_number:g}",
+            str(frame.index), *_focus_cells(frame), "" if frame.f_number is None else f"{frame.f_number:g}",
             str(frame.details.get("original", "")),
         )  # fmt: skip
     Console().print(table)
     for note in done.notes:
         click.echo(f"note: {note}")
     click.echo(f"wrote {len(frames)} frames to {done.folder}")
+
+
+def _focus_cells(frame: FrameRecord) -> tuple[str, str, str]:
+    if frame.achieved_d is None or frame.uncertainty_d is None:
+        return "", "", ""
+    return f"{distance_m(frame.achieved_d):.3g}", f"{frame.achieved_d:.3f}", f"{frame.uncertainty_d:.3f}"
 
 
 def _origins(frames: Sequence[FrameRecord]) -> list[str]:
