@@ -30,6 +30,7 @@ from dualpix.capture.raw.dng import read_description
 from dualpix.capture.raw.exif import capture_meta
 from dualpix.capture.raw.geometry import upright
 from dualpix.capture.raw.images import picture_kind, read_bounded, read_tagged_picture
+from dualpix.capture.raw.jpeg import exif_of
 from dualpix.capture.raw.layout import develop, develop_mask
 from dualpix.capture.raw.libraw import read_frames, reason_of
 from dualpix.capture.raw.makernote import cr2_maker_note
@@ -360,22 +361,12 @@ def _exif_block(data: bytes, kind: str | None) -> bytes | None:
     """The TIFF structure with the metadata of a picture file."""
     if kind == "tiff":
         return data
-    parts = {"jpeg": _jpeg_exif, "png": _png_exif}.get(kind or "")
+    if kind == "jpeg":
+        return exif_of(data)
     try:
-        return next(parts(data), None) if parts else None
+        return next(_png_exif(data), None) if kind == "png" else None
     except struct.error:
         return None
-
-
-def _jpeg_exif(data: bytes) -> Iterator[bytes]:
-    at = 2
-    for _ in range(_MAX_PARTS):
-        marker, length = struct.unpack_from(">HH", data, at)
-        if marker == 0xFFDA or marker < 0xFFC0:  # the scan, or out of step
-            return
-        if marker == 0xFFE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            yield data[at + 10 : at + 2 + length]
-        at += 2 + length
 
 
 def _png_exif(data: bytes) -> Iterator[bytes]:
