@@ -28,7 +28,8 @@ class CaptureMeta:
     camera: str | None = None
     lens_model: str | None = None
     date_time: str | None = None
-    """When the picture was taken, ISO 8601 in camera time; with the offset from UTC where the file states it."""
+    """When the picture was taken, ISO 8601 in camera time; with fractions of a second and the offset from UTC where the
+    file states them."""
     iso: float | None = None
     exposure_s: float | None = None
     f_number: float | None = None

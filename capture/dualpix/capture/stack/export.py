@@ -11,7 +11,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,17 +24,14 @@ from dualpix.capture.files import atomic_dir, write_json
 from dualpix.capture.optics import distance_m
 from dualpix.capture.picture import grey_world, srgb_from_linear
 from dualpix.capture.raw.writers import Coding, full_scale_for
+from dualpix.capture.stack.ddff import DDFF_DISTANCES, White, ddff_distances_m, open_hdf5
 from dualpix.capture.stack.frames import DecodedFrame, ListedFrame, Listing, decode_frame
 from dualpix.capture.stack.layouts import (
     ALL_IN_FOCUS_F_NUMBER,
     COLUMNS,
-    DDFF_DISTANCES,
     FOCUS_CSV,
     ZEDD_DISPLAY,
     ZEDD_METADATA,
-    White,
-    ddff_distances_m,
-    open_hdf5,
 )
 from dualpix.capture.stack.load import choose_aperture, lens_of, loaded_listing
 from dualpix.capture.types import FloatImage, LensModel
@@ -89,14 +86,7 @@ def export_stack(
     if f_number is not None or layout == "ddff":
         chosen = choose_aperture(listing, f_number)
         kept = tuple(f for f in listing.frames if f.role != "focus" or f.f_number == chosen)
-        listing = Listing(
-            listing.folder,
-            kept,
-            listing.focal_length_mm,
-            listing.pixel_pitch_um,
-            listing.sensor_pitch_um,
-            listing.record,
-        )
+        listing = replace(listing, frames=kept)
     choose_aperture(listing, None)
     if layout != "plain" and not listing.has_distances:
         raise DualpixError(

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -70,16 +70,32 @@ class ListedFrame:
     """Light of the largest code, R, G, B."""
     part: tuple[str, int, int] | None = None
     """Of an HDF5 file: the data set, the stack in it, the slice of that."""
+    orientation: int | None = None
+    """By which it is turned upright, EXIF 1..8, where the file's own flag is not to be believed."""
+    stated_f_number: float | None = None
+    """That of the file, where it is the effective one, or another than the user says."""
 
     @property
     def name(self) -> str:
         """For messages."""
-        return f"{self.path.name}[{self.part[1]}, {self.part[2]}]" if self.part else self.path.name
+        if self.part is None:
+            return self.path.name
+        key, stack, index = self.part
+        return f"{self.path.name}[{key}:{stack}, {index}]"
 
     @property
     def sweep(self) -> float:
         """Where it stands in the sweep, rising: its diopters, or its index where they are not known."""
         return float(self.index) if self.diopters is None else self.diopters
+
+
+@dataclass(frozen=True)
+class GivenOptics:
+    """What a user said of the optics when the stack was imported: believed before what the files state."""
+
+    focal_length_mm: float | None = None
+    pixel_pitch_um: float | None = None
+    """Of the camera's full resolution."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +110,7 @@ class Listing:
     sensor_pitch_um: float | None = None
     """Of the camera's full resolution, where that is what is known."""
     record: StackRecord | None = None
+    given: GivenOptics = field(default_factory=GivenOptics)
 
     @property
     def has_distances(self) -> bool:
@@ -137,7 +154,9 @@ def listing_of(folder: Path, record: StackRecord) -> Listing:
     camera = record.camera
     lens = record.plan.get("lens") if isinstance(record.plan, dict) else None
     focal_mm = camera.focal_length_mm or _number_in(lens, "focal_length_mm")
-    return Listing(folder, frames, focal_mm, None, camera.pixel_pitch_um, record)
+    said = record.plan.get("parameters") if camera.backend == "import" else None
+    given = GivenOptics(_number_in(said, "focal_length_mm"), _number_in(said, "pixel_pitch_um"))
+    return Listing(folder, frames, focal_mm, None, camera.pixel_pitch_um, record, given)
 
 
 def _listed(folder: Path, frame: FrameRecord) -> ListedFrame:
@@ -155,6 +174,8 @@ def _listed(folder: Path, frame: FrameRecord) -> ListedFrame:
         motor_steps=frame.motor_steps,
         taken_at=frame.taken_at or None,
         white=_white_in(frame.details),
+        orientation=_orientation_in(frame.details),
+        stated_f_number=_number_in(frame.details, "stated_f_number"),
     )
 
 
@@ -164,6 +185,11 @@ def _white_in(details: dict[str, Any]) -> tuple[float, float, float]:
     shares = [_number_in(dict(enumerate(values)), channel) for channel in range(3)] if isinstance(values, list) else []
     red, green, blue = (share or 1.0 for share in shares) if shares else (1.0, 1.0, 1.0)
     return red, green, blue
+
+
+def _orientation_in(details: dict[str, Any]) -> int | None:
+    value = details.get("orientation")
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 8 else None
 
 
 def _number_in(values: Any, key: Any) -> float | None:
@@ -182,22 +208,22 @@ def decode_frame(frame: ListedFrame, max_side_px: int | None = None) -> DecodedF
     Raises:
         DecodeError: missing, damaged, or a kind of file that is not read here.
     """
-    decoded = _read_slice(frame) if frame.part else read_light(frame.path)
+    decoded = _read_slice(frame) if frame.part else read_light(frame.path, frame.orientation)
     if frame.white != (1.0, 1.0, 1.0):
         decoded = replace(decoded, image=decoded.image * np.array(frame.white, np.float32))
     return reduced(decoded, max_side_px)
 
 
-def read_light(path: Path) -> DecodedFrame:
-    """The light of a raw or picture file.
+def read_light(path: Path, orientation: int | None = None) -> DecodedFrame:
+    """The light of a raw or picture file, turned upright by its own flag or by another ``orientation``, EXIF 1..8.
 
     Raises:
         DecodeError: missing, damaged, or a kind of file that is not read here.
     """
     source = opened(Source(path, b""))
     if _is_raw(source):
-        return _read_raw(source)
-    return _read_picture(path)
+        return _read_raw(source, orientation)
+    return _read_picture(path, orientation)
 
 
 def _is_raw(source: Source) -> bool:
@@ -210,7 +236,7 @@ def _is_raw(source: Source) -> bool:
     return first is None or DNG_VERSION in first.tags
 
 
-def _read_raw(source: Source) -> DecodedFrame:
+def _read_raw(source: Source, orientation: int | None) -> DecodedFrame:
     path = source.path
     structure = structure_of(path, source.head)
     check_whole(path, structure)
@@ -223,7 +249,8 @@ def _read_raw(source: Source) -> DecodedFrame:
     plane, saturated = _first_frame(path) if structure.dual else _single_frame(path)
     image = develop(plane, "superpixel")
     mask = develop_mask(saturated, True, "superpixel")
-    return DecodedFrame(upright(image, meta.orientation), upright(mask, meta.orientation), meta, RAW_BINNING)
+    turn = orientation or meta.orientation
+    return DecodedFrame(upright(image, turn), upright(mask, turn), meta, RAW_BINNING)
 
 
 def _first_frame(path: Path) -> tuple[Plane, Mask]:
@@ -271,7 +298,7 @@ def _bayer_plane(path: Path, raw: Any) -> tuple[Plane, Mask]:
     return Plane(mosaic, black, 1.0 / (white - float(np.mean(black))), True), np.asarray(mosaic >= white)
 
 
-def _read_picture(path: Path) -> DecodedFrame:
+def _read_picture(path: Path, orientation: int | None) -> DecodedFrame:
     picture = read_tagged_picture(path)
     samples = picture.samples
     meta = picture_meta(path)
@@ -287,7 +314,7 @@ def _read_picture(path: Path) -> DecodedFrame:
     if light.ndim == 2:
         light = np.repeat(light[..., None], 3, axis=2)
     mask = saturated.any(axis=-1) if saturated.ndim == 3 else saturated
-    turn = picture.hints.orientation
+    turn = orientation or picture.hints.orientation
     return DecodedFrame(upright(light, turn), upright(np.asarray(mask), turn), meta)
 
 
@@ -296,7 +323,7 @@ def _linear_codes() -> npt.NDArray[np.float32]:
 
 
 def _read_slice(frame: ListedFrame) -> DecodedFrame:
-    from dualpix.capture.stack.layouts import read_ddff_slice  # that module lists frames of this one
+    from dualpix.capture.stack.ddff import read_ddff_slice  # that module lists frames of this one
 
     assert frame.part is not None  # noqa: S101 - the caller asked
     samples = read_ddff_slice(frame.path, *frame.part)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN, distance_m
 from dualpix.capture.stack.frames import DecodedFrame, ListedFrame, Listing, decode_frame, listing_of
 from dualpix.capture.stack.layouts import read_layout
+from dualpix.capture.stack.orientation import with_one_orientation
 from dualpix.capture.stack.record import JOURNAL, STACK, read_record
 from dualpix.capture.stack.sharpness import gray_of, tile_means
 from dualpix.capture.types import FloatImage, FocusStack, LensModel
@@ -50,7 +51,12 @@ def read_listing(folder: Path) -> Listing:
     Raises:
         DualpixError: nothing there that could be a stack.
     """
-    folder = Path(folder)
+    listing = _read_listing(Path(folder))
+    frames, _ = with_one_orientation(listing.frames)
+    return replace(listing, frames=frames)
+
+
+def _read_listing(folder: Path) -> Listing:
     if (folder / STACK).is_file():
         return listing_of(folder, read_record(folder))
     if (folder / JOURNAL).is_file():
@@ -139,10 +145,10 @@ def choose_aperture(listing: Listing, f_number: float | None) -> float | None:
 
 
 def lens_of(listing: Listing, f_number: float | None, first: DecodedFrame) -> LensModel:
-    """Optics of the decoded frames, from the frame itself, else from the record; NaN where neither knows."""
-    meta = first.meta
-    focal_mm = meta.focal_length_mm or listing.focal_length_mm
-    pitch_um = meta.pixel_pitch_um
+    """Optics of the decoded frames, from the user, else the frame itself, else the record; NaN where none knows."""
+    meta, given = first.meta, listing.given
+    focal_mm = given.focal_length_mm or meta.focal_length_mm or listing.focal_length_mm
+    pitch_um = given.pixel_pitch_um * first.binning if given.pixel_pitch_um else meta.pixel_pitch_um
     if pitch_um is None and listing.pixel_pitch_um is not None:
         pitch_um = listing.pixel_pitch_um * first.binning
     if pitch_um is None and listing.sensor_pitch_um is not None:

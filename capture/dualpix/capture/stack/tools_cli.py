@@ -109,13 +109,15 @@ def export_command(
 @click.command("import")
 @click.argument("sources", nargs=-1, required=True, type=_FILE)
 @click.option("-o", "--output", type=_FILE, required=True, help="Folder of the stack; replaced where it is one.")
-@click.option("--distances", metavar="M,M,...|FILE", help="Focus of each frame in m from the lens, in order of name.")
+@click.option("--distances", metavar="M,M,...|FILE", help="Focus of each frame in m from the lens, in their order.")
 @click.option("--diopters", metavar="D,D,...|FILE", help="The same in diopters.")
 @click.option("--first", "first_m", type=float, metavar="M", help="Focus of the first frame; even steps to --last.")
 @click.option("--last", "last_m", type=float, metavar="M", help="Focus of the last frame; inf is allowed.")
+@click.option("--order", type=click.Choice(["given", "time", "name"]), help="By which frames are put in order.")
+@click.option("--index", "stack", metavar="N|NAME|all", help="Which stack of a file that holds several.")
 @click.option("--uncertainty-d", type=click.FloatRange(min=0), help="Of each distance, one standard deviation.")
-@click.option("--f-number", type=click.FloatRange(min=0.1), help="Where the files do not say.")
-@click.option("--focal-length-mm", type=click.FloatRange(min=0.1), help="Where the files do not say.")
+@click.option("--f-number", type=click.FloatRange(min=0.1), help="Of a bracket, whatever the files say.")
+@click.option("--focal-length-mm", type=click.FloatRange(min=0.1), help="Of the lens, whatever the files say.")
 @click.option("--pixel-pitch-um", type=click.FloatRange(min=0.01), help="Of the full-resolution picture.")
 @click.option("--json", "as_json", is_flag=True, help="The record on stdout.")
 def import_command(
@@ -126,23 +128,29 @@ def import_command(
     first_m: float | None,
     last_m: float | None,
     as_json: bool,
-    **optics: Any,
+    **more: Any,
 ) -> None:
     """Make a stack of frames that something else took.
 
     SOURCES is a folder or the frames themselves: an on-camera focus bracket (raws or JPEGs whose EXIF says where the
-    lens was focused; steps are taken as even in diopters), frames with a list of distances or with the first and the
-    last one, a folder with focus.csv, a ZEDD scene, or a DDFF-12 file. Files are copied as they are.
-    """
-    from dualpix.capture.stack.importer import Given, import_stack
+    lens was focused), frames with a list of distances or with the first and the last one, frames alone, a folder that
+    `dualpix capture export` wrote, one with focus.csv, a ZEDD scene, or a DDFF-12 file. Files are copied as they are.
 
-    given = Given(**_focus_given(distances, diopters, first_m, last_m), **optics)
+    Frames are in the order in which they are named; those of a folder or of a pattern as *.jpg in that of their EXIF
+    times, else of their names. Distances that the EXIF states are kept. Frames that say nothing of their focus are kept
+    without distances.
+    """
+    from dualpix.capture.stack.importer import Given, import_stacks
+
+    given = Given(**_focus_given(distances, diopters, first_m, last_m), **more)
     with _progress("importing") as tell:
-        done = import_stack(sources, output, given, tell)
+        made = import_stacks(sources, output, given, tell)
     if as_json:
-        click.echo(json.dumps(done.record.to_json(), indent=2, ensure_ascii=False))
+        records = [done.record.to_json() for done in made]
+        click.echo(json.dumps(records if given.stack == "all" else records[0], indent=2, ensure_ascii=False))
     else:
-        _show_import(done)
+        for done in made:
+            _show_import(done)
 
 
 def _focus_given(

@@ -180,6 +180,7 @@ def verify_listing(listing: Listing, on_progress: Progress | None = None) -> Ver
     """As :func:`verify`, of frames that were listed before."""
     findings = [*_completeness(listing), *_digests(listing)]
     findings += _order(listing) if listing.has_distances else [_no_distances()]
+    findings += _orientation(listing)
     decoded = _Decoder(listing, on_progress)
     sweeps = []
     for f_number in listing.f_numbers:
@@ -234,6 +235,14 @@ def _completeness(listing: Listing) -> Iterator[Finding]:
 def _no_distances() -> Finding:
     text = "nothing says where the frames are focused: steps and gaps are not checked, and depth has no metres"
     return Finding("note", "distances", text)
+
+
+def _orientation(listing: Listing) -> Iterator[Finding]:
+    turned = [frame for frame in listing.frames if frame.orientation is not None]
+    if turned:
+        indices = tuple(frame.index for frame in turned)
+        text = f"{_frames(indices)} flagged as turned otherwise than the rest, but with samples that lie alike: "
+        yield Finding("note", "orientation", f"{text}orientation {turned[0].orientation} is taken", indices)
 
 
 def _order(listing: Listing) -> Iterator[Finding]:
@@ -326,7 +335,8 @@ class _Decoder:
         self._done += 1
         self._tell(self._done, self._total, frame.name)
         try:
-            halves = disparities(frame.path) if frame.path.suffix.lower() in RAW_SUFFIXES else None
+            own = frame.path.suffix.lower() in RAW_SUFFIXES and frame.orientation is None
+            halves = disparities(frame.path) if own else None
             return _seen(frame, decode_frame(frame), halves)
         except (DecodeError, ValueError) as error:
             self.failures.append(Finding("bad", "damaged", f"frame {frame.index}: {error}", (frame.index,)))
