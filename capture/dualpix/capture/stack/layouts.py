@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ import numpy as np
 
 from dualpix.capture.cameras.protocol import Role
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import parse_json
 from dualpix.capture.optics import diopters as diopters_of
 from dualpix.capture.rgbd.arrays import read_text
 from dualpix.capture.stack.ddff import SUFFIXES as HDF5_SUFFIXES
@@ -275,8 +275,8 @@ def _zedd_white(path: Path) -> White:
     if not path.is_file():
         return (1.0, 1.0, 1.0)
     try:
-        return white_of(json.loads(read_text(path, 1 << 16))["white"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return white_of(parse_json(read_text(path, 1 << 16))["white"])
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DualpixError(f"'{path}' is damaged", expected='{"white": light of white, R, G, B}') from error
 
 

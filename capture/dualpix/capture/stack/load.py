@@ -8,7 +8,6 @@ align`` has aligned the stack, its frames are taken; a stack that is not a captu
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +19,7 @@ import numpy.typing as npt
 
 from dualpix.capture.cameras.protocol import Exposure
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import parse_json
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN, distance_m
 from dualpix.capture.stack.frames import DecodedFrame, ListedFrame, Listing, decode_frame, listing_of
 from dualpix.capture.stack.layouts import read_layout
@@ -218,9 +218,9 @@ def _aligned_listing(listing: Listing) -> Listing | None:
     if listing.record is None or not (folder / ALIGNMENT).is_file():
         return None
     try:
-        sources = json.loads((folder / ALIGNMENT).read_text("utf-8"))["sources"]
+        sources = parse_json((folder / ALIGNMENT).read_bytes())["sources"]
         fits = sources == {frame.files[0]: frame.sha256[0] for frame in listing.record.frames}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         fits = False
     if not fits:
         raise DualpixError(

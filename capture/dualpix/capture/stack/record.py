@@ -19,6 +19,7 @@ from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from dualpix.capture import files
 from dualpix.capture.cameras.protocol import CameraInfo, DistanceSource, Role
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_bounded, write_json
@@ -119,7 +120,7 @@ def read_record(folder: Path) -> StackRecord:
         raise RecordError(f"no {STACK} in '{path.parent}'", expected="the folder of a stack", hint=hint)
     data = read_bounded(path, MAX_FILE_BYTES, f"'{path}'", expected="the record of a stack", error=RecordError)
     try:
-        return from_json(parse_json(data))
+        return from_json(parse_json(data, finite=False))
     except RecordError as error:
         raise RecordError(f"'{path}': {error.found}", expected=error.expected, hint=error.hint) from error
 
@@ -192,15 +193,15 @@ def check_frames(frames: Sequence[FrameRecord]) -> None:
         )
 
 
-def parse_json(data: bytes) -> Any:
-    """JSON without the constants that are none.
+def parse_json(data: bytes, *, finite: bool = True) -> Any:
+    """As :func:`dualpix.capture.files.parse_json`.
 
     Raises:
         RecordError: it is no JSON.
     """
     try:
-        return json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        return files.parse_json(data, finite=finite)
+    except ValueError as error:
         raise RecordError(f"no JSON ({error})", expected="the record of a stack") from error
 
 
@@ -232,6 +233,15 @@ def built(kind: type[T], value: Any, name: str) -> T:
         if key not in value and entry.default is MISSING and entry.default_factory is MISSING:
             raise RecordError(f"'{_joined(name, key)}' is missing", expected="a record of 'dualpix capture'")
     return kind(**{key: _item(hints[key], item, _joined(name, key)) for key, item in value.items()})
+
+
+def checked(kind: Any, value: Any, name: str) -> Any:
+    """A value of a type that a record's field may have, as ``tuple[int, ...]``, checked as a field of that name is.
+
+    Raises:
+        RecordError: it is not what the type says.
+    """
+    return _item(kind, value, name)
 
 
 _D = (-10.0, 1000.0)
@@ -279,8 +289,17 @@ def _mapping(kind: Any, value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _wrong(name, value, "an object")
     if kind is Any:
+        _check_finite(value, name)
         return value
     return {key: _item(kind, item, _joined(name, key)) for key, item in value.items()}
+
+
+def _check_finite(value: Any, name: str) -> None:
+    """Whether plain data without a form of their own can be written again."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _wrong(name, value, "a finite number")
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        _check_finite(item, _joined(name, str(key)))
 
 
 def _leaf(kind: Any, value: Any, name: str) -> Any:
@@ -342,7 +361,3 @@ def _wrong(name: str, value: Any, expected: str) -> RecordError:
 def _shown(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
