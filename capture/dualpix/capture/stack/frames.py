@@ -38,6 +38,7 @@ from dualpix.capture.raw.planes import Plane
 from dualpix.capture.raw.plugin import MAX_PIXELS, Source
 from dualpix.capture.raw.structure import DNG_VERSION, check_whole, mapped, raw_kind, readable_ifd, structure_of
 from dualpix.capture.raw.tiff import TiffReader
+from dualpix.capture.stack.foreign import refuse_foreign, refuse_thumbnail
 from dualpix.capture.stack.record import FrameRecord, StackRecord
 from dualpix.capture.types import CaptureMeta, FloatImage, Mask
 
@@ -220,10 +221,16 @@ def read_light(path: Path, orientation: int | None = None) -> DecodedFrame:
     Raises:
         DecodeError: missing, damaged, or a kind of file that is not read here.
     """
-    source = opened(Source(path, b""))
+    source = _opened(path)
     if _is_raw(source):
         return _read_raw(source, orientation)
     return _read_picture(path, orientation)
+
+
+def _opened(path: Path) -> Source:
+    source = opened(Source(path, b""))
+    refuse_foreign(path, source.head)
+    return source
 
 
 def _is_raw(source: Source) -> bool:
@@ -233,7 +240,10 @@ def _is_raw(source: Source) -> bool:
         return False
     with mapped(source.path) as data:
         first = readable_ifd(data)
-    return first is None or DNG_VERSION in first.tags
+    if first is None or DNG_VERSION in first.tags:
+        return True
+    refuse_thumbnail(source.path, first)
+    return False
 
 
 def _read_raw(source: Source, orientation: int | None) -> DecodedFrame:
@@ -355,7 +365,7 @@ def frame_meta(path: Path) -> CaptureMeta:
     Raises:
         DecodeError: missing or damaged.
     """
-    source = opened(Source(path, b""))
+    source = _opened(path)
     if not _is_raw(source):
         return picture_meta(path)
     structure = structure_of(path, source.head)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -24,8 +25,16 @@ from dualpix.capture.files import atomic_dir
 from dualpix.capture.stack.belonging import BracketOptics, Shot, bracket_optics, check_sizes
 from dualpix.capture.stack.bracket import BracketFocus, bracket_focus, focus_bounds, turns_back
 from dualpix.capture.stack.ddff import DdffStack, ddff_stacks, read_ddff_slice
+from dualpix.capture.stack.foreign import foreign_among, only_foreign
 from dualpix.capture.stack.frames import ListedFrame, Listing, decode_frame, frame_meta
-from dualpix.capture.stack.layouts import frame_files, hdf5_file, read_layout, with_assumed_uncertainty
+from dualpix.capture.stack.layouts import (
+    RAW_SUFFIXES,
+    files_of,
+    frame_files,
+    hdf5_file,
+    read_layout,
+    with_assumed_uncertainty,
+)
 from dualpix.capture.stack.order import Order, TakenOrder, taken_order
 from dualpix.capture.stack.orientation import with_one_orientation
 from dualpix.capture.stack.record import STACK, FrameRecord, StackRecord, write_record
@@ -156,18 +165,39 @@ def list_source(sources: Sequence[Path], given: Given) -> tuple[Listing, tuple[s
 def _frames_of(sources: Sequence[Path], only: Path | None, given: Given) -> tuple[Listing, tuple[str, ...]]:
     """Frames as they are, of a folder or named one by one."""
     named = only is None or not only.is_dir()
-    files = list(sources) if named else frame_files(sources[0])
+    files = _without_twins(sources) if named else frame_files(sources[0])
+    others = [] if named else foreign_among(files_of(sources[0]))
     if not files:
+        if others:
+            raise only_foreign(sources[0], others)
         raise DualpixError(f"no frames in '{sources[0]}'", expected="raws or pictures")
-    twice = {path for path in files if files.count(path) > 1}
+    twice = [path for path, times in Counter(files).items() if times > 1]
     if twice:
-        raise DualpixError(f"'{min(twice)}' is named twice", expected="each frame once")
+        raise DualpixError(f"'{twice[0]}' is named twice", expected="each frame once")
     metas = [frame_meta(path) for path in files]
     order = taken_order(files, [meta.date_time for meta in metas], named=named, wanted=given.order)
     shots = [Shot(files[place], metas[place]) for place in order.places]
-    if given.diopters is not None or given.ends_d is not None:
-        return _told(shots, order, given)
-    return _bracket(shots, order, given)
+    told = given.diopters is not None or given.ends_d is not None
+    listing, notes = _told(shots, order, given) if told else _bracket(shots, order, given)
+    twins = len(sources) - len(files) if named else 0
+    beside = [f"{twins} pictures are left out beside the raws of their names"] if twins else []
+    return listing, (*notes, *beside, *_left_out(files, others))
+
+
+def _without_twins(sources: Sequence[Path]) -> list[Path]:
+    """Frames as they are named, without pictures that a camera saved beside a raw."""
+    raws = {path.with_suffix("") for path in sources if path.suffix.lower() in RAW_SUFFIXES}
+    return [path for path in sources if path.suffix.lower() in RAW_SUFFIXES or path.with_suffix("") not in raws]
+
+
+def _left_out(files: Sequence[Path], others: Sequence[tuple[Path, str]]) -> list[str]:
+    """Of pictures that may be frames as well, but for their kind; one beside a frame of its name is that frame."""
+    stems = {path.stem.casefold() for path in files}
+    alone = [(path, kind) for path, kind in others if path.stem.casefold() not in stems]
+    if not alone:
+        return []
+    many = f"{len(alone)} files are" if len(alone) > 1 else "1 file is"
+    return [f"{many} left out, as {alone[0][1]} is not read here: '{alone[0][0].name}'"]
 
 
 def _told(shots: Sequence[Shot], order: TakenOrder, given: Given) -> tuple[Listing, tuple[str, ...]]:

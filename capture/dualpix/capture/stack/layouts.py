@@ -83,7 +83,7 @@ def hdf5_file(path: Path) -> Path | None:
     """
     if not path.is_dir():
         return path if path.suffix.lower() in HDF5_SUFFIXES else None
-    found = [file for file in _files(path) if file.suffix.lower() in HDF5_SUFFIXES]
+    found = [file for file in files_of(path) if file.suffix.lower() in HDF5_SUFFIXES]
     if not found or (path / FOCUS_CSV).is_file() or (path / ZEDD_METADATA).is_file():
         return None
     if len(found) > 1:
@@ -120,7 +120,7 @@ def from_distances(files: Sequence[Path], diopters: Sequence[float], source: str
 
 def frame_files(folder: Path) -> list[Path]:
     """Raws, or pictures where there are no raws, of a folder, in the order of their names as texts."""
-    names = _files(folder)
+    names = files_of(folder)
     for suffixes in (RAW_SUFFIXES, PICTURE_SUFFIXES):
         chosen = [path for path in names if path.suffix.lower() in suffixes]
         if chosen:
@@ -128,7 +128,12 @@ def frame_files(folder: Path) -> list[Path]:
     return []
 
 
-def _files(folder: Path) -> list[Path]:
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder that are not hidden, in the order of their names as texts.
+
+    Raises:
+        DualpixError: it cannot be read.
+    """
     try:
         return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
     except OSError as error:
