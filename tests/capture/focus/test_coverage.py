@@ -71,7 +71,7 @@ def test_the_small_aperture_holds_what_it_says() -> None:
     assert LENS.blurs_px(stop, np.array([0.25, 2.0]), small.needed_f_number).max() == pytest.approx(2.0)
     # Airy: 2.44 * 0.55 um * 16 / (1 - 0.05 * stop) on pixels of 36 mm / 1824
     assert small.diffraction_px == pytest.approx(2.44 * 0.55e-3 * 16 / (1 - 0.05 * stop) / (36 / 1824))
-    assert any("the f/16 frame is sharp to 2 px from 0.733 m to 1.13 m: 27% of the range" in n for n in notes(summary))
+    assert any("the f/16 frame is sharp to 2 px from 0.733 m to 1.13 m, 27% of the range" in n for n in notes(summary))
 
 
 def test_one_that_holds_all_says_so() -> None:
@@ -79,12 +79,12 @@ def test_one_that_holds_all_says_so() -> None:
     summary = describe(plan)
     assert summary.all_in_focus is not None and summary.all_in_focus.sharp_share == 1
     assert summary.all_in_focus.needed_f_number == 16
-    assert any("all of the range; diffraction alone" in note for note in notes(summary))
+    assert any("all of the range; diffraction adds" in note for note in notes(summary))
 
 
 def test_infinity_is_named() -> None:
     summary = describe(make_plan("coc", lens=LENS, near_m=3.0, far_m=math.inf, count=4, all_in_focus=32))
-    assert any(" m to infinity: all of the range" in note for note in notes(summary))
+    assert any(" m to infinity, all of the range" in note for note in notes(summary))
 
 
 def test_one_stop_and_blur_that_no_lens_has() -> None:
@@ -99,4 +99,4 @@ def test_the_command_says_both(capsys: pytest.CaptureFixture[str]) -> None:
         main(["capture", "plan", "--near", "0.5", "--far", "4", "--count", "9", "--all-in-focus"])
     out = capsys.readouterr().out
     assert "note: gaps at f/2.8: 38% of the range is sharp to 2 px in some frame; 23 stops instead of 9" in out
-    assert "f/59 would hold all of it; diffraction alone blurs it by 1.2 px" in out
+    assert "(all of it: f/59); diffraction adds 1.2 px" in out

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,8 +29,12 @@ def bracket(folder: Path, orientations: tuple[int, ...], suffix: str = "JPG") ->
     return folder
 
 
-@pytest.mark.parametrize("suffix", ["JPG", "png"])
-@pytest.mark.parametrize(("usual", "odd"), [(1, 3), (1, 6), (1, 8), (6, 1), (8, 6), (3, 1), (1, 2), (5, 1), (6, 7)])
+FLIPS = [(1, 3), (1, 6), (1, 8), (6, 1), (8, 6), (3, 1), (1, 2), (5, 1), (6, 7)]
+
+
+@pytest.mark.parametrize(
+    ("usual", "odd", "suffix"), [*((usual, odd, "JPG") for usual, odd in FLIPS), (1, 3, "png"), (6, 8, "png")]
+)
 def test_a_flag_that_differs_is_named_and_not_believed(tmp_path: Path, usual: int, odd: int, suffix: str) -> None:
     source = bracket(tmp_path / "in", (usual, usual, odd, usual, usual, usual), suffix)
     done = import_stack([source], tmp_path / "out")
@@ -44,6 +49,7 @@ def test_a_flag_that_differs_is_named_and_not_believed(tmp_path: Path, usual: in
     assert all(alignment.trusted) and np.abs(alignment.rotation_deg).max() < 1
     found = {finding.code: finding for finding in verify(tmp_path / "out").findings}
     assert found["orientation"].severity == "note" and found["orientation"].frames == (3,)
+    assert re.search(rf"frame 3 \('s0001_f03_.*'\) as {odd}; .* rest: {usual} is taken", found["orientation"].text)
     assert not [code for code, finding in found.items() if finding.severity == "bad"]
 
 

@@ -113,10 +113,10 @@ def coverage_notes(
         note = (
             f"the f/{small.f_number:g} frame is sharp to {blur_limit_px:g} px from {small.sharp_near_m:.3g} m to {far}"
         )
-        note += ": all of the range" if small.sharp_share > 1 - 1e-6 else f": {small.sharp_share:.0%} of the range"
+        note += ", all of the range" if small.sharp_share > 1 - 1e-6 else f", {small.sharp_share:.0%} of the range"
         if small.needed_f_number > small.f_number * (1 + 1e-6):
-            note += f", f/{small.needed_f_number:.0f} would hold all of it"
-        notes.append(f"{note}; diffraction alone blurs it by {small.diffraction_px:.1f} px")
+            note += f" (all of it: f/{small.needed_f_number:.0f})"
+        notes.append(f"{note}; diffraction adds {small.diffraction_px:.1f} px")
     return notes
 
 

@@ -30,7 +30,8 @@ def with_one_orientation(frames: Sequence[ListedFrame]) -> tuple[tuple[ListedFra
 
     Frames that cannot be read stay as they are: whoever decodes them says so.
     """
-    flags = {place: flag for place, frame in enumerate(frames) if (flag := _flag_of(frame)) is not None}
+    open_ones = [place for place, frame in enumerate(frames) if frame.part is None and frame.orientation is None]
+    flags = {place: flag for place in open_ones if (flag := flag_of(frames[place])) is not None}
     if len(set(flags.values())) < 2:
         return tuple(frames), ()
     usual, _ = Counter(flags.values()).most_common(1)[0]
@@ -49,10 +50,8 @@ def with_one_orientation(frames: Sequence[ListedFrame]) -> tuple[tuple[ListedFra
     return tuple(turned), tuple(notes)
 
 
-def _flag_of(frame: ListedFrame) -> int | None:
-    """Of a file; None where it cannot be read, is no file of its own, or is known not to be believed."""
-    if frame.part is not None or frame.orientation is not None:
-        return None
+def flag_of(frame: ListedFrame) -> int | None:
+    """The orientation that a file states of itself, EXIF 1..8; None where it cannot be read."""
     try:
         return frame_meta(frame.path).orientation
     except DecodeError:

@@ -30,6 +30,7 @@ from dualpix.capture.stack.align import WORKING_SIDE_PX, Alignment, estimate_ali
 from dualpix.capture.stack.frames import DecodedFrame, ListedFrame, Listing, decode_frame, reduced
 from dualpix.capture.stack.layouts import RAW_SUFFIXES
 from dualpix.capture.stack.load import Light, exposure_drift, exposure_gains, light_of, read_listing
+from dualpix.capture.stack.orientation import flag_of
 from dualpix.capture.stack.sharpness import gray_of, sharpness_with_error
 from dualpix.capture.stack.verify_halves import Disparities, disparities, step_signs
 from dualpix.capture.types import FloatImage
@@ -65,6 +66,7 @@ UNMOVED = 0.03
 OPEN_SHARE = 0.5
 """Of tiles that are sharpest in the first or last frame."""
 _MAX_SEARCHED = 48
+_MOST_NAMED = 4
 _SIGNIFICANT = 8.0
 
 
@@ -240,9 +242,10 @@ def _no_distances() -> Finding:
 def _orientation(listing: Listing) -> Iterator[Finding]:
     turned = [frame for frame in listing.frames if frame.orientation is not None]
     if turned:
-        indices = tuple(frame.index for frame in turned)
-        text = f"{_frames(indices)} flagged as turned otherwise than the rest, but with samples that lie alike: "
-        yield Finding("note", "orientation", f"{text}orientation {turned[0].orientation} is taken", indices)
+        named = ", ".join(f"frame {frame.index} ('{frame.name}') as {flag_of(frame)}" for frame in turned[:_MOST_NAMED])
+        text = f"orientation flags differ, {named}{', ...' if len(turned) > _MOST_NAMED else ''}; their samples lie as "
+        text += f"those of the rest: {turned[0].orientation} is taken"
+        yield Finding("note", "orientation", text, tuple(frame.index for frame in turned))
 
 
 def _order(listing: Listing) -> Iterator[Finding]:
