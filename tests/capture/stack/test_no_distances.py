@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -15,7 +16,6 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.focus.scene import read_scene
 from dualpix.capture.picture import srgb_from_linear
 from dualpix.capture.stack.align import align_stack
-from dualpix.capture.stack.aligned import align_folder
 from dualpix.capture.stack.export import export_stack
 from dualpix.capture.stack.frames import read_light
 from dualpix.capture.stack.importer import Given, import_stack
@@ -86,8 +86,20 @@ def test_plain_export_and_import_keep_it_so(imported: Path, tmp_path: Path) -> N
     again = import_stack([tmp_path / "plain"], tmp_path / "again")
     assert {frame.achieved_d for frame in again.record.frames} == {None}
     assert np.allclose(load_stack(again.folder).frames, load_stack(imported).frames, atol=2e-5)
-    align_folder(imported, tmp_path / "aligned")
-    assert not read_listing(tmp_path / "aligned").has_distances
+
+
+def test_what_align_finds_is_not_called_diopters(
+    imported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = shutil.copytree(imported, tmp_path / "stack")
+    with pytest.raises(SystemExit) as stopped:
+        main(["capture", "align", str(folder)])
+    assert not stopped.value.code and " % per frame" in (shown := capsys.readouterr().out) and "focus (D)" not in shown
+    told = json.loads((folder / "aligned" / "alignment.json").read_text())
+    assert [frame["place"] for frame in told["frames"]] == list(range(9)) and "beta_per_place" in told
+    assert read_record(folder).breathing is None
+    stack = load_stack(folder)
+    assert stack.focus_distance_m is None and len(stack.frames) == 9
 
 
 @pytest.mark.parametrize("layout", ["zedd", "ddff"])

@@ -89,7 +89,8 @@ def _match(frames: tuple[ListedFrame, ...]) -> Alignment:
             raise DualpixError(f"'{frame.name}' has another size than the rest", expected="frames of one size")
     for gray, gain in zip(grays, exposure_gains(light), strict=True):
         gray *= np.float32(gain)
-    return estimate_alignment(np.stack(grays), [frame.sweep for frame in frames])
+    known = all(frame.diopters is not None for frame in frames)
+    return estimate_alignment(np.stack(grays), [frame.sweep for frame in frames], metric=known)
 
 
 def _warped_frames(

@@ -222,17 +222,20 @@ def _show_verification(result: Verification, folder: Path) -> None:
 
 def _show_alignment(done: AlignedStack) -> None:
     found = done.alignment
-    table = Table("focus (D)", "m", "scale", "shift (px)", "turn (deg)", "correlation", title="beside the reference")
+    where = ("focus (D)", "m") if found.metric else ("place",)
+    table = Table(*where, "scale", "shift (px)", "turn (deg)", "correlation", title="beside the reference")
     rows = zip(found.diopters, found.scales, found.shift_px, found.rotation_deg, found.correlation, strict=True)
-    for diopters, scale, shift, turn, correlation in rows:
+    for focus, scale, shift, turn, correlation in rows:
+        place = (f"{focus:.3f}", f"{distance_m(focus):.3g}") if found.metric else (f"{focus:.0f}",)
         table.add_row(
-            f"{diopters:.3f}", f"{distance_m(diopters):.3g}", f"{scale:.5f}", f"{math.hypot(*shift):.2f}",
-            f"{turn:+.3f}", "not matched" if math.isnan(correlation) else f"{correlation:.3f}",
+            *place, f"{scale:.5f}", f"{math.hypot(*shift):.2f}", f"{turn:+.3f}",
+            "not matched" if math.isnan(correlation) else f"{correlation:.3f}",
         )  # fmt: skip
     Console().print(table)
     even = "even" if found.linear else "uneven: each frame keeps its own scale"
+    unit = "diopter" if found.metric else "frame"
     click.echo(
-        f"breathing {100 * found.beta:+.3f} % per diopter ({even}), {found.breathing_px:.1f} px at the corners; "
+        f"breathing {100 * found.beta:+.3f} % per {unit} ({even}), {found.breathing_px:.1f} px at the corners; "
         f"{found.residual_px:.3f} px RMS left"
     )
     untrusted = found.trusted.count(False)

@@ -390,7 +390,8 @@ def _alignment(seen: Sequence[_Seen]) -> Alignment | None:
     gains = exposure_gains([s.light for s in seen])
     grays = np.stack([gray_of(s.small) * np.float32(gain) for s, gain in zip(seen, gains, strict=True)])
     try:
-        return estimate_alignment(grays, [s.listed.sweep for s in seen])
+        known = all(s.listed.diopters is not None for s in seen)
+        return estimate_alignment(grays, [s.listed.sweep for s in seen], metric=known)
     except DualpixError:  # tiny pictures
         return None
 
