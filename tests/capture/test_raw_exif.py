@@ -156,6 +156,21 @@ def test_date_time(written: str, offset: str, read: str | None) -> None:
     assert meta(t9003=written, t9011=offset).date_time == read
 
 
+@pytest.mark.parametrize(
+    ("tags", "read"),
+    [
+        ({"t9003": "2024:05:06 07:08:09", "t9291": "05"}, "2024-05-06T07:08:09.05"),
+        ({"t9003": "2024:05:06 07:08:09", "t9291": "123456", "t9011": "+02:00"}, "2024-05-06T07:08:09.123456+02:00"),
+        ({"t9003": "2024:05:06 07:08:09", "t9291": "000"}, "2024-05-06T07:08:09.000"),  # stated, and none
+        ({"t9003": "2024:05:06 07:08:09", "t9291": "x"}, "2024-05-06T07:08:09"),
+        ({"t9003": "2024:05:06 07:08:09", "t9292": "7"}, "2024-05-06T07:08:09"),  # of the other time
+        ({"t9004": "2024:05:06 07:08:09", "t9292": "7", "t9012": "-01:00"}, "2024-05-06T07:08:09.7-01:00"),
+    ],
+)
+def test_fractions_of_a_second_and_the_other_time(tags: dict[str, str], read: str) -> None:
+    assert meta(**tags).date_time == read
+
+
 def test_text_is_fit_for_a_terminal() -> None:
     read = meta(tA434="EF50mm\x1b[31m\x07 f/1.8\n\x9b  II" + "x" * 500)
     assert read.lens_model is not None and read.lens_model.isprintable() and len(read.lens_model) <= 128

@@ -175,7 +175,7 @@ times = st.none() | st.datetimes().filter(lambda t: t.year >= 1900).map(lambda t
         CaptureMeta,
         camera=texts,
         lens_model=texts,
-        date_time=times | st.just("2024-05-06T07:08:09-03:30"),
+        date_time=times | st.sampled_from(["2024-05-06T07:08:09-03:30", "2024-05-06T07:08:09.070+01:00"]),
         iso=st.none() | st.integers(1, 10**6).map(float),
         exposure_s=positive,
         f_number=st.none() | st.floats(0.7, 100.0),

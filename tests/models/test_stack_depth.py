@@ -14,8 +14,9 @@ from click.testing import CliRunner, Result
 from tests.support.stack_folders import shoot_stack
 
 from dualpix.capture.errors import DualpixError
+from dualpix.models.depth_truth import read_truth
 from dualpix.models.predict_cli import command
-from dualpix.models.stack_depth import depth_errors, read_truth_m
+from dualpix.models.stack_depth import depth_errors
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +80,7 @@ def test_bad_input_is_refused(shot: tuple[Path, Path], tmp_path: Path) -> None:
     assert "'small.npy' is (3, 4) (h, w)" in message(run(folder, "-o", tmp_path / "out", "--truth", small))
     small.write_bytes(b"no array")
     with pytest.raises(DualpixError, match=r"does not load.*depth map in m"):
-        read_truth_m(small, (3, 4))
+        read_truth(small, (3, 4))
 
 
 def test_errors_are_means_where_there_is_a_truth() -> None:
@@ -91,3 +92,60 @@ def test_errors_are_means_where_there_is_a_truth() -> None:
     assert errors["mae_m"] == pytest.approx(0.5) and errors["abs_rel"] == pytest.approx(0.25)
     with pytest.raises(DualpixError, match="the truth is empty"):
         depth_errors(found, np.zeros_like(truth))
+
+
+def write_truth(path: Path, values: np.ndarray) -> Path:
+    if path.suffix == ".npy":
+        np.save(path, values)
+    elif path.suffix == ".png":
+        cv2.imwrite(str(path), values)
+    else:
+        tifffile.imwrite(path, values)
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "dtype", "scale", "unit"),
+    [("a.tiff", np.uint16, 1000, "mm"), ("a.png", np.uint16, 1000, "mm"), ("a.npy", np.int32, 1000, "mm"),
+     ("a.npy", np.float32, 1, "m"), ("a.tiff", np.float16, 1, "m"), ("a.npy", np.float64, 1, "m")],
+)  # fmt: skip
+def test_integers_are_millimetres(tmp_path: Path, name: str, dtype: type, scale: float, unit: str) -> None:
+    metres = np.array([[0.6, 1.6, 0.0], [1.2, 2.5, 0.6]])
+    truth = read_truth(write_truth(tmp_path / name, (metres * scale).astype(dtype)), (2, 3))
+    assert truth.unit == unit and truth.depth_m.dtype == np.float32
+    assert truth.depth_m == pytest.approx(metres, rel=1e-3)
+
+
+def test_what_is_no_depth_is_a_hole(tmp_path: Path) -> None:
+    values = np.array([[np.nan, -1.0, 0.0, np.inf, 0.8]], np.float32)
+    assert read_truth(write_truth(tmp_path / "a.npy", values), (1, 5)).depth_m.tolist() == [
+        [0, 0, 0, np.inf, np.float32(0.8)]
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        (np.array([[600.0, 1600.0]], np.float32), r"1100 m, all of them whole numbers; as mm it would be 1.1"),
+        (np.array([[1, 2]], np.uint16), r"median depth is 1.5 mm; as m it would be 1.5 m"),
+        (np.array([[60, 160]], np.uint8), "8 bits"),
+        (np.array([[1 + 2j, 2]]), "no plane of numbers"),
+        (np.zeros((1, 0), np.float32), "claims 0x1 pixels|no plane"),
+    ],
+)  # fmt: skip
+def test_a_truth_of_another_unit_is_refused(tmp_path: Path, values: np.ndarray, message: str) -> None:
+    with pytest.raises(DualpixError, match=message) as error:
+        read_truth(write_truth(tmp_path / "a.npy", values), values.shape)
+    assert "\n" not in str(error.value)
+
+
+def test_the_command_says_that_it_read_millimetres(shot: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, truth = shot
+    in_mm = write_truth(tmp_path / "mm.tiff", np.rint(np.load(truth) * 1000).astype(np.uint16))
+    results = [run(folder, "-o", tmp_path / path.stem, "--truth", path) for path in (truth, in_mm)]
+    errors = [
+        json.loads((tmp_path / path.stem / "desk" / "depth.json").read_text())["error"] for path in (truth, in_mm)
+    ]
+    assert "read as mm" in results[1].output and "read as mm" not in results[0].output
+    assert errors[1]["method"]["mae_d"] == pytest.approx(errors[0]["method"]["mae_d"], rel=0.02)
+    assert (errors[0]["truth_unit"], errors[1]["truth_unit"]) == ("m", "mm")

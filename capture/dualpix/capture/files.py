@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -30,6 +31,7 @@ except ImportError:  # Windows: leftovers are told by their age alone
 
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.dualpix-(?P<host>[0-9a-f]{8})-(?P<kind>new|old)-[^.]{8}(?P<suffix>\.[^.]+)?")
+_MAX_JSON_DEPTH = 64
 _STALE_S = 24 * 3600.0  # where locks tell nothing: other machines, file systems without them
 
 
@@ -128,6 +130,48 @@ def read_bounded(
     if len(data) > most_bytes:
         raise error(f"'{path}' has over {most_bytes >> 20} MiB", expected=expected)
     return data
+
+
+def parse_json(data: bytes | str, *, finite: bool = True) -> Any:
+    """JSON as this project writes it: without NaN and Infinity, which it lacks, and never nested deeply.
+
+    Args:
+        data: the text.
+        finite: refuse numbers beyond a double's range, as 1e999; else they are infinite, for whoever checks ranges.
+
+    Raises:
+        ValueError: it is no such JSON.
+    """
+    try:
+        value = json.loads(data, parse_constant=_no_constant, parse_float=_finite if finite else None)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
+    level = [value]
+    for _ in range(_MAX_JSON_DEPTH):
+        level = [part for item in level for part in _parts(item)]
+        if not level:
+            return value
+    raise ValueError("it is nested too deeply")
+
+
+def _parts(item: Any) -> Iterable[Any]:
+    """What a list or an object holds; a text is looked at for halves of characters, which cannot be written."""
+    if isinstance(item, str) and not item.isascii():
+        item.encode()  # UnicodeEncodeError is a ValueError
+    if isinstance(item, dict):
+        return [*item.keys(), *item.values()]
+    return item if isinstance(item, list) else ()
+
+
+def _no_constant(name: str) -> float:
+    raise ValueError(f"{name} is no JSON number")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:40]} is too large for a number")
+    return value
 
 
 def sha256_of_file(path: Path) -> str:

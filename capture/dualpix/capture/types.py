@@ -30,7 +30,8 @@ class CaptureMeta:
     camera: str | None = None
     lens_model: str | None = None
     date_time: str | None = None
-    """When the picture was taken, ISO 8601 in camera time; with the offset from UTC where the file states it."""
+    """When the picture was taken, ISO 8601 in camera time; with fractions of a second and the offset from UTC where the
+    file states them."""
     iso: float | None = None
     exposure_s: float | None = None
     f_number: float | None = None
@@ -105,10 +106,11 @@ class FocusStack:
 
     frames: FloatImage
     """(N, H, W, 3) linear, of equal exposure and one aperture."""
-    focus_distance_m: npt.NDArray[np.float64]
-    """(N,) from the lens plane, up to infinity, strictly falling."""
-    uncertainty_d: npt.NDArray[np.float64]
-    """(N,) one standard deviation of the focus, in diopters."""
+    focus_distance_m: npt.NDArray[np.float64] | None
+    """(N,) from the lens plane, up to infinity, strictly falling; None where nothing says where the frames are focused:
+    they are in the order in which they were taken then, and which end is the near one is not known."""
+    uncertainty_d: npt.NDArray[np.float64] | None
+    """(N,) one standard deviation of the focus, in diopters; None with the distances."""
     lens: LensModel
     """Aperture and pixel pitch of ``frames``; its own ``focus_distance_m`` is the first frame's."""
     all_in_focus: FloatImage | None = None
@@ -118,5 +120,16 @@ class FocusStack:
 
     def __post_init__(self) -> None:
         n = self.frames.shape[0]
-        if self.frames.ndim != 4 or not n == len(self.focus_distance_m) == len(self.uncertainty_d):
-            raise ValueError(f"{n} frames {self.frames.shape}, {len(self.focus_distance_m)} distances")
+        distances, errors = self.focus_distance_m, self.uncertainty_d
+        if self.frames.ndim != 4 or (distances is None) != (errors is None):
+            raise ValueError(f"frames {self.frames.shape}, or distances without their uncertainty")
+        if distances is not None and errors is not None and not n == len(distances) == len(errors):
+            raise ValueError(f"{n} frames {self.frames.shape}, {len(distances)} distances")
+
+    @property
+    def sweep(self) -> npt.NDArray[np.float64]:
+        """(N,) where each frame stands in the sweep, rising: its diopters, or its number from 0 where distances are not
+        known, which orders frames and says nothing of metres."""
+        if self.focus_distance_m is None:
+            return np.arange(len(self.frames), dtype=np.float64)
+        return np.asarray(1.0 / self.focus_distance_m, np.float64)

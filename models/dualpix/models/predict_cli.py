@@ -85,7 +85,9 @@ Method = Callable[[DualPixelImage], DisparityMap]
     "--stack-method", type=click.Choice(get_args(StackMethod)), default="blur",
     help="Of focus stacks: by the blur of every frame, the peak of sharpness, or the sharpest frame.",
 )  # fmt: skip
-@click.option("--truth", type=_FILE, help="Depth in m of one stack (.npy, .tiff; 0: unknown): prints the error.")
+@click.option(
+    "--truth", type=_FILE, help="Depth of one stack, m as floats or mm as integers (0: unknown): prints the error."
+)
 @resume_option
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on stdout.")
 @click.pass_context

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tifffile
 from rich.table import Column, Table
 
 from dualpix.capture.errors import DualpixError
@@ -20,9 +19,9 @@ from dualpix.capture.stack.focus_depth import SIDECAR, Method, depth_from_focus,
 from dualpix.capture.stack.load import ALIGNED, ALIGNMENT, load_stack
 from dualpix.capture.stack.record import JOURNAL, STACK
 from dualpix.capture.types import FloatImage
+from dualpix.models.depth_truth import read_truth
 
 _LISTING = "focus.csv"
-_MOST_TRUTH_BYTES = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -33,7 +32,7 @@ class StackOptions:
     f_number: float | None = None
     """Which aperture, where a stack has several; the widest by default."""
     truth: Path | None = None
-    """Depth in m, ``.npy`` or ``.tiff``, of the stack's size."""
+    """Depth of the stack's size, see :func:`~dualpix.models.depth_truth.read_truth`."""
 
 
 def is_stack(path: Path) -> bool:
@@ -80,7 +79,7 @@ def depth_of_stack(stack_folder: Path, folder: Path, options: StackOptions) -> d
     stack = load_stack(stack_folder, options.f_number)
     if not (stack_folder / ALIGNED / ALIGNMENT).is_file():
         stack, _ = align_stack(stack)
-    truth = None if options.truth is None else read_truth_m(options.truth, stack.frames.shape[1:3])
+    truth = None if options.truth is None else read_truth(options.truth, stack.frames.shape[1:3])
     started = time.perf_counter()
     result = depth_from_focus(stack, options.method)
     details: dict[str, Any] = {"inputs": [stack_folder.name], "seconds": round(time.perf_counter() - started, 3)}
@@ -88,30 +87,11 @@ def depth_of_stack(stack_folder: Path, folder: Path, options: StackOptions) -> d
         # the yardstick: the frame in which a pixel is sharpest, as it comes
         plain = result if options.method == "argmax" else depth_from_focus(stack, "argmax")
         details["error"] = {
-            "method": depth_errors(result.depth_m, truth),
-            "sharpest_frame": depth_errors(plain.depth_m, truth),
+            "method": depth_errors(result.depth_m, truth.depth_m),
+            "sharpest_frame": depth_errors(plain.depth_m, truth.depth_m),
+            "truth_unit": truth.unit,
         }
     return write_focus_depth(folder, stack, result, details)
-
-
-def read_truth_m(path: Path, size_hw: tuple[int, ...]) -> FloatImage:
-    """A depth map in m; 0 and NaN mean that there is no truth.
-
-    Raises:
-        DualpixError: it cannot be read or has another size.
-    """
-    try:
-        if path.stat().st_size > _MOST_TRUTH_BYTES:
-            raise ValueError("larger than 1 GiB")
-        values = np.load(path, allow_pickle=False) if path.suffix == ".npy" else tifffile.imread(path)
-        depth = np.asarray(values, np.float32)
-    except (OSError, ValueError, TypeError) as error:
-        raise DualpixError(f"'{path}' does not load: {error}", expected="a depth map in m, .npy or .tiff") from error
-    if depth.shape != tuple(size_hw):
-        raise DualpixError(
-            f"'{path.name}' is {depth.shape} (h, w)", expected=f"the size of the stack, {tuple(size_hw)}"
-        )
-    return depth
 
 
 def depth_errors(depth_m: FloatImage, truth_m: FloatImage) -> dict[str, float]:
@@ -164,6 +144,7 @@ def errors_text(outcomes: Sequence[Outcome]) -> str:
     judged = [outcome.record["error"] for outcome in outcomes if outcome.record and "error" in outcome.record]
     return "\n".join(
         f"mean error {_error_text(error['method'])} (the sharpest frame alone: {_error_text(error['sharpest_frame'])})"
+        + ("; the truth holds integers, read as mm" if error["truth_unit"] == "mm" else "")
         for error in judged
     )
 

@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.stack.layouts import ddff_distances_m, from_distances, read_layout, with_assumed_uncertainty
+from dualpix.capture.stack.ddff import ddff_distances_m
+from dualpix.capture.stack.layouts import from_distances, read_layout, with_assumed_uncertainty
 from dualpix.capture.stack.load import load_stack
 
 GRAY = np.random.default_rng(0).integers(20, 230, (24, 32, 3)).astype(np.uint8)

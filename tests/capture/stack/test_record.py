@@ -74,6 +74,14 @@ def test_entries_with_a_default_may_be_left_out() -> None:
     assert record.breathing is None and record.frames[0].status == "good"
 
 
+def test_a_stack_whose_distances_are_not_known_says_so(tmp_path: Path) -> None:
+    silent = {"requested_d": None, "achieved_d": None, "uncertainty_d": None, "distance_source": "none"}
+    record = stack(frame(0, **silent), frame(1, **silent))
+    write_record(tmp_path, record)
+    assert read_record(tmp_path) == record
+    VALIDATOR.validate(json.loads((tmp_path / "stack.json").read_text()))
+
+
 CHANGES: list[tuple[str, Callable[[Any], Any], str]] = [
     ("another version", lambda r: r.update(schema_version=2), "schema_version is 2"),
     ("a missing entry", lambda r: r.pop("plan"), "'plan' is missing"),
@@ -94,6 +102,8 @@ CHANGES: list[tuple[str, Callable[[Any], Any], str]] = [
     ("a frame twice", lambda r: r["frames"].append(deepcopy(r["frames"][1])), "frames[2].index is 1 after 1"),
     ("a camera that is none", lambda r: r.update(camera="sim"), 'camera is "sim"'),
     ("no flag", lambda r: r.update(complete="yes"), "true or false"),
+    ("a focus for some", lambda r: r["frames"][1].update(achieved_d=None, uncertainty_d=None), "null in 1 of 2 focus"),
+    ("a focus without its error", lambda r: r["frames"][0].update(uncertainty_d=None), "both, or null for both"),
 ]
 
 

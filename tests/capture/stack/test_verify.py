@@ -18,7 +18,7 @@ from tests.support.stack_folders import ShotStack, rewritten, shoot_stack
 
 from dualpix.capture.stack.load import load_stack
 from dualpix.capture.stack.record import FrameRecord
-from dualpix.capture.stack.verify import Verification, peak_diopters, valley_depths, verify
+from dualpix.capture.stack.verify import Verification, peak_places, valley_depths, verify
 from dualpix.capture.stack.verify_plot import verification_picture
 
 Frames = list[FrameRecord]
@@ -61,12 +61,12 @@ def test_a_good_sweep_is_good_and_says_where_things_are(shot: ShotStack) -> None
     assert sweep.telling.mean() > 0.8
     assert sweep.alignment is not None
     truth = 1 / shot.camera.depth_at_m(1 + 0.015 * sweep.alignment.d0)
-    rows, columns = sweep.peak_d.shape
+    rows, columns = sweep.peak_places.shape
     middles = cv2.resize(truth, (columns, rows), interpolation=cv2.INTER_NEAREST)
     flat = [np.ptp(block) < 0.05 for block in _blocks(truth, rows, columns)]
     inside = np.array(flat).reshape(rows, columns) & (middles > 0.3) & (middles < 2.2) & sweep.telling
     assert inside.sum() > 15
-    assert np.median(np.abs(sweep.peak_d - middles)[inside]) < 0.04
+    assert np.median(np.abs(sweep.peak_places - middles)[inside]) < 0.04
     json.dumps(result.to_json(), allow_nan=False)
 
 
@@ -213,7 +213,7 @@ def test_pictures_without_texture_cannot_be_checked(tmp_path: Path) -> None:
         cv2.imwrite(str(tmp_path / f"{number}_D{0.5 + number / 4:.2f}.png"), gray.astype(np.uint8))
     result = verify(tmp_path)
     assert "texture" in codes(result, "suspect")
-    assert np.isnan(result.sweeps[0].peak_d[~result.sweeps[0].telling]).all()
+    assert np.isnan(result.sweeps[0].peak_places[~result.sweeps[0].telling]).all()
 
 
 def test_the_picture_shows_the_verdict(shot: ShotStack) -> None:
@@ -251,4 +251,4 @@ def test_a_valley_is_as_deep_as_the_lower_of_its_sides(count: int, data: Any) ->
 def test_the_peak_of_a_gaussian_lies_between_uneven_frames(peak: float, width: float) -> None:
     focus = np.array([0.1, 0.3, 0.4, 0.75, 1.1, 1.2, 1.7, 2.1])
     curves = -(((focus - peak) / width) ** 2)[:, None]
-    assert peak_diopters(curves, focus)[0] == pytest.approx(peak, abs=1e-6)
+    assert peak_places(curves, focus)[0] == pytest.approx(peak, abs=1e-6)

@@ -22,7 +22,7 @@ import numpy as np
 
 from dualpix.capture.calibrate.entries import MAX_GRID, Entry, ProfileError, infinite, numbers
 from dualpix.capture.calibrate.facts import GainField, PsfGrid, SensorFacts, read_gain, read_psf, read_sensor
-from dualpix.capture.files import read_bounded, write_bytes
+from dualpix.capture.files import parse_json, read_bounded, write_bytes
 from dualpix.capture.raw.shading import Gain, gain_of
 from dualpix.capture.types import ANY_PIXEL, Baseline, CaptureMeta, FloatImage
 
@@ -165,8 +165,8 @@ def parse_profile(data: bytes, name: str) -> CameraProfile:
         ProfileError: not JSON, or not of the published form.
     """
     try:
-        content = json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        content = parse_json(data)
+    except ValueError as error:
         raise ProfileError(f"'{name}' is no JSON ({error})", expected="a profile of 'dualpix calibrate'") from error
     try:
         return _profile(Entry(content, "the profile"))
@@ -281,10 +281,6 @@ def _fine(ratio: FloatImage) -> FloatImage:
         size[1], size[0], channels
     )
     return fine[margin * factor : (margin + rows) * factor, margin * factor : (margin + columns) * factor]
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
 
 
 _TOP = (

@@ -47,6 +47,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
 from dualpix.capture.cameras.protocol import CameraError
+from dualpix.capture.files import parse_json
 
 VERSION = 1
 SCHEMA = Path(__file__).with_name("android.schema.json")
@@ -528,16 +529,12 @@ def _whole(value: Any) -> int | None:
 
 def _object(text: str | bytes, where: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        value = parse_json(text)
+    except ValueError as error:
         raise ProtocolError(f"{where} is no JSON: {error}") from error
     if not isinstance(value, dict):
         raise ProtocolError(f"{where} holds {type(value).__name__}", expected="an object")
     return value
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number")
 
 
 def _versioned(text: str | bytes, where: str) -> _Fields:

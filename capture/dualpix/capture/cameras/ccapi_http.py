@@ -25,6 +25,7 @@ from urllib.request import parse_http_list, parse_keqv_list
 
 from dualpix.capture.cameras.protocol import BadFrame, CameraBusy, CameraError, CameraLost, CardFull
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import parse_json
 
 Method = Literal["get", "put", "post", "delete"]
 
@@ -216,8 +217,8 @@ class CcapiLink:
         try:
             if len(data) > _MAX_JSON_BYTES:
                 raise ValueError(f"more than {_MAX_JSON_BYTES} bytes")
-            value = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            value = parse_json(data)
+        except ValueError as error:
             self.close()
             raise CameraError(f"answer to '{path}' is no JSON: {error}") from error
         if not isinstance(value, dict):

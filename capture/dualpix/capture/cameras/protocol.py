@@ -19,7 +19,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import FloatImage
 
 Direction = Literal["near", "far"]
-DistanceSource = Literal["calibration", "camera", "exif", "bracket"]
+DistanceSource = Literal["calibration", "camera", "exif", "bracket", "none"]
 """``calibration``: motor steps through a measured curve; ``camera``: reported with the frame (Camera2);
 ``exif``: the bounds the camera wrote; ``bracket``: counted from an on-camera bracket."""
 Role = Literal["focus", "all_in_focus"]

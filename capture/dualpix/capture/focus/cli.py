@@ -20,6 +20,7 @@ from dualpix.capture.files import make_output_dir, write_json
 from dualpix.capture.focus import store
 from dualpix.capture.focus.calibrate import SWEEPS, Target, calibrate
 from dualpix.capture.focus.calibration import LensCalibration
+from dualpix.capture.focus.coverage import coverage_notes
 from dualpix.capture.focus.evidence import Box
 from dualpix.capture.focus.motion import MAX_UNCERTAINTY_D, MotionPlanner
 from dualpix.capture.focus.plan import (
@@ -300,7 +301,8 @@ def _print_plan(summary: PlanSummary) -> None:
     console = Console()
     console.print(table)
     console.print(_footline(summary), highlight=False, soft_wrap=True)
-    for note in summary.notes:
+    covered = coverage_notes(summary.mode, summary.stops, summary.coverage, summary.all_in_focus, summary.blur_limit_px)
+    for note in (*summary.notes, *covered):
         console.print(f"note: {note}", highlight=False, soft_wrap=True)
 
 

@@ -14,6 +14,7 @@ from typing import Any
 from dualpix.capture import optics
 from dualpix.capture.cameras.protocol import PlannedFrame, Role
 from dualpix.capture.focus.calibration import LensCalibration
+from dualpix.capture.focus.coverage import ApertureCoverage, SharpFrame, aperture_coverage, sharp_frame
 from dualpix.capture.focus.frames import FocusPlan
 from dualpix.capture.focus.motion import MAX_UNCERTAINTY_D, MotionPlanner, added
 
@@ -104,6 +105,10 @@ class PlanSummary:
     duration_s: float
     timing: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    coverage: tuple[ApertureCoverage, ...] = ()
+    """Of each aperture, widest first."""
+    all_in_focus: SharpFrame | None = None
+    """What the frame at a small aperture holds."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data; infinity, which JSON lacks, is the text "inf"."""
@@ -159,6 +164,8 @@ def describe(
     steps_px = [lens.blur_px(here, there) for here, there in following.items()]
     taken = _STEPS_PER_STOP * len(stops) if reached is None else sum(reached.frames[-1].steps.values())
     times = timing or Timing()
+    coverage = tuple(aperture_coverage(plan, n, blur_limit_px) for n in plan.apertures)
+    small = next((sharp_frame(plan, f, blur_limit_px) for f in plan.frames if f.role == "all_in_focus"), None)
     return PlanSummary(
         mode=plan.mode,
         lens={**asdict(lens), "pixel_pitch_um": lens.pixel_pitch_um},
@@ -174,6 +181,8 @@ def describe(
         duration_s=_duration_s(plan, taken, times),
         timing=asdict(times),
         notes=_notes(plan, steps_px, reached, max_uncertainty_d),
+        coverage=coverage,
+        all_in_focus=small,
     )
 
 

@@ -6,7 +6,6 @@ outliers. A gap in which nothing is costs no frames: stops are even along what i
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import tifffile
 
 from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import parse_json
 from dualpix.capture.types import FloatImage, LensModel, Mask
 
 Array = npt.NDArray[np.float64]
@@ -28,6 +28,7 @@ _LEAST_SHARE = 0.2
 _STACK = "stack.json"
 _MOST_BYTES = 1 << 30
 _MOST_PIXELS = 1 << 28
+_MOST_D, _MOST_SHARPNESS = 1e3, 1e12
 _PEAK_CONTRAST = 1.5
 """A tile whose sharpness varies by less than this factor over the sweep shows nothing that could be focused."""
 
@@ -128,7 +129,7 @@ def read_scene(path: Path) -> Array:
                 f"'{path}' has more than {_MOST_BYTES >> 20} MiB", expected="a depth map or a stack.json"
             )
         if path.suffix == ".json":
-            return _sweep_of(path, json.loads(path.read_bytes()))
+            return _sweep_of(path, parse_json(path.read_bytes()))
         depth = _depth_map(path)
     except (OSError, ValueError, EOFError, tifffile.TiffFileError) as error:
         raise DualpixError(
@@ -159,10 +160,15 @@ def _sweep_of(path: Path, value: Any) -> Array:
     try:
         frames = [f for f in value["frames"] if f["role"] == "focus" and f["sharpness_tiles"] is not None]
         widest = min((f["f_number"] or 0.0 for f in frames), default=0.0)
+        if any(f["achieved_d"] is None for f in frames):
+            raise DualpixError(f"nothing says where the frames of '{path}' are focused", expected="a sweep in diopters")
         rows = {f["achieved_d"]: f["sharpness_tiles"] for f in frames if (f["f_number"] or 0.0) == widest}
         diopters = sorted(rows)
-        return scene_from_sweep(np.array(diopters, np.float64), np.array([rows[d] for d in diopters], np.float64))
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+        focus, sharpness = np.array(diopters, np.float64), np.array([rows[d] for d in diopters], np.float64)
+        if not (np.all(np.abs(focus) <= _MOST_D) and np.all((sharpness >= 0) & (sharpness <= _MOST_SHARPNESS))):
+            raise ValueError("a focus or a sharpness that no frame has")
+        return scene_from_sweep(focus, sharpness)
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise DualpixError(f"'{path}' is not the record of a focus stack", expected="frames with sharpness") from error
 
 

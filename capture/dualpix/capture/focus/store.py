@@ -17,7 +17,7 @@ from pathlib import Path
 from platformdirs import user_data_path
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import make_output_dir, read_bounded, write_json
+from dualpix.capture.files import make_output_dir, parse_json, read_bounded, write_json
 from dualpix.capture.focus.calibration import LensCalibration
 
 ENVIRONMENT = "DUALPIX_DATA"
@@ -81,8 +81,8 @@ def read(path: Path) -> LensCalibration:
     """
     data = read_bounded(path, MAX_BYTES, f"the lens calibration '{path}'", expected="a lens calibration")
     try:
-        return LensCalibration.from_json(json.loads(data))
-    except (ValueError, RecursionError) as error:
+        return LensCalibration.from_json(parse_json(data))
+    except ValueError as error:
         raise _damaged(path, "it is not JSON") from error
     except DualpixError as error:
         raise _damaged(path, str(error)) from error

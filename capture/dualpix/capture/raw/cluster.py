@@ -8,7 +8,6 @@ decoding takes turns within a process. dask's messages are pickles: use only clu
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import re
 import uuid
@@ -22,6 +21,7 @@ from typing import Any
 import cv2
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import parse_json
 from dualpix.capture.raw.inputs import Job
 from dualpix.capture.raw.pool import Answer, Work, attempt
 
@@ -115,7 +115,7 @@ def _address(target: str) -> str:
     address = target
     if path.suffix == ".json" or path.is_file():
         try:
-            address = str(json.loads(path.read_bytes())["address"])
+            address = str(parse_json(path.read_bytes())["address"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise DualpixError(f"no scheduler file '{target}'", expected=_EXPECTED) from error
     if not _ADDRESS.fullmatch(address):

@@ -16,6 +16,7 @@ from dualpix.capture.raw.tiff import Ifd
 from dualpix.capture.types import CaptureMeta
 
 _UM_PER_UNIT = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}  # inch, cm; TIFF/EP adds mm and um
+_TIMES = ((0x9003, 0x9291, 0x9011), (0x9004, 0x9292, 0x9012))
 _INFINITY = Fraction(0xFFFFFFFF, 1)
 _MAX_TEXT = 128
 _SUBJECT_DISTANCE, _FOCUS_RANGE_M = 0x9206, (1e-3, 1e5)
@@ -100,13 +101,18 @@ def _camera(picture: Ifd) -> str | None:
 
 
 def _date_time(exif: Ifd) -> str | None:
-    """DateTimeOriginal as ISO 8601, with the offset from UTC where the camera states it."""
-    try:
-        taken = datetime.strptime(exif.text(0x9003) or "", "%Y:%m:%d %H:%M:%S")
-    except ValueError:
-        return None
-    offset = exif.text(0x9011) or ""
-    return taken.isoformat() + (offset if re.fullmatch(r"[+-](0\d|1[0-4]):[0-5]\d", offset, re.ASCII) else "")
+    """DateTimeOriginal, else DateTimeDigitized, as ISO 8601, with the fraction of a second, in as many digits as it is
+    stated, and the offset from UTC, where the camera states them."""
+    for time_tag, fraction_tag, offset_tag in _TIMES:
+        try:
+            taken = datetime.strptime(exif.text(time_tag) or "", "%Y:%m:%d %H:%M:%S")
+        except ValueError:
+            continue
+        fraction, offset = exif.text(fraction_tag) or "", exif.text(offset_tag) or ""
+        part = f".{fraction}" if re.fullmatch(r"\d{1,6}", fraction, re.ASCII) else ""
+        zone = offset if re.fullmatch(r"[+-](0\d|1[0-4]):[0-5]\d", offset, re.ASCII) else ""
+        return f"{taken.isoformat()}{part}{zone}"
+    return None
 
 
 def _iso(exif: Ifd) -> float | None:

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from dualpix.capture.errors import DecodeError
+from dualpix.capture.raw.jpeg import exif_of
 from dualpix.capture.raw.tiff import Ifd, TiffReader
 
 Tone = Literal["srgb", "linear"]
@@ -92,15 +93,8 @@ def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
 
 
 def _jpeg_hints(data: bytes) -> Hints:
-    at = 2
-    for _ in range(_MAX_PARTS):
-        marker, length = struct.unpack_from(">HH", data, at)
-        if marker == 0xFFDA or marker < 0xFFC0:  # the scan, or out of step
-            break
-        if marker == 0xFFE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            return Hints(_tiff_hints(data[at + 10 : at + 2 + length]).orientation)
-        at += 2 + length
-    return Hints()
+    block = exif_of(data)
+    return Hints() if block is None else Hints(_tiff_hints(block).orientation)
 
 
 def _orientation(picture: Ifd) -> int:

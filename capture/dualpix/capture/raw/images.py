@@ -1,7 +1,7 @@
 """Picture files of a pair: PNG, TIFF, JPEG and PGM, read within bounds.
 
 The size is taken from the header and checked before anything is decoded, and a file that ends too early is refused
-rather than read as a half-grey picture.
+rather than read as a half-grey picture. What follows the end of a picture, as the video of a motion photo, is left.
 
 Samples are given as stored: an EXIF orientation is reported beside them, never applied, because the disparity lies
 along the stored rows and has to be turned with the picture. (OpenCV by itself turns a TIFF, but no PNG or JPEG.) TIFF
@@ -20,6 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
+from dualpix.capture.raw import jpeg
 from dualpix.capture.raw.hints import Hints, read_hints
 from dualpix.capture.raw.native import captured_stderr
 from dualpix.capture.raw.plugin import MAX_PIXELS
@@ -30,8 +31,7 @@ Samples = npt.NDArray[Any]
 
 _MAX_FILE_BYTES = 2 << 30
 _MAX_PNG_CHUNKS = 1 << 20
-_MAX_JPEG_PARTS = 4096
-_JPEG_FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # the rest are tables and extensions
+_LEAST_JPEG_FRAME = 6
 _LARGEST = 1e9
 # Deflate packs no more; memory is taken for what a header claims, so a small file must not claim much.
 _MAX_PIXELS_PER_BYTE = 1032
@@ -231,18 +231,17 @@ def _check_tiff(path: Path, data: bytes) -> None:
 
 
 def _check_jpeg(path: Path, data: bytes) -> None:
-    if b"\xff\xd9" not in data[-4096:]:
+    last, sized = None, False
+    for segment in jpeg.segments(data):
+        last = segment.marker
+        if last in jpeg.FRAMES and segment.end - segment.start >= _LEAST_JPEG_FRAME:
+            height, width = struct.unpack_from(">HH", data, segment.start + 1)
+            _check_packed_size(path, width, height, len(data))
+            sized = True
+    if last != jpeg.EOI:
         raise _cut(path, "JPEG")
-    at = 2
-    for _ in range(_MAX_JPEG_PARTS):
-        if at + 9 > len(data) or data[at] != 0xFF:
-            break
-        marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
-        if marker in _JPEG_FRAMES:
-            height, width = struct.unpack_from(">HH", data, at + 5)
-            return _check_packed_size(path, width, height, len(data))
-        at += 1 if marker == 0xFF else 2 + length  # 0xFF may be repeated before a marker
-    raise _damaged(path, "JPEG")
+    if not sized:
+        raise _damaged(path, "JPEG")
 
 
 def _check_packed_size(path: Path, width: int, height: int, file_bytes: int) -> None:

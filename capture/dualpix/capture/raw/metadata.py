@@ -7,6 +7,7 @@ Bounds of the focus distance have no tag outside the makers' own notes; they sta
 from __future__ import annotations
 
 import math
+import re
 import struct
 from collections.abc import Sequence
 from datetime import datetime
@@ -103,6 +104,9 @@ def _text_tags(meta: CaptureMeta) -> list[Tag]:
     if meta.date_time is not None:
         taken = datetime.fromisoformat(meta.date_time)
         tags.append(Tag(0x9003, ASCII, taken.strftime("%Y:%m:%d %H:%M:%S").encode()))  # DateTimeOriginal
+        fraction = re.search(r"\.(\d+)", meta.date_time)
+        if fraction is not None:
+            tags.append(Tag(0x9291, ASCII, fraction[1].encode()))  # SubSecTimeOriginal
         if taken.utcoffset() is not None:
             tags.append(Tag(0x9011, ASCII, taken.isoformat()[-6:].encode()))  # OffsetTimeOriginal
     return tags

@@ -27,7 +27,6 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.optics import diopters as diopters_of
 from dualpix.capture.stack.sharpness import gray_of
 from dualpix.capture.types import FloatImage, FocusStack
 
@@ -75,6 +74,9 @@ class Alignment:
     """RMS over the picture between the affine maps that were found and the matrices."""
     size_hw: tuple[int, int]
     diopters: tuple[float, ...]
+    """Of the focus of each frame; their places in the sweep where ``metric`` is False."""
+    metric: bool = True
+    """False: nothing says how far the frames are focused, and ``beta`` and ``d0`` count places instead of diopters."""
 
     def matrix_at(self, diopters: float) -> Matrix:
         """(2, 3) of a frame at some focus: scale of the model, rotation and shift of the nearest frame that matched."""
@@ -112,15 +114,17 @@ class Alignment:
         spread = max(self.diopters) - min(self.diopters)
         return abs(self.beta) * spread * math.hypot(*self.size_hw) / 2
 
-    def breathing(self) -> dict[str, float]:
-        """As the record keeps it."""
+    def breathing(self) -> dict[str, float] | None:
+        """As the record keeps it; None where it is not known per diopter."""
+        if not self.metric:
+            return None
         return {"beta": self.beta, "d0": self.d0, "residual_px": self.residual_px}
 
     def to_json(self) -> dict[str, Any]:
         """Plain data."""
         frames = [
             {
-                "diopters": self.diopters[index],
+                "diopters" if self.metric else "place": self.diopters[index],
                 "matrix": [[float(v) for v in row] for row in self.matrices[index]],
                 "correlation": None if math.isnan(self.correlation[index]) else self.correlation[index],
                 "trusted": self.trusted[index],
@@ -128,7 +132,7 @@ class Alignment:
             for index in range(len(self.matrices))
         ]
         return {
-            **self.breathing(),
+            **(self.breathing() or {"beta_per_place": self.beta, "residual_px": self.residual_px}),
             "reference": self.reference,
             "linear": self.linear,
             "size": {"width": self.size_hw[1], "height": self.size_hw[0]},
@@ -137,12 +141,13 @@ class Alignment:
         }
 
 
-def estimate_alignment(grays: FloatImage, diopters: Sequence[float]) -> Alignment:
+def estimate_alignment(grays: FloatImage, diopters: Sequence[float], *, metric: bool = True) -> Alignment:
     """How frames lie to one another.
 
     Args:
         grays: (N, H, W) linear, of equal exposure.
-        diopters: (N,) of the focus of each.
+        diopters: (N,) of the focus of each; their places where it is not known.
+        metric: they are diopters.
 
     Returns:
         See :class:`Alignment`; the first result of a stack without texture has no trusted frames and ``beta`` 0.
@@ -185,6 +190,7 @@ def estimate_alignment(grays: FloatImage, diopters: Sequence[float]) -> Alignmen
         residual_px=residual,
         size_hw=(height, width),
         diopters=tuple(float(d) for d in focus),
+        metric=metric,
     )
 
 
@@ -195,8 +201,8 @@ def align_stack(stack: FocusStack) -> tuple[FocusStack, Alignment]:
         DualpixError: as :func:`estimate_alignment`.
     """
     grays = np.stack([gray_of(frame) for frame in stack.frames])
-    focus = [float(diopters_of(d)) for d in stack.focus_distance_m]
-    alignment = estimate_alignment(grays, focus)
+    known = stack.focus_distance_m is not None
+    alignment = estimate_alignment(grays, [float(place) for place in stack.sweep], metric=known)
     frames = np.stack([warped(image, matrix) for image, matrix in zip(stack.frames, alignment.matrices, strict=True)])
     sharp = stack.all_in_focus
     if sharp is not None:

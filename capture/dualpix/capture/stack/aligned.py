@@ -89,7 +89,8 @@ def _match(frames: tuple[ListedFrame, ...]) -> Alignment:
             raise DualpixError(f"'{frame.name}' has another size than the rest", expected="frames of one size")
     for gray, gain in zip(grays, exposure_gains(light), strict=True):
         gray *= np.float32(gain)
-    return estimate_alignment(np.stack(grays), [frame.diopters for frame in frames])
+    known = all(frame.diopters is not None for frame in frames)
+    return estimate_alignment(np.stack(grays), [frame.sweep for frame in frames], metric=known)
 
 
 def _warped_frames(
@@ -98,5 +99,5 @@ def _warped_frames(
     for number, frame in enumerate(in_order(listing), 1):
         tell(number, total, frame.name)
         decoded = decode_frame(frame)
-        image = np.maximum(warped(decoded.image, alignment.matrix_at(frame.diopters)), 0)
+        image = np.maximum(warped(decoded.image, alignment.matrix_at(frame.sweep)), 0)
         yield frame, replace(decoded, image=image)

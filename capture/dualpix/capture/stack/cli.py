@@ -16,7 +16,7 @@ from rich.table import Table
 
 from dualpix.capture.cameras import BACKENDS, backend
 from dualpix.capture.errors import DualpixError, OutputError
-from dualpix.capture.files import read_bounded
+from dualpix.capture.files import parse_json, read_bounded
 from dualpix.capture.lazy_group import LazyGroup
 from dualpix.capture.progress import Pace, ProgressLine
 
@@ -227,10 +227,15 @@ def _bracket_option(plan: FocusPlan) -> dict[str, str]:
 
 def _read_plan(path: Path) -> FocusPlan:
     from dualpix.capture.focus.plan import plan_from_json
-    from dualpix.capture.stack.record import MAX_FILE_BYTES, parse_json
+    from dualpix.capture.stack.record import MAX_FILE_BYTES
 
     data = read_bounded(path, MAX_FILE_BYTES, f"the plan '{path}'", expected="a plan")
-    return plan_from_json(parse_json(data))
+    try:
+        return plan_from_json(parse_json(data))
+    except ValueError as error:
+        raise DualpixError(
+            f"the plan '{path}' is no JSON: {error}", hint="make one with 'dualpix capture plan -o'"
+        ) from error
 
 
 def _capture(request: _Request, as_json: bool) -> int:
@@ -341,13 +346,17 @@ def _cells(frame: FrameRecord) -> list[str]:
     return [
         f"{frame.index}{'*' if frame.role == 'all_in_focus' else ''}{'?' if frame.status == 'suspect' else ''}",
         "" if frame.f_number is None else f"{frame.f_number:g}",
-        f"{frame.requested_d:.3f}",
-        f"{frame.achieved_d:.3f} ± {frame.uncertainty_d:.3f}",
-        f"{1 / frame.achieved_d:.3g}" if frame.achieved_d > 1e-3 else "inf",
+        _number(frame.requested_d, ".3f"),
+        f"{_number(frame.achieved_d, '.3f')} ± {_number(frame.uncertainty_d, '.3f')}",
+        "" if frame.achieved_d is None else f"{1 / frame.achieved_d:.3g}" if frame.achieved_d > 1e-3 else "inf",
         f"{frame.settle_s:.2f}",
         str(frame.retries),
         "" if sharpest is None else f"{sharpest:.2g}",
     ]
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
 
 
 @contextmanager

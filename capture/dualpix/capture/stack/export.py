@@ -11,7 +11,7 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -24,17 +24,14 @@ from dualpix.capture.files import atomic_dir, write_json
 from dualpix.capture.optics import distance_m
 from dualpix.capture.picture import grey_world, srgb_from_linear
 from dualpix.capture.raw.writers import Coding, full_scale_for
+from dualpix.capture.stack.ddff import DDFF_DISTANCES, White, ddff_distances_m, open_hdf5
 from dualpix.capture.stack.frames import DecodedFrame, ListedFrame, Listing, decode_frame
 from dualpix.capture.stack.layouts import (
     ALL_IN_FOCUS_F_NUMBER,
     COLUMNS,
-    DDFF_DISTANCES,
     FOCUS_CSV,
     ZEDD_DISPLAY,
     ZEDD_METADATA,
-    White,
-    ddff_distances_m,
-    open_hdf5,
 )
 from dualpix.capture.stack.load import choose_aperture, lens_of, loaded_listing
 from dualpix.capture.types import FloatImage, LensModel
@@ -82,22 +79,21 @@ def export_stack(
         picture: of ZEDD; jpg is what its readers expect, png loses less.
 
     Raises:
-        DualpixError: no stack, or no such aperture.
+        DualpixError: no stack, no such aperture, or no distances for a layout that states them.
         OutputError: the folder cannot be written.
     """
     listing = loaded_listing(folder, aligned=aligned)
     if f_number is not None or layout == "ddff":
         chosen = choose_aperture(listing, f_number)
         kept = tuple(f for f in listing.frames if f.role != "focus" or f.f_number == chosen)
-        listing = Listing(
-            listing.folder,
-            kept,
-            listing.focal_length_mm,
-            listing.pixel_pitch_um,
-            listing.sensor_pitch_um,
-            listing.record,
-        )
+        listing = replace(listing, frames=kept)
     choose_aperture(listing, None)
+    if layout != "plain" and not listing.has_distances:
+        raise DualpixError(
+            f"nothing says where the frames of '{listing.folder}' are focused, and {layout} states metres",
+            expected="a stack with distances",
+            hint="use --to plain, or import it again with --distances, or --first and --last",
+        )
     notes: list[str] = []
     with atomic_dir(output, SIDECARS[layout]) as temporary:
         if layout == "plain":
@@ -112,7 +108,7 @@ def export_stack(
 
 def in_order(listing: Listing) -> list[ListedFrame]:
     """Far to near, then wide to narrow, the all-in-focus frame at its stop."""
-    return sorted(listing.frames, key=lambda f: (f.diopters, f.role != "focus", f.f_number or 0.0))
+    return sorted(listing.frames, key=lambda f: (f.sweep, f.role != "focus", f.f_number or 0.0))
 
 
 # --- plain --------------------------------------------------------------------------------------------------------
@@ -147,7 +143,8 @@ def write_plain(folder: Path, listing: Listing, frames: Iterable[tuple[ListedFra
 def _plain_name(number: int, frame: ListedFrame) -> str:
     aperture = f"_F{frame.f_number:g}" if frame.f_number else ""
     sharp = "_all_in_focus" if frame.role == "all_in_focus" else ""
-    return f"{number:02}_D{frame.diopters:.3f}{aperture}{sharp}.png"
+    focus = "" if frame.diopters is None else f"_D{frame.diopters:.3f}"
+    return f"{number:02}{focus}{aperture}{sharp}.png"
 
 
 def _csv_row(name: str, frame: ListedFrame, lens: LensModel, full_scale: float) -> dict[str, Any]:
@@ -155,7 +152,7 @@ def _csv_row(name: str, frame: ListedFrame, lens: LensModel, full_scale: float) 
         "file": name,
         "role": frame.role,
         "diopters": frame.diopters,
-        "distance_m": distance_m(frame.diopters),
+        "distance_m": None if frame.diopters is None else distance_m(frame.diopters),
         "uncertainty_d": frame.uncertainty_d,
         "source": frame.source,
         "f_number": frame.f_number,
@@ -181,11 +178,11 @@ class _Stop:
 
     @property
     def diopters(self) -> float:
-        return float(np.median([frame.diopters for frame in self.frames]))
+        return float(np.median([frame.sweep for frame in self.frames]))
 
     @property
     def spread_d(self) -> float:
-        return float(np.ptp([frame.diopters for frame in self.frames]))
+        return float(np.ptp([frame.sweep for frame in self.frames]))
 
 
 def _write_zedd(folder: Path, listing: Listing, picture: PictureFormat) -> tuple[list[str], list[str]]:
@@ -240,7 +237,7 @@ def _stops(listing: Listing) -> list[_Stop]:
 def _same_stop(first: ListedFrame, other: ListedFrame) -> bool:
     if first.requested_d is not None and other.requested_d is not None:
         return abs(first.requested_d - other.requested_d) < 1e-6
-    return abs(first.diopters - other.diopters) < _SAME_STOP_D
+    return abs(first.sweep - other.sweep) < _SAME_STOP_D
 
 
 def _motor_codes(stops: Sequence[_Stop]) -> list[str]:
@@ -283,7 +280,7 @@ def camera_matrix(lens: LensModel, size_hw: Sequence[int]) -> npt.NDArray[np.flo
 
 def _write_ddff(folder: Path, listing: Listing) -> tuple[list[str], list[str]]:
     frames = listing.at_aperture(choose_aperture(listing, None))[::-1]
-    distances = np.array([distance_m(frame.diopters) for frame in frames])
+    distances = np.array([distance_m(frame.sweep) for frame in frames])
     first = decode_frame(frames[len(frames) // 2])
     white, lens = _white_of(first.image), lens_of(listing, frames[0].f_number, first)
     with open_hdf5(folder / DDFF_FILE, "w") as file:

@@ -36,7 +36,6 @@ import tifffile
 from dualpix.capture.colour_map import Panel, Rgb, figure, save_picture
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, write_json
-from dualpix.capture.optics import diopters as diopters_of
 from dualpix.capture.picture import to_display
 from dualpix.capture.raw.writers import write_picture
 from dualpix.capture.stack.sharpness import gray_of
@@ -118,11 +117,17 @@ def depth_from_focus(
         working_side_px: larger frames are reduced to this long side for the computation.
 
     Raises:
-        DualpixError: too few frames.
+        DualpixError: too few frames, or no distances.
     """
     if len(stack.frames) < 3:
         raise DualpixError(f"{len(stack.frames)} frames", expected="three or more for depth from focus")
-    focus = np.array([diopters_of(float(d)) for d in stack.focus_distance_m])
+    if stack.focus_distance_m is None:
+        raise DualpixError(
+            "nothing says where the frames are focused",
+            expected="a distance for each frame",
+            hint="import them with --distances, or --first and --last",
+        )
+    focus = stack.sweep
     height, width = stack.frames.shape[1:3]
     shrink = min(1.0, working_side_px / max(height, width))
     grays = np.stack([_small(gray_of(frame), shrink) for frame in stack.frames])
@@ -467,7 +472,7 @@ def write_focus_depth(
 
 def depth_preview(stack: FocusStack, result: FocusDepth) -> Rgb:
     """The sharp picture and the depth beside it, on one scale from the first focus to the last."""
-    focus = [float(diopters_of(float(d))) for d in stack.focus_distance_m]
+    focus = [float(place) for place in stack.sweep]
     half = (focus[-1] - focus[0]) / (len(focus) - 1) / 2
     repeat = max(1, round(_PREVIEW_SIDE_PX / 2 / max(result.depth_m.shape)))  # a small map would crowd its scale
     sharp, depth = (
@@ -489,8 +494,8 @@ def _summary(stack: FocusStack, result: FocusDepth) -> dict[str, Any]:
         "method": f"focus stack, {result.method}",
         "frames": len(stack.frames),
         "size": {"width": width, "height": height},
-        "focus_distance_m": [_json_m(float(d)) for d in stack.focus_distance_m],
-        "uncertainty_d": [float(d) for d in stack.uncertainty_d],
+        "focus_distance_m": [_json_m(float(d)) for d in _listed(stack.focus_distance_m)],
+        "uncertainty_d": [float(d) for d in _listed(stack.uncertainty_d)],
         "f_number": stack.lens.f_number if math.isfinite(stack.lens.f_number) else None,
         "depth_m": {"p1": _json_m(_metres(high)), "p50": _json_m(_metres(middle)), "p99": _json_m(_metres(low))},
         "measured_fraction": round(result.measured_fraction, 4),
@@ -498,6 +503,10 @@ def _summary(stack: FocusStack, result: FocusDepth) -> dict[str, Any]:
         "blur_source": result.blur_source,
         "all_in_focus_frame": stack.all_in_focus is not None,
     }
+
+
+def _listed(values: npt.NDArray[np.float64] | None) -> list[float]:
+    return [] if values is None else [float(value) for value in values]
 
 
 def _metres(diopters: float) -> float:

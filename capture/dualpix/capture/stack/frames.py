@@ -3,7 +3,8 @@
 Convention: frames decode to linear light (H, W, 3) in R, G, B, upright, 1.0 = white level, unequalised; a raw is taken
 as superpixels (H/2, W/2), its first frame alone, which in a Dual Pixel RAW is the light of both photodiodes. Pictures
 of 8 bits are sRGB, others linear unless they say otherwise. Focus is in diopters from the lens, below 0 beyond
-infinity; ``uncertainty_d`` is one standard deviation.
+infinity; ``uncertainty_d`` is one standard deviation. Where nothing says how far the frames of a stack are focused,
+``diopters`` is None in all its focus frames, and their index is the order of the sweep.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import math
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from dualpix.capture.raw.dng import read_description
 from dualpix.capture.raw.exif import capture_meta
 from dualpix.capture.raw.geometry import upright
 from dualpix.capture.raw.images import picture_kind, read_bounded, read_tagged_picture
+from dualpix.capture.raw.jpeg import exif_of
 from dualpix.capture.raw.layout import develop, develop_mask
 from dualpix.capture.raw.libraw import read_frames, read_mosaic
 from dualpix.capture.raw.makernote import cr2_maker_note
@@ -35,6 +37,7 @@ from dualpix.capture.raw.planes import Plane
 from dualpix.capture.raw.plugin import Source
 from dualpix.capture.raw.structure import DNG_VERSION, check_whole, mapped, raw_kind, readable_ifd, structure_of
 from dualpix.capture.raw.tiff import TiffReader
+from dualpix.capture.stack.foreign import refuse_foreign, refuse_thumbnail
 from dualpix.capture.stack.record import FrameRecord, StackRecord
 from dualpix.capture.types import CaptureMeta, FloatImage, Mask
 
@@ -48,8 +51,10 @@ class ListedFrame:
     """A frame that is somewhere, and what is known about it without decoding it."""
 
     path: Path
-    diopters: float
+    diopters: float | None
+    """None where it is not known."""
     uncertainty_d: float
+    """NaN where it is not known."""
     source: str
     """Where the distance comes from."""
     index: int
@@ -65,11 +70,32 @@ class ListedFrame:
     """Light of the largest code, R, G, B."""
     part: tuple[str, int, int] | None = None
     """Of an HDF5 file: the data set, the stack in it, the slice of that."""
+    orientation: int | None = None
+    """By which it is turned upright, EXIF 1..8, where the file's own flag is not to be believed."""
+    stated_f_number: float | None = None
+    """That of the file, where it is the effective one, or another than the user says."""
 
     @property
     def name(self) -> str:
         """For messages."""
-        return f"{self.path.name}[{self.part[1]}, {self.part[2]}]" if self.part else self.path.name
+        if self.part is None:
+            return self.path.name
+        key, stack, index = self.part
+        return f"{self.path.name}[{key}:{stack}, {index}]"
+
+    @property
+    def sweep(self) -> float:
+        """Where it stands in the sweep, rising: its diopters, or its index where they are not known."""
+        return float(self.index) if self.diopters is None else self.diopters
+
+
+@dataclass(frozen=True)
+class GivenOptics:
+    """What a user said of the optics when the stack was imported: believed before what the files state."""
+
+    focal_length_mm: float | None = None
+    pixel_pitch_um: float | None = None
+    """Of the camera's full resolution."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +110,12 @@ class Listing:
     sensor_pitch_um: float | None = None
     """Of the camera's full resolution, where that is what is known."""
     record: StackRecord | None = None
+    given: GivenOptics = field(default_factory=GivenOptics)
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether it is known where the focus frames are focused."""
+        return all(frame.diopters is not None for frame in self.frames if frame.role == "focus")
 
     @property
     def f_numbers(self) -> tuple[float | None, ...]:
@@ -92,9 +124,9 @@ class Listing:
         return tuple(sorted(found, key=lambda n: math.inf if n is None else n))
 
     def at_aperture(self, f_number: float | None) -> tuple[ListedFrame, ...]:
-        """Focus frames of one aperture, farthest first."""
+        """Focus frames of one aperture, farthest first, or as they were taken where distances are not known."""
         chosen = [f for f in self.frames if f.role == "focus" and f.f_number == f_number]
-        return tuple(sorted(chosen, key=lambda frame: frame.diopters))
+        return tuple(sorted(chosen, key=lambda frame: frame.sweep))
 
     @property
     def all_in_focus(self) -> ListedFrame | None:
@@ -122,14 +154,16 @@ def listing_of(folder: Path, record: StackRecord) -> Listing:
     camera = record.camera
     lens = record.plan.get("lens") if isinstance(record.plan, dict) else None
     focal_mm = camera.focal_length_mm or _number_in(lens, "focal_length_mm")
-    return Listing(folder, frames, focal_mm, None, camera.pixel_pitch_um, record)
+    said = record.plan.get("parameters") if camera.backend == "import" else None
+    given = GivenOptics(_number_in(said, "focal_length_mm"), _number_in(said, "pixel_pitch_um"))
+    return Listing(folder, frames, focal_mm, None, camera.pixel_pitch_um, record, given)
 
 
 def _listed(folder: Path, frame: FrameRecord) -> ListedFrame:
     return ListedFrame(
         path=folder / frame.files[0],
         diopters=frame.achieved_d,
-        uncertainty_d=frame.uncertainty_d,
+        uncertainty_d=math.nan if frame.uncertainty_d is None else frame.uncertainty_d,
         source=frame.distance_source if frame.status == "good" else f"{frame.distance_source}; {frame.status}",
         index=frame.index,
         role=frame.role,
@@ -140,6 +174,8 @@ def _listed(folder: Path, frame: FrameRecord) -> ListedFrame:
         motor_steps=frame.motor_steps,
         taken_at=frame.taken_at or None,
         white=_white_in(frame.details),
+        orientation=_orientation_in(frame.details),
+        stated_f_number=_number_in(frame.details, "stated_f_number"),
     )
 
 
@@ -149,6 +185,11 @@ def _white_in(details: dict[str, Any]) -> tuple[float, float, float]:
     shares = [_number_in(dict(enumerate(values)), channel) for channel in range(3)] if isinstance(values, list) else []
     red, green, blue = (share or 1.0 for share in shares) if shares else (1.0, 1.0, 1.0)
     return red, green, blue
+
+
+def _orientation_in(details: dict[str, Any]) -> int | None:
+    value = details.get("orientation")
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 8 else None
 
 
 def _number_in(values: Any, key: Any) -> float | None:
@@ -167,22 +208,28 @@ def decode_frame(frame: ListedFrame, max_side_px: int | None = None) -> DecodedF
     Raises:
         DecodeError: missing, damaged, or a kind of file that is not read here.
     """
-    decoded = _read_slice(frame) if frame.part else read_light(frame.path)
+    decoded = _read_slice(frame) if frame.part else read_light(frame.path, frame.orientation)
     if frame.white != (1.0, 1.0, 1.0):
         decoded = replace(decoded, image=decoded.image * np.array(frame.white, np.float32))
     return reduced(decoded, max_side_px)
 
 
-def read_light(path: Path) -> DecodedFrame:
-    """The light of a raw or picture file.
+def read_light(path: Path, orientation: int | None = None) -> DecodedFrame:
+    """The light of a raw or picture file, turned upright by its own flag or by another ``orientation``, EXIF 1..8.
 
     Raises:
         DecodeError: missing, damaged, or a kind of file that is not read here.
     """
-    source = opened(Source(path, b""))
+    source = _opened(path)
     if _is_raw(source):
-        return _read_raw(source)
-    return _read_picture(path)
+        return _read_raw(source, orientation)
+    return _read_picture(path, orientation)
+
+
+def _opened(path: Path) -> Source:
+    source = opened(Source(path, b""))
+    refuse_foreign(path, source.head)
+    return source
 
 
 def _is_raw(source: Source) -> bool:
@@ -192,10 +239,13 @@ def _is_raw(source: Source) -> bool:
         return False
     with mapped(source.path) as data:
         first = readable_ifd(data)
-    return first is None or DNG_VERSION in first.tags
+    if first is None or DNG_VERSION in first.tags:
+        return True
+    refuse_thumbnail(source.path, first)
+    return False
 
 
-def _read_raw(source: Source) -> DecodedFrame:
+def _read_raw(source: Source, orientation: int | None) -> DecodedFrame:
     path = source.path
     structure = structure_of(path, source.head)
     check_whole(path, structure)
@@ -208,7 +258,8 @@ def _read_raw(source: Source) -> DecodedFrame:
     plane, saturated = _first_frame(path) if structure.dual else _single_frame(path)
     image = develop(plane, "superpixel")
     mask = develop_mask(saturated, True, "superpixel")
-    return DecodedFrame(upright(image, meta.orientation), upright(mask, meta.orientation), meta, RAW_BINNING)
+    turn = orientation or meta.orientation
+    return DecodedFrame(upright(image, turn), upright(mask, turn), meta, RAW_BINNING)
 
 
 def _first_frame(path: Path) -> tuple[Plane, Mask]:
@@ -232,7 +283,7 @@ def _scale(path: Path, black: Sequence[float], white: float) -> float:
     return 1.0 / (white - float(np.mean(black)))
 
 
-def _read_picture(path: Path) -> DecodedFrame:
+def _read_picture(path: Path, orientation: int | None) -> DecodedFrame:
     picture = read_tagged_picture(path)
     samples = picture.samples
     meta = picture_meta(path)
@@ -247,7 +298,7 @@ def _read_picture(path: Path) -> DecodedFrame:
     if light.ndim == 2:
         light = np.repeat(light[..., None], 3, axis=2)
     mask = saturated.any(axis=-1) if saturated.ndim == 3 else saturated
-    turn = picture.hints.orientation
+    turn = orientation or picture.hints.orientation
     return DecodedFrame(upright(light, turn), upright(np.asarray(mask), turn), meta)
 
 
@@ -256,7 +307,7 @@ def _linear_codes() -> npt.NDArray[np.float32]:
 
 
 def _read_slice(frame: ListedFrame) -> DecodedFrame:
-    from dualpix.capture.stack.layouts import read_ddff_slice  # that module lists frames of this one
+    from dualpix.capture.stack.ddff import read_ddff_slice  # that module lists frames of this one
 
     assert frame.part is not None  # noqa: S101 - the caller asked
     samples = read_ddff_slice(frame.path, *frame.part)
@@ -288,7 +339,7 @@ def frame_meta(path: Path) -> CaptureMeta:
     Raises:
         DecodeError: missing or damaged.
     """
-    source = opened(Source(path, b""))
+    source = _opened(path)
     if not _is_raw(source):
         return picture_meta(path)
     structure = structure_of(path, source.head)
@@ -321,22 +372,12 @@ def _exif_block(data: bytes, kind: str | None) -> bytes | None:
     """The TIFF structure with the metadata of a picture file."""
     if kind == "tiff":
         return data
-    parts = {"jpeg": _jpeg_exif, "png": _png_exif}.get(kind or "")
+    if kind == "jpeg":
+        return exif_of(data)
     try:
-        return next(parts(data), None) if parts else None
+        return next(_png_exif(data), None) if kind == "png" else None
     except struct.error:
         return None
-
-
-def _jpeg_exif(data: bytes) -> Iterator[bytes]:
-    at = 2
-    for _ in range(_MAX_PARTS):
-        marker, length = struct.unpack_from(">HH", data, at)
-        if marker == 0xFFDA or marker < 0xFFC0:  # the scan, or out of step
-            return
-        if marker == 0xFFE1 and data[at + 4 : at + 10] == b"Exif\0\0":
-            yield data[at + 10 : at + 2 + length]
-        at += 2 + length
 
 
 def _png_exif(data: bytes) -> Iterator[bytes]:

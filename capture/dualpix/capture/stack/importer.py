@@ -1,23 +1,15 @@
 """Stacks that something else has taken, as a folder with ``stack.json`` like those of ``dualpix capture``.
 
-Taken are the layouts of :mod:`.layouts`; frames with a list of distances, or with the first and the last one; and
-on-camera focus brackets: consecutive raws or JPEGs, by what their EXIF says of the focus.
-
-What cameras write is coarse: Canon's two bounds jump every few motor steps. A bracket's own steps are even in defocus,
-so even in diopters to within a few per cent, and a straight line through the bounds of all frames tells more than those
-of one. It is taken where it runs close to all bounds; else each frame keeps the middle of its own. Their uncertainty is
-
-    sigma^2 = sigma_line^2 + (half width of the bounds)^2 / 3 + (sensor / 2)^2
-
-The bounds count, as far as known, from the sensor. They are taken to the lens by the thin lens equation; ``sensor`` is
-what that changes, of which half is kept as doubt.
+Taken are the layouts of :mod:`.layouts`; frames with a list of distances, or with the first and the last one; on-camera
+focus brackets, raws or JPEGs, by what their EXIF says of the focus (:mod:`.bracket`); and frames that say nothing of
+it, which are kept in their order (:mod:`.order`) without distances.
 """
 
 from __future__ import annotations
 
 import hashlib
 import math
-import re
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -26,37 +18,39 @@ from typing import Any
 
 import cv2
 import numpy as np
-import numpy.typing as npt
 
 from dualpix.capture.cameras.protocol import CameraInfo, DistanceSource
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import atomic_dir
-from dualpix.capture.optics import diopters as diopters_of
+from dualpix.capture.stack.belonging import BracketOptics, Shot, bracket_optics, check_sizes
+from dualpix.capture.stack.bracket import BracketFocus, bracket_focus, focus_bounds, turns_back
+from dualpix.capture.stack.ddff import DdffStack, ddff_stacks, read_ddff_slice
+from dualpix.capture.stack.foreign import foreign_among, only_foreign
 from dualpix.capture.stack.frames import ListedFrame, Listing, decode_frame, frame_meta
 from dualpix.capture.stack.layouts import (
+    RAW_SUFFIXES,
+    files_of,
     frame_files,
-    from_distances,
-    read_ddff_slice,
+    hdf5_file,
     read_layout,
     with_assumed_uncertainty,
 )
+from dualpix.capture.stack.order import Order, TakenOrder, taken_order
+from dualpix.capture.stack.orientation import with_one_orientation
 from dualpix.capture.stack.record import STACK, FrameRecord, StackRecord, write_record
 from dualpix.capture.stack.sharpness import sharpness_tiles
 from dualpix.capture.types import CaptureMeta
 
-Bounds = tuple[float, float]
-"""(nearest, farthest) focus in m that a camera wrote, up to infinity."""
 Progress = Callable[[int, int, str], None]
 
 BACKEND = "import"
-_NUMBER = re.compile(r"(\d+)")
+NO_DISTANCE = "none"
+ALL_STACKS = "all"
+_KEPT_WITHOUT = (
+    "kept in this order without distances, so depth will be relative; metres need --distances, or --first and --last"
+)
 _UNKNOWN_TIME = "1970-01-01T00:00:00Z"
-_SOURCES: dict[str, DistanceSource] = {"exif": "exif", "bracket": "bracket"}
-_LEAST_HALF_WIDTH_D = 0.005
-_ROUNDING_M = 0.005
-"""Bounds are whole centimetres."""
-_WITHIN = 2.0
-"""Half widths by which the line of least squares may miss the middle of bounds where some line runs within all."""
+_SOURCES: dict[str, DistanceSource] = {"exif": "exif", "bracket": "bracket", NO_DISTANCE: "none"}
 
 
 @dataclass(frozen=True)
@@ -64,25 +58,18 @@ class Given:
     """What the user says of the frames; None where he says nothing."""
 
     diopters: tuple[float, ...] | None = None
-    """One for each frame, in the order of their names."""
+    """One for each frame, in their order."""
     ends_d: tuple[float, float] | None = None
     """Of the first and the last frame; those between are even in diopters."""
+    order: Order | None = None
+    """By which frames are put in order."""
+    stack: str | None = None
+    """Which one of a file of several, by its number or name."""
     uncertainty_d: float | None = None
     focal_length_mm: float | None = None
     pixel_pitch_um: float | None = None
     """Of the full-resolution picture."""
     f_number: float | None = None
-
-
-@dataclass(frozen=True)
-class BracketFocus:
-    """Where the frames of an on-camera bracket are focused."""
-
-    diopters: tuple[float, ...]
-    uncertainty_d: tuple[float, ...]
-    even: bool
-    """By the line; else each frame by its own bounds."""
-    note: str
 
 
 @dataclass(frozen=True)
@@ -92,6 +79,31 @@ class Imported:
     folder: Path
     record: StackRecord
     notes: tuple[str, ...]
+
+
+def import_stacks(
+    sources: Sequence[Path], output: Path, given: Given | None = None, on_progress: Progress | None = None
+) -> list[Imported]:
+    """As :func:`import_stack`, or each stack of an HDF5 file into a folder of ``output``, where all are asked for.
+
+    Raises:
+        DualpixError, OutputError: as :func:`import_stack`; what was made before stays.
+    """
+    given = given or Given()
+    if given.stack != ALL_STACKS:
+        return [import_stack(sources, output, given, on_progress)]
+    file = hdf5_file(sources[0]) if len(sources) == 1 and sources[0].exists() else None
+    if file is None:
+        raise DualpixError(f"'{sources[0]}' is no file of several stacks", expected="a DDFF-12 file for --index")
+    return [
+        import_stack([file], output / folder_name(stack), replace(given, stack=stack.name), on_progress)
+        for stack in ddff_stacks(file)
+    ]
+
+
+def folder_name(stack: DdffStack) -> str:
+    """Of one stack among those of a file: ``stack_val_003``."""
+    return f"{stack.key}_{stack.place:03}"
 
 
 def import_stack(
@@ -106,7 +118,8 @@ def import_stack(
         on_progress: called with (done, total, file).
 
     Raises:
-        DualpixError: no frames, distances are not known, or a frame cannot be decoded.
+        DualpixError: no frames, some do not belong to the rest, they contradict what is given, or one cannot be
+            decoded.
         OutputError: the folder cannot be written.
     """
     given = given or Given()
@@ -114,44 +127,152 @@ def import_stack(
     if len([f for f in listing.frames if f.role == "focus"]) < 2:
         raise DualpixError(f"{len(listing.frames)} frames in '{sources[0]}'", expected="two focus frames or more")
     tell = on_progress or (lambda done, total, text: None)
-    ordered = sorted(listing.frames, key=lambda f: (f.diopters, f.role != "focus", f.f_number or 0.0))
+    ordered = sorted(listing.frames, key=lambda f: (f.sweep, f.role != "focus", f.f_number or 0.0))
     with atomic_dir(output, STACK) as temporary:
-        frames = []
+        frames, sizes = [], []
         for index, frame in enumerate(ordered):
             tell(index, len(ordered), frame.name)
-            frames.append(_taken_over(temporary, index, frame))
-        record = _record(listing, tuple(frames), given)
-        write_record(temporary, record)
+            record, size = _taken_over(temporary, index, frame)
+            frames.append(record)
+            sizes.append((frame.name, size))
+        check_sizes(sizes)
+        record_of_all = _record(listing, tuple(frames), given)
+        write_record(temporary, record_of_all)
     tell(len(ordered), len(ordered), "")
-    return Imported(output, record, notes)
+    return Imported(output, record_of_all, notes)
 
 
 def list_source(sources: Sequence[Path], given: Given) -> tuple[Listing, tuple[str, ...]]:
     """The frames with their focus, and what should be known about it.
 
     Raises:
-        DualpixError: no frames, or distances are not known.
+        DualpixError: no frames, some do not belong to the rest, or they contradict what is given.
     """
     only = sources[0] if len(sources) == 1 else None
     if only is not None and (only / STACK).is_file():
         raise DualpixError(f"'{only}' is a stack already", hint="use: dualpix capture export")
     told = given.diopters is not None or given.ends_d is not None
-    found = read_layout(only) if only is not None and only.exists() and not told else None
+    found = read_layout(only, given.stack) if only is not None and only.exists() and not told else None
+    notes: tuple[str, ...] = ()
     if found is not None:
-        return _with_given(found, given), ()
-    files = frame_files(only) if only is not None and only.is_dir() else sorted(sources, key=_natural)
+        listing = _with_given(found, given)
+    else:
+        listing, notes = _frames_of(sources, only, given)
+    frames, turned = with_one_orientation(listing.frames)
+    return replace(listing, frames=frames), (*notes, *turned)
+
+
+def _frames_of(sources: Sequence[Path], only: Path | None, given: Given) -> tuple[Listing, tuple[str, ...]]:
+    """Frames as they are, of a folder or named one by one."""
+    named = only is None or not only.is_dir()
+    files = _without_twins(sources) if named else frame_files(sources[0])
+    others = [] if named else foreign_among(files_of(sources[0]))
     if not files:
+        if others:
+            raise only_foreign(sources[0], others)
         raise DualpixError(f"no frames in '{sources[0]}'", expected="raws or pictures")
-    if told:
-        return _with_given(from_distances(files, _given_diopters(given, len(files)), "given"), given), ()
-    return _bracket(files, given)
+    twice = [path for path, times in Counter(files).items() if times > 1]
+    if twice:
+        raise DualpixError(f"'{twice[0]}' is named twice", expected="each frame once")
+    metas = [frame_meta(path) for path in files]
+    order = taken_order(files, [meta.date_time for meta in metas], named=named, wanted=given.order)
+    shots = [Shot(files[place], metas[place]) for place in order.places]
+    told = given.diopters is not None or given.ends_d is not None
+    listing, notes = _told(shots, order, given) if told else _bracket(shots, order, given)
+    twins = len(sources) - len(files) if named else 0
+    beside = [f"{twins} pictures are left out beside the raws of their names"] if twins else []
+    return listing, (*notes, *beside, *_left_out(files, others))
 
 
-def _given_diopters(given: Given, count: int) -> Sequence[float]:
-    if given.diopters is not None:
-        return given.diopters
-    assert given.ends_d is not None  # noqa: S101 - one of the two was given
-    return [float(d) for d in np.linspace(*given.ends_d, count)]
+def _without_twins(sources: Sequence[Path]) -> list[Path]:
+    """Frames as they are named, without pictures that a camera saved beside a raw."""
+    raws = {path.with_suffix("") for path in sources if path.suffix.lower() in RAW_SUFFIXES}
+    return [path for path in sources if path.suffix.lower() in RAW_SUFFIXES or path.with_suffix("") not in raws]
+
+
+def _left_out(files: Sequence[Path], others: Sequence[tuple[Path, str]]) -> list[str]:
+    """Of pictures that may be frames as well, but for their kind; one beside a frame of its name is that frame."""
+    stems = {path.stem.casefold() for path in files}
+    alone = [(path, kind) for path, kind in others if path.stem.casefold() not in stems]
+    if not alone:
+        return []
+    many = f"{len(alone)} files are" if len(alone) > 1 else "1 file is"
+    return [f"{many} left out, as {alone[0][1]} is not read here: '{alone[0][0].name}'"]
+
+
+def _told(shots: Sequence[Shot], order: TakenOrder, given: Given) -> tuple[Listing, tuple[str, ...]]:
+    """Frames whose distances the user gave."""
+    diopters = given.diopters
+    if diopters is None:
+        assert given.ends_d is not None  # noqa: S101 - one of the two was given
+        diopters = tuple(float(d) for d in np.linspace(*given.ends_d, len(shots)))
+    if len(shots) != len(diopters):
+        raise DualpixError(f"{len(shots)} frames and {len(diopters)} distances", expected="one distance for each frame")
+    grid = len(set(diopters)) < len(diopters) and given.f_number is None
+    optics = None if grid else _optics(shots, diopters, given)
+    frames = [_frame(shot, index, diopters[index], math.nan, "given", optics) for index, shot in enumerate(shots)]
+    return _listing(frames, optics, given), (order.note, *(optics.notes if optics else ()))
+
+
+def _bracket(shots: Sequence[Shot], order: TakenOrder, given: Given) -> tuple[Listing, tuple[str, ...]]:
+    """Frames by what their EXIF says of the focus, without distances where that does not tell them apart."""
+    focus, note = _exif_focus(shots, given)
+    optics = _optics(shots, None if focus is None else focus.diopters, given)
+    frames = []
+    for index, shot in enumerate(shots):
+        if focus is None:
+            frames.append(_frame(shot, index, None, math.nan, NO_DISTANCE, optics))
+            continue
+        source = "bracket" if focus.even or index in focus.between else "exif"
+        frames.append(_frame(shot, index, focus.diopters[index], focus.uncertainty_d[index], source, optics))
+    return _listing(frames, optics, given), (order.note, note, *optics.notes)
+
+
+def _exif_focus(shots: Sequence[Shot], given: Given) -> tuple[BracketFocus | None, str]:
+    written = [focus_bounds(shot.meta) for shot in shots]
+    different = {entry for entry in written if entry is not None}
+    if len(different) < 2:
+        found = f"all that say it are at {_text(different.pop())}" if different else "no file says where it is focused"
+        return None, f"{found}: {_KEPT_WITHOUT}"
+    back = turns_back(written)
+    if back is not None:
+        before, at = (f"'{shots[place].path.name}' at {_text(written[place])}" for place in back)
+        raise DualpixError(
+            f"the focus turns back, and some frames state the same: {at} comes after {before}",
+            expected="one bracket, from one end to the other",
+            hint="name its frames, or give --distances",
+        )
+    try:
+        focus = bracket_focus(written, given.focal_length_mm or shots[0].meta.focal_length_mm)
+    except DualpixError as error:
+        return None, f"{error.found}: {_KEPT_WITHOUT}"
+    return focus, focus.note
+
+
+def _text(entry: tuple[float, float] | float | None) -> str:
+    return f"{entry[0]:g} to {entry[1]:g} m" if isinstance(entry, tuple) else f"{entry:g} m"
+
+
+def _optics(shots: Sequence[Shot], diopters: Sequence[float] | None, given: Given) -> BracketOptics:
+    return bracket_optics(shots, diopters, f_number=given.f_number, focal_length_mm=given.focal_length_mm)
+
+
+def _frame(
+    shot: Shot, index: int, diopters: float | None, uncertainty_d: float, source: str, optics: BracketOptics | None
+) -> ListedFrame:
+    """A frame as its file states it, at the aperture of the whole bracket where there is one."""
+    meta = shot.meta
+    f_number = meta.f_number if optics is None else optics.f_number
+    return ListedFrame(
+        shot.path, diopters, uncertainty_d, source, index, "focus", f_number, meta.exposure_s, meta.iso,
+        taken_at=meta.date_time, stated_f_number=meta.f_number if meta.f_number != f_number else None,
+    )  # fmt: skip
+
+
+def _listing(frames: Sequence[ListedFrame], optics: BracketOptics | None, given: Given) -> Listing:
+    focal_mm = given.focal_length_mm if optics is None else optics.focal_length_mm
+    listing = Listing(frames[0].path.parent, with_assumed_uncertainty(frames), focal_mm, None, given.pixel_pitch_um)
+    return _with_given(listing, given)
 
 
 def _with_given(listing: Listing, given: Given) -> Listing:
@@ -161,160 +282,24 @@ def _with_given(listing: Listing, given: Given) -> Listing:
         frames = tuple(replace(f, uncertainty_d=sigma, source=f.source.split(";")[0]) for f in frames)
     if given.f_number is not None:
         frames = tuple(f if f.f_number or f.role != "focus" else replace(f, f_number=given.f_number) for f in frames)
-    focal_mm = given.focal_length_mm or listing.focal_length_mm
     return replace(
         listing,
         frames=frames,
-        focal_length_mm=focal_mm,
+        focal_length_mm=given.focal_length_mm or listing.focal_length_mm,
         sensor_pitch_um=given.pixel_pitch_um or listing.sensor_pitch_um,
     )
-
-
-def _natural(path: Path) -> tuple[Any, ...]:
-    """So that IMG_9 comes before IMG_10."""
-    return tuple(int(part) if part.isdigit() else part for part in _NUMBER.split(path.name))
-
-
-# --- on-camera brackets -------------------------------------------------------------------------------------------
-
-
-def _bracket(files: Sequence[Path], given: Given) -> tuple[Listing, tuple[str, ...]]:
-    """Frames in the order in which they were taken, by their EXIF."""
-    shots = sorted(
-        ((frame_meta(path), path) for path in files), key=lambda shot: (shot[0].date_time or "", _natural(shot[1]))
-    )
-    metas = [meta for meta, _ in shots]
-    _check_same(metas)
-    first = metas[0]
-    focal_mm = given.focal_length_mm or first.focal_length_mm
-    focus = bracket_focus([focus_bounds(meta) for meta in metas], focal_mm)
-    source = "bracket" if focus.even else "exif"
-    frames = [
-        ListedFrame(
-            path, focus.diopters[index], focus.uncertainty_d[index], source, index, "focus",
-            meta.f_number or given.f_number, meta.exposure_s, meta.iso, taken_at=meta.date_time,
-        )
-        for index, (meta, path) in enumerate(shots)
-    ]  # fmt: skip
-    listing = Listing(files[0].parent, with_assumed_uncertainty(frames), focal_mm, None, given.pixel_pitch_um)
-    return _with_given(listing, given), (focus.note,)
-
-
-def _check_same(metas: Sequence[CaptureMeta]) -> None:
-    """One camera, one focal length, one aperture."""
-    for name, what in (("camera", "cameras"), ("focal_length_mm", "focal lengths"), ("f_number", "apertures")):
-        values = {getattr(meta, name) for meta in metas}
-        if len(values) > 1:
-            shown = ", ".join(sorted(str(value) for value in values)[:4])
-            raise DualpixError(
-                f"the frames are of {len(values)} {what}: {shown}",
-                expected="one",
-                hint="name the frames of one bracket",
-            )
-
-
-def focus_bounds(meta: CaptureMeta) -> Bounds | float | None:
-    """What the camera wrote: bounds from the sensor, or one distance from the lens."""
-    if meta.focus_distance_lower_m is not None and meta.focus_distance_upper_m is not None:
-        return meta.focus_distance_lower_m, meta.focus_distance_upper_m
-    return meta.focus_distance_m
-
-
-def bracket_focus(written: Sequence[Bounds | float | None], focal_length_mm: float | None) -> BracketFocus:
-    """Focus of consecutive frames of an on-camera bracket, see the module's text.
-
-    Args:
-        written: of each frame, in the order of taking, see :func:`focus_bounds`.
-        focal_length_mm: takes bounds from the sensor to the lens; None leaves them.
-
-    Raises:
-        DualpixError: fewer than two frames say anything, or nothing tells them apart.
-    """
-    middle, half, sensor = _intervals(written, focal_length_mm)
-    known = np.isfinite(middle)
-    if known.sum() < 2:
-        raise DualpixError(
-            f"{known.sum()} of {len(written)} frames say where they are focused",
-            expected="EXIF with a focus distance",
-            hint="give --distances, or --first and --last",
-        )
-    places = np.arange(len(written), dtype=np.float64)
-    line, sigma_line = _line(places, middle, half, known)
-    width = float(np.median(half[known]))
-    if np.all(np.abs(middle - line)[known] <= _WITHIN * half[known]) and abs(line[-1] - line[0]) > 1e-6:
-        doubt = np.where(np.isfinite(sensor), sensor, np.nanmedian(sensor)) / 2
-        sigma = np.sqrt(sigma_line**2 + width**2 / 3 + doubt**2)
-        note = f"steps taken as even in diopters: {(line[-1] - line[0]) / (len(line) - 1):+.4f} D a frame, from bounds "
-        note += f"of +/-{width:.3f} D; one standard deviation {sigma.min():.3f} to {sigma.max():.3f} D"
-        return BracketFocus(tuple(map(float, line)), tuple(map(float, sigma)), True, note)
-    steps = np.diff(middle)
-    if not known.all() or not (np.all(steps > 0) or np.all(steps < 0)):
-        raise DualpixError(
-            "the focus distances in the files are too coarse to tell the frames apart, and their steps are not even",
-            expected="an on-camera bracket",
-            hint="give --distances, or --first and --last",
-        )
-    sigma = np.sqrt(half**2 / 3 + (sensor / 2) ** 2)
-    note = f"steps are not even in diopters: each frame by its own focus distance, +/-{half.min():.3f} D or more"
-    return BracketFocus(tuple(map(float, middle)), tuple(map(float, sigma)), False, note)
-
-
-def _intervals(
-    written: Sequence[Bounds | float | None], focal_length_mm: float | None
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Middle and half width in diopters, and what taking them to the lens changed; NaN where nothing is written.
-
-    A frame whose bounds are both infinite says only that it is at infinity or beyond: NaN as well.
-    """
-    rows = []
-    for entry in written:
-        if isinstance(entry, tuple) and not math.isinf(entry[0]):
-            near, far = (1 / m if m > 0 else math.nan for m in entry)
-            at_lens = [_from_lens_d(d, focal_length_mm) for d in (near, far)]
-            centre = (at_lens[0] + at_lens[1]) / 2
-            reach = abs(at_lens[0] - at_lens[1]) / 2 + _ROUNDING_M * near**2
-            rows.append((centre, reach, abs(centre - (near + far) / 2)))
-        elif isinstance(entry, float) and entry > 0:
-            rows.append((diopters_of(entry), math.nan, 0.0))
-        else:
-            rows.append((math.nan, math.nan, math.nan))
-    middle, half, sensor = np.array(rows, np.float64).T
-    # One distance alone: as fine as the smallest difference that is seen.
-    seen = np.unique(np.round(middle[np.isfinite(middle)], 9))
-    finest = float(np.diff(seen).min()) if seen.size > 1 else 0.0
-    half = np.where(np.isnan(half) & np.isfinite(middle), finest / 2, half)
-    return middle, np.maximum(half, _LEAST_HALF_WIDTH_D), sensor
-
-
-def _from_lens_d(diopters: float, focal_length_mm: float | None) -> float:
-    """Diopters from the lens of a point that is 1 / diopters m from the sensor: u + u f / (u - f) = distance."""
-    if not diopters or focal_length_mm is None:
-        return diopters
-    distance, f = 1 / diopters, focal_length_mm / 1000
-    inside = distance * (distance - 4 * f)
-    return 2 / (distance + math.sqrt(inside)) if inside >= 0 else diopters
-
-
-def _line(
-    x: npt.NDArray[np.float64], y: npt.NDArray[np.float64], half: npt.NDArray[np.float64], known: npt.NDArray[np.bool_]
-) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
-    """Values of a weighted straight line at all x, and their standard deviation."""
-    design = np.stack([np.ones_like(x), x], axis=1)
-    weight = math.sqrt(3) / half[known]
-    covariance = np.linalg.inv((design[known] * weight[:, None] ** 2).T @ design[known])
-    coefficients = covariance @ (design[known] * weight[:, None] ** 2).T @ y[known]
-    spread = design @ covariance @ design.T
-    return design @ coefficients, np.sqrt(np.diag(spread))
 
 
 # --- writing ------------------------------------------------------------------------------------------------------
 
 
-def _taken_over(folder: Path, index: int, frame: ListedFrame) -> FrameRecord:
+def _taken_over(folder: Path, index: int, frame: ListedFrame) -> tuple[FrameRecord, tuple[int, ...]]:
+    """The record of a frame that was copied, and its decoded size (H, W)."""
     decoded = decode_frame(frame)  # before it is copied: what cannot be read is no frame
     data, suffix = _bytes_of(frame)
     aperture = "" if frame.f_number is None else f"_N{frame.f_number:g}"
-    name = f"s0001_f{index:02}_D{frame.diopters:.3f}{aperture}{suffix}"
+    focus = "" if frame.diopters is None else f"_D{frame.diopters:.3f}"
+    name = f"s0001_f{index:02}{focus}{aperture}{suffix}"
     (folder / name).write_bytes(data)
     try:
         tiles = tuple(tuple(float(v) for v in row) for row in sharpness_tiles(decoded.image))
@@ -324,7 +309,11 @@ def _taken_over(folder: Path, index: int, frame: ListedFrame) -> FrameRecord:
     details: dict[str, Any] = {"original": frame.name, "distance": frame.source}
     if frame.white != (1.0, 1.0, 1.0):
         details["white"] = list(frame.white)
-    return FrameRecord(
+    if frame.orientation is not None:
+        details["orientation"] = frame.orientation
+    if frame.stated_f_number is not None:
+        details["stated_f_number"] = frame.stated_f_number
+    record = FrameRecord(
         index=index,
         role=frame.role,
         files=(name,),
@@ -332,8 +321,8 @@ def _taken_over(folder: Path, index: int, frame: ListedFrame) -> FrameRecord:
         bytes=(len(data),),
         requested_d=frame.diopters if frame.requested_d is None else frame.requested_d,
         achieved_d=frame.diopters,
-        uncertainty_d=frame.uncertainty_d,
-        distance_source=_SOURCES.get(frame.source.split(";")[0], "calibration"),
+        uncertainty_d=None if frame.diopters is None else frame.uncertainty_d,
+        distance_source="none" if frame.diopters is None else _SOURCES.get(frame.source.split(";")[0], "calibration"),
         motor_steps=frame.motor_steps,
         f_number=frame.f_number or meta.f_number,
         exposure_s=frame.exposure_s or meta.exposure_s,
@@ -348,6 +337,7 @@ def _taken_over(folder: Path, index: int, frame: ListedFrame) -> FrameRecord:
         focus_distance_upper_m=meta.focus_distance_upper_m,
         details=details,
     )
+    return record, decoded.image.shape[:2]
 
 
 def _bytes_of(frame: ListedFrame) -> tuple[bytes, str]:
@@ -359,6 +349,12 @@ def _bytes_of(frame: ListedFrame) -> tuple[bytes, str]:
     if not done:
         raise OutputError(f"cannot encode a picture of {samples.shape}")
     return data.tobytes(), ".png"
+
+
+def _parameters(given: Given) -> dict[str, Any]:
+    """What the user said of the optics, which is believed before the files."""
+    said = {"focal_length_mm": given.focal_length_mm, "pixel_pitch_um": given.pixel_pitch_um}
+    return {name: value for name, value in said.items() if value is not None}
 
 
 def _record(listing: Listing, frames: tuple[FrameRecord, ...], given: Given) -> StackRecord:
@@ -385,7 +381,7 @@ def _record(listing: Listing, frames: tuple[FrameRecord, ...], given: Given) -> 
         session="s0001",
         created_at=frames[0].taken_at,
         camera=camera,
-        plan={"mode": BACKEND, "parameters": {}, "frames": wanted},
+        plan={"mode": BACKEND, "parameters": _parameters(given), "frames": wanted},
         frames=frames,
         complete=True,
         versions={"dualpix": version("dualpix")},

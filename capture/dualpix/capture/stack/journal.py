@@ -29,9 +29,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+from dualpix.capture.cameras.protocol import CameraInfo
 from dualpix.capture.errors import OutputError
 from dualpix.capture.files import read_bounded
-from dualpix.capture.stack.record import JOURNAL, RecordError, parse_json, plain
+from dualpix.capture.stack.record import JOURNAL, RecordError, checked, parse_json, plain
 
 try:
     import fcntl
@@ -41,6 +42,11 @@ except ImportError:  # Windows: two runs in one folder are not told apart
 MAX_JOURNAL_BYTES = 256 << 20
 _MAX_LINE_BYTES = 16 << 20
 HEADER = "header"
+_HEADER: dict[str, Any] = {
+    "session": str, "created_at": str, "camera": CameraInfo, "camera_sha256": str, "plan": dict[str, Any],
+    "plan_sha256": str, "calibration": dict[str, Any] | None, "calibration_sha256": str, "origin": dict[str, Any],
+    "versions": dict[str, str],
+}  # fmt: skip
 _UNSYNCED = ("intent", "shot")
 
 
@@ -144,9 +150,15 @@ def header_of(events: list[dict[str, Any]], folder: Path) -> Mapping[str, Any]:
         RecordError: the first line is none.
     """
     header = events[0]
-    texts = ("session", "created_at", "plan_sha256")
-    if header.get("event") != HEADER or not all(isinstance(header.get(key), str) for key in texts):
+    if header.get("event") != HEADER or any(key not in header for key in _HEADER):
         raise RecordError(f"'{folder / JOURNAL}' does not begin with a header", expected="a journal of a capture")
+    try:
+        for key, kind in _HEADER.items():
+            checked(kind, header[key], key)
+        checked(dict[str, str], header["origin"].get("options", {}), "origin.options")
+    except RecordError as error:
+        found = f"the header of '{folder / JOURNAL}' is malformed: {error.found}"
+        raise RecordError(found, expected=error.expected) from error
     return header
 
 

@@ -1,13 +1,12 @@
 """Focus stacks as others lay them out, read as listings.
 
 ==========  ==========================================================================================================
-plain       pictures and ``focus.csv`` with a column ``file`` and ``distance_m`` or ``diopters``, more if known; or
-            pictures alone whose names say ``_D1.220``
+plain       pictures and ``focus.csv`` with a column ``file`` and ``distance_m`` or ``diopters``, more if known, both
+            empty throughout where distances are not known; or pictures alone whose names say ``_D1.220``
 ZEDD        ``metadata.txt`` of lines ``run_1 TAB 6D3E TAB metres``, here or above, and
             ``focus_stack/img_run_1_motor_6D3E_aperture_F2.8.jpg``; ``F16.0`` of one run is the all-in-focus frame;
             ``gt/K.txt`` the camera matrix
-DDFF-12     an HDF5 file with ``stack_*`` of (stacks, slices, H, W, 3) bytes, nearest slice first, refocused evenly in
-            disparity from 0.28 to 0.02 px: 0.5044 to 7.06 m
+DDFF-12     an HDF5 file, or a folder with one, see :mod:`.ddff`
 ==========  ==========================================================================================================
 
 Distances of others come without their errors. A quarter of the smallest step between frames is assumed for one standard
@@ -18,23 +17,22 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
 from dualpix.capture.cameras.protocol import Role
-from dualpix.capture.errors import DecodeError, DualpixError
+from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import parse_json
 from dualpix.capture.optics import diopters as diopters_of
-from dualpix.capture.raw.images import check_size
 from dualpix.capture.rgbd.arrays import read_text
+from dualpix.capture.stack.ddff import SUFFIXES as HDF5_SUFFIXES
+from dualpix.capture.stack.ddff import White, read_ddff, white_of
 from dualpix.capture.stack.frames import ListedFrame, Listing
 from dualpix.capture.stack.record import check_name
 
@@ -43,13 +41,6 @@ ZEDD_METADATA = "metadata.txt"
 ZEDD_DISPLAY = "display.json"
 ALL_IN_FOCUS_F_NUMBER = 16.0
 """From this one on a ZEDD picture is the all-in-focus one."""
-DDFF_FOCAL_PX = 521.4052
-DDFF_BASELINE_M = 1982.0250823695178 / 7317.020641763665 * 1e-3
-"""Of the data set's light-field camera: disparity in px = focal length * baseline / distance."""
-DDFF_DISPARITY_PX = (0.28, 0.02)
-"""Of the first and the last slice."""
-DDFF_DISTANCES = "focus_distance_m"
-"""Data set that our exports add, of (stacks, slices)."""
 
 PICTURE_SUFFIXES = (".png", ".tif", ".tiff", ".jpg", ".jpeg")
 RAW_SUFFIXES = (".dng", ".cr2", ".cr3")
@@ -59,48 +50,67 @@ COLUMNS = (
 )  # fmt: skip
 
 _MAX_FRAMES = 10_000
-_MAX_DDFF_SLICES = 512
 _DIOPTERS_IN_NAME = re.compile(r"(?:^|_)D(-?\d+(?:\.\d+)?)(?=_|$)")
 _ZEDD_NAME = re.compile(r"img_run_(\d{1,4})_motor_([0-9A-Fa-f]{1,8})_aperture_F(\d{1,3}(?:\.\d+)?)")
 _ASSUMED = "assumed error"
-White = tuple[float, float, float]
 
 
-def read_layout(path: Path) -> Listing | None:
+def read_layout(path: Path, stack: str | None = None) -> Listing | None:
     """The stack in a folder or HDF5 file, or None where it is none of the layouts.
 
+    Args:
+        path: of the folder or file.
+        stack: which one of an HDF5 file, by its number or name; needed where it holds several.
+
     Raises:
-        DualpixError: one of the layouts, but broken.
+        DualpixError: one of the layouts, but broken, or it holds several stacks.
     """
-    for read in (_read_ddff, _read_csv, _read_zedd, _read_names):
+    file = hdf5_file(path)
+    if file is not None and (found := read_ddff(file, stack)) is not None:
+        return replace(found, frames=with_assumed_uncertainty(found.frames))
+    for read in (_read_csv, _read_zedd, _read_names):
         found = read(path)
         if found is not None:
             return found
     return None
 
 
+def hdf5_file(path: Path) -> Path | None:
+    """The HDF5 file that a path names: itself, or the only one in a folder that is no stack of another layout.
+
+    Raises:
+        DualpixError: a folder with several.
+    """
+    if not path.is_dir():
+        return path if path.suffix.lower() in HDF5_SUFFIXES else None
+    found = [file for file in files_of(path) if file.suffix.lower() in HDF5_SUFFIXES]
+    if not found or (path / FOCUS_CSV).is_file() or (path / ZEDD_METADATA).is_file():
+        return None
+    if len(found) > 1:
+        raise DualpixError(
+            f"'{path}' holds {len(found)} HDF5 files: {', '.join(file.name for file in found[:4])}",
+            expected="one",
+            hint="name one of them",
+        )
+    return found[0]
+
+
 def with_assumed_uncertainty(frames: Sequence[ListedFrame]) -> tuple[ListedFrame, ...]:
     """Frames whose uncertainty is not known (NaN) get a quarter of the smallest step, see the module's text."""
-    if all(math.isfinite(frame.uncertainty_d) for frame in frames):
+    if all(math.isfinite(frame.uncertainty_d) or frame.diopters is None for frame in frames):
         return tuple(frames)
-    stops = np.unique([frame.diopters for frame in frames if frame.role == "focus"])
+    stops = np.unique([frame.diopters for frame in frames if frame.role == "focus" and frame.diopters is not None])
     steps = np.diff(stops)
     quarter = float(steps[steps > 1e-9].min()) / 4 if (steps > 1e-9).any() else 0.1
     return tuple(
-        frame if math.isfinite(frame.uncertainty_d)
+        frame if math.isfinite(frame.uncertainty_d) or frame.diopters is None
         else replace(frame, uncertainty_d=quarter, source=f"{frame.source}; {_ASSUMED}")
         for frame in frames
     )  # fmt: skip
 
 
 def from_distances(files: Sequence[Path], diopters: Sequence[float], source: str) -> Listing:
-    """Files in the order of a list of their focus.
-
-    Raises:
-        DualpixError: the numbers differ.
-    """
-    if len(files) != len(diopters):
-        raise DualpixError(f"{len(files)} frames and {len(diopters)} distances", expected="one distance for each frame")
+    """Files with a focus for each."""
     frames = [
         ListedFrame(path, focus, math.nan, source, index)
         for index, (path, focus) in enumerate(zip(files, diopters, strict=True))
@@ -109,16 +119,25 @@ def from_distances(files: Sequence[Path], diopters: Sequence[float], source: str
 
 
 def frame_files(folder: Path) -> list[Path]:
-    """Raws, or pictures where there are no raws, of a folder, sorted by name."""
-    try:
-        names = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    except OSError as error:
-        raise DualpixError(f"cannot read the folder '{folder}': {error.strerror or error}") from error
+    """Raws, or pictures where there are no raws, of a folder, in the order of their names as texts."""
+    names = files_of(folder)
     for suffixes in (RAW_SUFFIXES, PICTURE_SUFFIXES):
         chosen = [path for path in names if path.suffix.lower() in suffixes]
         if chosen:
             return chosen[:_MAX_FRAMES]
     return []
+
+
+def files_of(folder: Path) -> list[Path]:
+    """The files of a folder that are not hidden, in the order of their names as texts.
+
+    Raises:
+        DualpixError: it cannot be read.
+    """
+    try:
+        return sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
+    except OSError as error:
+        raise DualpixError(f"cannot read the folder '{folder}': {error.strerror or error}") from error
 
 
 # --- plain --------------------------------------------------------------------------------------------------------
@@ -132,16 +151,17 @@ def _read_csv(path: Path) -> Listing | None:
     if not 0 < len(rows) <= _MAX_FRAMES:
         raise DualpixError(f"'{table}' has {len(rows)} frames", expected="a header and a line for each frame")
     frames = with_assumed_uncertainty([_csv_frame(table, row, index) for index, row in enumerate(rows)])
+    _check_csv_focus(table, rows, frames)
     focal_mm, pitch_um = (_csv_number(table, rows[0], name) for name in ("focal_length_mm", "pixel_pitch_um"))
     return Listing(path, frames, focal_mm, pitch_um)
 
 
 def _csv_frame(table: Path, row: dict[str, Any], index: int) -> ListedFrame:
     distance_m, focus = (_csv_number(table, row, name) for name in ("distance_m", "diopters"))
-    if focus is None and distance_m is not None and distance_m > 0:
+    if focus is None and distance_m is not None:
+        if not distance_m > 0:
+            raise DualpixError(f"'{table}' has no focus for frame {index + 1}: {distance_m:g} m", expected="above 0")
         focus = diopters_of(distance_m)
-    if focus is None:
-        raise DualpixError(f"'{table}' has no focus for frame {index + 1}", expected="a column distance_m or diopters")
     uncertainty, full_scale, steps = (
         _csv_number(table, row, name) for name in ("uncertainty_d", "full_scale", "motor_steps")
     )
@@ -160,6 +180,17 @@ def _csv_frame(table: Path, row: dict[str, Any], index: int) -> ListedFrame:
         motor_steps=None if steps is None else round(steps),
         white=(full_scale or 1.0,) * 3,
     )
+
+
+def _check_csv_focus(table: Path, rows: Sequence[dict[str, Any]], frames: Sequence[ListedFrame]) -> None:
+    """A focus for every frame, or a column of it that is empty for all."""
+    focus = [frame for frame in frames if frame.role == "focus"]
+    silent = [frame.index for frame in focus if frame.diopters is None]
+    has_column = any(name in rows[0] for name in ("distance_m", "diopters"))
+    if silent and not (has_column and len(silent) == len(focus)):
+        raise DualpixError(
+            f"'{table}' has no focus for frame {silent[0] + 1}", expected="a column distance_m or diopters"
+        )
 
 
 def _csv_number(table: Path, row: dict[str, Any], name: str) -> float | None:
@@ -249,16 +280,9 @@ def _zedd_white(path: Path) -> White:
     if not path.is_file():
         return (1.0, 1.0, 1.0)
     try:
-        return _white(json.loads(read_text(path, 1 << 16))["white"])
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        return white_of(parse_json(read_text(path, 1 << 16))["white"])
+    except (ValueError, KeyError, TypeError, OverflowError) as error:
         raise DualpixError(f"'{path}' is damaged", expected='{"white": light of white, R, G, B}') from error
-
-
-def _white(values: Any) -> White:
-    red, green, blue = (float(value) for value in values)
-    if not all(0 < value < math.inf for value in (red, green, blue)):
-        raise ValueError("not positive")
-    return red, green, blue
 
 
 def _zedd_optics(matrix: Path) -> tuple[float | None, float | None]:
@@ -273,80 +297,3 @@ def _zedd_optics(matrix: Path) -> tuple[float | None, float | None]:
         raise DualpixError(f"'{matrix}' is no camera matrix", expected="three lines of three numbers")
     pitch_um = 36_000.0 / (2 * centre_px)
     return focal_px * pitch_um / 1000.0, pitch_um
-
-
-# --- DDFF-12 ------------------------------------------------------------------------------------------------------
-
-
-def ddff_distances_m(slices: int) -> npt.NDArray[np.float64]:
-    """(slices,) of the data set, nearest first."""
-    return np.asarray(DDFF_FOCAL_PX * DDFF_BASELINE_M / np.linspace(*DDFF_DISPARITY_PX, slices))
-
-
-def open_hdf5(path: Path, mode: str = "r") -> Any:
-    """An HDF5 file.
-
-    Raises:
-        DualpixError: h5py is missing, or the file cannot be opened.
-    """
-    try:
-        h5py: Any = import_module("h5py")
-    except ImportError as error:
-        raise DualpixError(
-            f"'{path.name}' is HDF5, which needs h5py", hint="python -m pip install 'dualpix[rgbd]'"
-        ) from error
-    try:
-        return h5py.File(path, mode)
-    except OSError as error:
-        raise DecodeError(f"cannot open '{path}' as HDF5: {error}") from error
-
-
-def _read_ddff(path: Path, stack: int = 0) -> Listing | None:
-    if not (path.is_file() and path.suffix.lower() in (".h5", ".hdf5")):
-        return None
-    with open_hdf5(path) as file:
-        key = next((k for k in ("stack_test", "stack_val", "stack_train") if k in file), None)
-        if key is None:
-            raise DecodeError(f"'{path.name}' has no stack_test, stack_val or stack_train", expected="a DDFF-12 file")
-        shape = tuple(int(n) for n in file[key].shape)
-        if len(shape) != 5 or shape[4] != 3 or not 2 <= shape[1] <= _MAX_DDFF_SLICES or stack >= shape[0]:
-            raise DecodeError(f"'{path.name}': {key} is {shape}", expected="(stacks, slices, height, width, 3)")
-        own = file.get(f"{DDFF_DISTANCES}_{key.removeprefix('stack_')}")
-        distances = ddff_distances_m(shape[1]) if own is None else np.asarray(own[stack], np.float64)
-        optics = [_attribute(file[key], name) for name in ("focal_length_mm", "pixel_pitch_um", "f_number")]
-        white = _white(file[key].attrs.get("white", (1.0, 1.0, 1.0)))
-    if distances.shape != shape[1:2] or not (distances > 0).all():
-        raise DecodeError(f"'{path.name}' has {distances.shape} distances", expected=f"{shape[1]}, in m")
-    frames = [
-        ListedFrame(
-            path, diopters_of(float(metres)), math.nan, "DDFF-12", index, f_number=optics[2], white=white,
-            part=(key, stack, index),
-        )
-        for index, metres in enumerate(distances)
-    ]  # fmt: skip
-    return Listing(path.parent, with_assumed_uncertainty(frames), optics[0], optics[1])
-
-
-def _attribute(data: Any, name: str) -> float | None:
-    try:
-        value = float(data.attrs[name])
-    except (KeyError, ValueError, TypeError):
-        return None
-    return value if 0 < value < math.inf else None
-
-
-def read_ddff_slice(path: Path, key: str, stack: int, index: int) -> npt.NDArray[np.uint8]:
-    """(H, W, 3) bytes of one slice.
-
-    Raises:
-        DecodeError: damaged.
-    """
-    with open_hdf5(path) as file:
-        data = file[key]
-        check_size(path, int(data.shape[3]), int(data.shape[2]))
-        try:
-            samples = np.asarray(data[stack, index])
-        except OSError as error:
-            raise DecodeError(f"'{path.name}' is damaged: {error}") from error
-    # The data set itself stores bytes; some copies of it are float.
-    return np.asarray(np.clip(np.rint(samples), 0, 255), np.uint8)

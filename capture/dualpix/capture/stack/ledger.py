@@ -519,6 +519,7 @@ def _candidate_of(frame: FrameRecord, asked: Exposure) -> Candidate:
         tiles=frame.sharpness_tiles,
     )
     reported = Exposure(frame.f_number, frame.exposure_s, frame.iso)
+    assert frame.achieved_d is not None  # noqa: S101 - the journal takes no other frames
     return Candidate(frame.index, asked, reported, frame.achieved_d, frame.settled, found)
 
 

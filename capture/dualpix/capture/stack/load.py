@@ -8,10 +8,9 @@ align`` has aligned the stack, its frames are taken; a stack that is not a captu
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -20,9 +19,11 @@ import numpy.typing as npt
 
 from dualpix.capture.cameras.protocol import Exposure
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import parse_json
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN, distance_m
 from dualpix.capture.stack.frames import DecodedFrame, ListedFrame, Listing, decode_frame, listing_of
 from dualpix.capture.stack.layouts import read_layout
+from dualpix.capture.stack.orientation import with_one_orientation
 from dualpix.capture.stack.record import JOURNAL, STACK, read_record
 from dualpix.capture.stack.sharpness import gray_of, tile_means
 from dualpix.capture.types import FloatImage, FocusStack, LensModel
@@ -50,7 +51,12 @@ def read_listing(folder: Path) -> Listing:
     Raises:
         DualpixError: nothing there that could be a stack.
     """
-    folder = Path(folder)
+    listing = _read_listing(Path(folder))
+    frames, _ = with_one_orientation(listing.frames)
+    return replace(listing, frames=frames)
+
+
+def _read_listing(folder: Path) -> Listing:
     if (folder / STACK).is_file():
         return listing_of(folder, read_record(folder))
     if (folder / JOURNAL).is_file():
@@ -79,7 +85,8 @@ def load_stack(
         max_side_px: reduce larger frames so that their long side is this; pitch follows.
 
     Returns:
-        Frames of one aperture, farthest first. What is not known of the lens is NaN there.
+        Frames of one aperture, farthest first; where distances are not known, as they were taken and without them. What
+        is not known of the lens is NaN there.
 
     Raises:
         DualpixError: no stack, no such aperture, fewer than two frames, two at one distance, frames of different sizes,
@@ -98,10 +105,11 @@ def load_stack(
     gains = exposure_gains(light)
     images = np.stack([shown.image for shown in decoded])
     images *= np.asarray(gains, np.float32)[:, None, None, None]
+    focus_m = [distance_m(frame.diopters) for frame in frames if frame.diopters is not None]
     return FocusStack(
         frames=images,
-        focus_distance_m=np.array([distance_m(frame.diopters) for frame in frames], np.float64),
-        uncertainty_d=np.array([frame.uncertainty_d for frame in frames], np.float64),
+        focus_distance_m=np.array(focus_m, np.float64) if focus_m else None,
+        uncertainty_d=np.array([frame.uncertainty_d for frame in frames], np.float64) if focus_m else None,
         lens=lens_of(listing, chosen, decoded[0]),
         all_in_focus=_all_in_focus(listing, decoded[0].image.shape, light[0], max_side_px),
         provenance=tuple(frame.source for frame in frames),
@@ -137,19 +145,19 @@ def choose_aperture(listing: Listing, f_number: float | None) -> float | None:
 
 
 def lens_of(listing: Listing, f_number: float | None, first: DecodedFrame) -> LensModel:
-    """Optics of the decoded frames, from the frame itself, else from the record; NaN where neither knows."""
-    meta = first.meta
-    focal_mm = meta.focal_length_mm or listing.focal_length_mm
-    pitch_um = meta.pixel_pitch_um
+    """Optics of the decoded frames, from the user, else the frame itself, else the record; NaN where none knows."""
+    meta, given = first.meta, listing.given
+    focal_mm = given.focal_length_mm or meta.focal_length_mm or listing.focal_length_mm
+    pitch_um = given.pixel_pitch_um * first.binning if given.pixel_pitch_um else meta.pixel_pitch_um
     if pitch_um is None and listing.pixel_pitch_um is not None:
         pitch_um = listing.pixel_pitch_um * first.binning
     if pitch_um is None and listing.sensor_pitch_um is not None:
         pitch_um = listing.sensor_pitch_um * first.binning
-    farthest = min(frame.diopters for frame in listing.at_aperture(f_number) or listing.frames)
+    known = [f.diopters for f in listing.at_aperture(f_number) or listing.frames if f.diopters is not None]
     return LensModel(
         focal_length_mm=_or_nan(focal_mm),
         f_number=_or_nan(f_number if f_number is not None else meta.f_number),
-        focus_distance_m=distance_m(farthest),
+        focus_distance_m=distance_m(min(known)) if known else math.nan,
         pixel_pitch_um=_or_nan(pitch_um),
         disparity_gain=IDEAL_DISPARITY_GAIN if meta.disparity_gain is None else meta.disparity_gain,
     )
@@ -210,9 +218,9 @@ def _aligned_listing(listing: Listing) -> Listing | None:
     if listing.record is None or not (folder / ALIGNMENT).is_file():
         return None
     try:
-        sources = json.loads((folder / ALIGNMENT).read_text("utf-8"))["sources"]
+        sources = parse_json((folder / ALIGNMENT).read_bytes())["sources"]
         fits = sources == {frame.files[0]: frame.sha256[0] for frame in listing.record.frames}
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         fits = False
     if not fits:
         raise DualpixError(
@@ -225,6 +233,8 @@ def _check_distances(frames: Sequence[ListedFrame]) -> None:
     if len(frames) < 2:
         raise DualpixError(f"{len(frames)} focus frames of one aperture", expected="two or more")
     for far, near in pairwise(frames):
+        if far.diopters is None or near.diopters is None:
+            continue
         beyond = near.diopters <= 0
         if beyond or near.diopters - far.diopters < _SAME_FOCUS_D:
             where = "beyond infinity" if beyond else f"at {near.diopters:.4f} D"

@@ -14,11 +14,12 @@ from __future__ import annotations
 import json
 import math
 import types
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from dualpix.capture import files
 from dualpix.capture.cameras.protocol import CameraInfo, DistanceSource, Role
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_bounded, write_json
@@ -50,9 +51,11 @@ class FrameRecord:
     """The raw file first."""
     sha256: tuple[str, ...]
     bytes: tuple[int, ...]
-    requested_d: float
-    achieved_d: float
-    uncertainty_d: float
+    requested_d: float | None
+    achieved_d: float | None
+    """None, with ``uncertainty_d`` and the source "none", in an imported stack that says nowhere how far it is focused;
+    then it is None in all focus frames, and their index is the order of the sweep."""
+    uncertainty_d: float | None
     distance_source: DistanceSource
     motor_steps: int | None
     f_number: float | None
@@ -117,7 +120,7 @@ def read_record(folder: Path) -> StackRecord:
         raise RecordError(f"no {STACK} in '{path.parent}'", expected="the folder of a stack", hint=hint)
     data = read_bounded(path, MAX_FILE_BYTES, f"'{path}'", expected="the record of a stack", error=RecordError)
     try:
-        return from_json(parse_json(data))
+        return from_json(parse_json(data, finite=False))
     except RecordError as error:
         raise RecordError(f"'{path}': {error.found}", expected=error.expected, hint=error.hint) from error
 
@@ -168,8 +171,8 @@ def frame_from_json(value: Any, name: str = "frame") -> FrameRecord:
     return frame
 
 
-def check_frames(frames: Iterable[FrameRecord]) -> None:
-    """Whether frames make a stack: each in itself, and indices that rise.
+def check_frames(frames: Sequence[FrameRecord]) -> None:
+    """Whether frames make a stack: each in itself, indices that rise, and a focus for all of them or for none.
 
     Raises:
         RecordError: they do not.
@@ -181,17 +184,24 @@ def check_frames(frames: Iterable[FrameRecord]) -> None:
         if frame.index <= last:
             raise RecordError(f"{name}.index is {frame.index} after {last}", expected="each frame once, in order")
         last = frame.index
+    focus = [frame for frame in frames if frame.role == "focus"]
+    silent = [frame.index for frame in focus if frame.achieved_d is None]
+    if 0 < len(silent) < len(focus):
+        raise RecordError(
+            f"achieved_d is null in {len(silent)} of {len(focus)} focus frames, first in frame {silent[0]}",
+            expected="a focus for all of them, or for none",
+        )
 
 
-def parse_json(data: bytes) -> Any:
-    """JSON without the constants that are none.
+def parse_json(data: bytes, *, finite: bool = True) -> Any:
+    """As :func:`dualpix.capture.files.parse_json`.
 
     Raises:
         RecordError: it is no JSON.
     """
     try:
-        return json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
+        return files.parse_json(data, finite=finite)
+    except ValueError as error:
         raise RecordError(f"no JSON ({error})", expected="the record of a stack") from error
 
 
@@ -223,6 +233,15 @@ def built(kind: type[T], value: Any, name: str) -> T:
         if key not in value and entry.default is MISSING and entry.default_factory is MISSING:
             raise RecordError(f"'{_joined(name, key)}' is missing", expected="a record of 'dualpix capture'")
     return kind(**{key: _item(hints[key], item, _joined(name, key)) for key, item in value.items()})
+
+
+def checked(kind: Any, value: Any, name: str) -> Any:
+    """A value of a type that a record's field may have, as ``tuple[int, ...]``, checked as a field of that name is.
+
+    Raises:
+        RecordError: it is not what the type says.
+    """
+    return _item(kind, value, name)
 
 
 _D = (-10.0, 1000.0)
@@ -270,8 +289,17 @@ def _mapping(kind: Any, value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _wrong(name, value, "an object")
     if kind is Any:
+        _check_finite(value, name)
         return value
     return {key: _item(kind, item, _joined(name, key)) for key, item in value.items()}
+
+
+def _check_finite(value: Any, name: str) -> None:
+    """Whether plain data without a form of their own can be written again."""
+    if isinstance(value, float) and not math.isfinite(value):
+        raise _wrong(name, value, "a finite number")
+    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        _check_finite(item, _joined(name, str(key)))
 
 
 def _leaf(kind: Any, value: Any, name: str) -> Any:
@@ -290,6 +318,8 @@ def _leaf(kind: Any, value: Any, name: str) -> Any:
 
 
 def _check_frame(frame: FrameRecord, name: str) -> None:
+    if (frame.achieved_d is None) != (frame.uncertainty_d is None):
+        raise RecordError(f"{name} has one of achieved_d and uncertainty_d", expected="both, or null for both")
     if not frame.files or not len(frame.files) == len(frame.sha256) == len(frame.bytes):
         counts = f"{len(frame.files)} files, {len(frame.sha256)} sha256, {len(frame.bytes)} bytes"
         raise RecordError(f"{name} has {counts}", expected="as many of each, at least one")
@@ -331,7 +361,3 @@ def _wrong(name: str, value: Any, expected: str) -> RecordError:
 def _shown(value: Any) -> str:
     text = json.dumps(value, default=str)
     return text if len(text) <= 60 else f"{text[:57]}..."
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")

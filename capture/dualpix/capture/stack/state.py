@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from dualpix.capture.cameras.protocol import Achieved, Exposure, Settled
 from dualpix.capture.focus.driven import Found
-from dualpix.capture.stack.record import FrameRecord, RecordError, built, check_name, frame_from_json
+from dualpix.capture.stack.record import FrameRecord, RecordError, built, check_name, checked, frame_from_json
 
 
 @dataclass(frozen=True)
@@ -84,57 +85,66 @@ class StackState:
             return
         try:
             change(self, event)
+        except RecordError as error:
+            found = f"the journal has a malformed '{event['event']}': {error.found}"
+            raise RecordError(found, expected=error.expected) from error
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise RecordError(f"the journal has a malformed '{event['event']}' ({error})") from error
+            raise RecordError(f"the journal has a malformed '{event['event']}' ({str(error)[:120]})") from error
 
     def _intent(self, event: Mapping[str, Any]) -> None:
-        index = int(event["index"])
+        index = _index(event)
         self.intents[index] = Intent(
             index,
-            check_name(event["stem"]),
-            str(event["at"]),
+            check_name(checked(str, event["stem"], "stem")),
+            _moment(event["at"]),
             built(Achieved, event["achieved"], "achieved"),
             built(Settled, event["settled"], "settled"),
             built(Exposure, event["exposure"], "exposure"),
         )
 
     def _shot(self, event: Mapping[str, Any]) -> None:
-        index = int(event["index"])
+        index = _index(event)
+        names = checked(tuple[str, ...], event["files"], "files")
+        sizes = checked(tuple[int, ...], event["bytes"], "bytes")
+        if not names or len(names) != len(sizes):
+            raise ValueError(f"{len(names)} files, {len(sizes)} bytes")
         self.shots[index] = Taken(
             self.intents.pop(index),
-            tuple(check_name(name) for name in event["files"]),
-            tuple(int(size) for size in event["bytes"]),
+            tuple(check_name(name) for name in names),
+            sizes,
             built(Exposure, event["exposure"], "exposure"),
-            str(event["taken_at"]),
+            checked(str, event["taken_at"], "taken_at"),
             built(Achieved, event["achieved"], "achieved"),
-            dict(event["details"]),
+            checked(dict[str, Any], event["details"], "details"),
         )
 
     def _frame(self, event: Mapping[str, Any]) -> None:
         frame = frame_from_json(event["frame"])
+        if frame.achieved_d is None:
+            raise ValueError("achieved_d is null")
         self.frames[frame.index] = frame
         self._forget_attempt(frame.index)
         self._see(frame.index, frame.sha256)
 
     def _refused(self, event: Mapping[str, Any]) -> None:
-        index = int(event["index"])
+        index = _index(event)
         self.frames.pop(index, None)
         self._forget_attempt(index)
         self.refused[index] += 1
         self.retries[index] += 1
-        self.reasons[index] = str(event["reason"])
-        self._see(index, event["sha256"])
+        self.reasons[index] = checked(str, event["reason"], "reason")
+        self._see(index, checked(tuple[str, ...], event["sha256"], "sha256"))
 
     def _retry(self, event: Mapping[str, Any]) -> None:
         if event.get("index") is not None:
-            self.retries[int(event["index"])] += 1
+            self.retries[_index(event)] += 1
 
     def _homed(self, event: Mapping[str, Any]) -> None:
         if self.found is None and event.get("found") is not None:
             self.found = built(Found, event["found"], "found")
 
     def _left(self, event: Mapping[str, Any]) -> None:
-        if event["left"]:
+        if checked(bool, event["left"], "left"):
             self.found = None
 
     def _forget_attempt(self, index: int) -> None:
@@ -144,6 +154,15 @@ class StackState:
     def _see(self, index: int, digests: Iterable[str]) -> None:
         for digest in digests:
             self.seen.setdefault(digest, index)
+
+
+def _index(event: Mapping[str, Any]) -> int:
+    return int(checked(int, event["index"], "index"))
+
+
+def _moment(value: Any) -> str:
+    datetime.fromisoformat(checked(str, value, "at"))
+    return str(value)
 
 
 _CHANGES = {

@@ -109,13 +109,15 @@ def export_command(
 @click.command("import")
 @click.argument("sources", nargs=-1, required=True, type=_FILE)
 @click.option("-o", "--output", type=_FILE, required=True, help="Folder of the stack; replaced where it is one.")
-@click.option("--distances", metavar="M,M,...|FILE", help="Focus of each frame in m from the lens, in order of name.")
+@click.option("--distances", metavar="M,M,...|FILE", help="Focus of each frame in m from the lens, in their order.")
 @click.option("--diopters", metavar="D,D,...|FILE", help="The same in diopters.")
 @click.option("--first", "first_m", type=float, metavar="M", help="Focus of the first frame; even steps to --last.")
 @click.option("--last", "last_m", type=float, metavar="M", help="Focus of the last frame; inf is allowed.")
+@click.option("--order", type=click.Choice(["given", "time", "name"]), help="By which frames are put in order.")
+@click.option("--index", "stack", metavar="N|NAME|all", help="Which stack of a file that holds several.")
 @click.option("--uncertainty-d", type=click.FloatRange(min=0), help="Of each distance, one standard deviation.")
-@click.option("--f-number", type=click.FloatRange(min=0.1), help="Where the files do not say.")
-@click.option("--focal-length-mm", type=click.FloatRange(min=0.1), help="Where the files do not say.")
+@click.option("--f-number", type=click.FloatRange(min=0.1), help="Of a bracket, whatever the files say.")
+@click.option("--focal-length-mm", type=click.FloatRange(min=0.1), help="Of the lens, whatever the files say.")
 @click.option("--pixel-pitch-um", type=click.FloatRange(min=0.01), help="Of the full-resolution picture.")
 @click.option("--json", "as_json", is_flag=True, help="The record on stdout.")
 def import_command(
@@ -126,23 +128,29 @@ def import_command(
     first_m: float | None,
     last_m: float | None,
     as_json: bool,
-    **optics: Any,
+    **more: Any,
 ) -> None:
     """Make a stack of frames that something else took.
 
     SOURCES is a folder or the frames themselves: an on-camera focus bracket (raws or JPEGs whose EXIF says where the
-    lens was focused; steps are taken as even in diopters), frames with a list of distances or with the first and the
-    last one, a folder with focus.csv, a ZEDD scene, or a DDFF-12 file. Files are copied as they are.
-    """
-    from dualpix.capture.stack.importer import Given, import_stack
+    lens was focused), frames with a list of distances or with the first and the last one, frames alone, a folder that
+    `dualpix capture export` wrote, one with focus.csv, a ZEDD scene, or a DDFF-12 file. Files are copied as they are.
 
-    given = Given(**_focus_given(distances, diopters, first_m, last_m), **optics)
+    Frames are in the order in which they are named; those of a folder or of a pattern as *.jpg in that of their EXIF
+    times, else of their names. Distances that the EXIF states are kept. Frames that say nothing of their focus are kept
+    without distances.
+    """
+    from dualpix.capture.stack.importer import Given, import_stacks
+
+    given = Given(**_focus_given(distances, diopters, first_m, last_m), **more)
     with _progress("importing") as tell:
-        done = import_stack(sources, output, given, tell)
+        made = import_stacks(sources, output, given, tell)
     if as_json:
-        click.echo(json.dumps(done.record.to_json(), indent=2, ensure_ascii=False))
+        records = [done.record.to_json() for done in made]
+        click.echo(json.dumps(records if given.stack == "all" else records[0], indent=2, ensure_ascii=False))
     else:
-        _show_import(done)
+        for done in made:
+            _show_import(done)
 
 
 def _focus_given(
@@ -214,17 +222,20 @@ def _show_verification(result: Verification, folder: Path) -> None:
 
 def _show_alignment(done: AlignedStack) -> None:
     found = done.alignment
-    table = Table("focus (D)", "m", "scale", "shift (px)", "turn (deg)", "correlation", title="beside the reference")
+    where = ("focus (D)", "m") if found.metric else ("place",)
+    table = Table(*where, "scale", "shift (px)", "turn (deg)", "correlation", title="beside the reference")
     rows = zip(found.diopters, found.scales, found.shift_px, found.rotation_deg, found.correlation, strict=True)
-    for diopters, scale, shift, turn, correlation in rows:
+    for focus, scale, shift, turn, correlation in rows:
+        place = (f"{focus:.3f}", f"{distance_m(focus):.3g}") if found.metric else (f"{focus:.0f}",)
         table.add_row(
-            f"{diopters:.3f}", f"{distance_m(diopters):.3g}", f"{scale:.5f}", f"{math.hypot(*shift):.2f}",
-            f"{turn:+.3f}", "not matched" if math.isnan(correlation) else f"{correlation:.3f}",
+            *place, f"{scale:.5f}", f"{math.hypot(*shift):.2f}", f"{turn:+.3f}",
+            "not matched" if math.isnan(correlation) else f"{correlation:.3f}",
         )  # fmt: skip
     Console().print(table)
     even = "even" if found.linear else "uneven: each frame keeps its own scale"
+    unit = "diopter" if found.metric else "frame"
     click.echo(
-        f"breathing {100 * found.beta:+.3f} % per diopter ({even}), {found.breathing_px:.1f} px at the corners; "
+        f"breathing {100 * found.beta:+.3f} % per {unit} ({even}), {found.breathing_px:.1f} px at the corners; "
         f"{found.residual_px:.3f} px RMS left"
     )
     untrusted = found.trusted.count(False)
@@ -238,14 +249,19 @@ def _show_import(done: Imported) -> None:
     table = Table("frame", "m", "D", "+/- D", "f/", "original", title=", ".join(_origins(frames)))
     for frame in frames[:_MOST_ROWS]:
         table.add_row(
-            str(frame.index), f"{distance_m(frame.achieved_d):.3g}", f"{frame.achieved_d:.3f}",
-            f"{frame.uncertainty_d:.3f}", "" if frame.f_number is None else f"{frame.f_number:g}",
+            str(frame.index), *_focus_cells(frame), "" if frame.f_number is None else f"{frame.f_number:g}",
             str(frame.details.get("original", "")),
         )  # fmt: skip
     Console().print(table)
     for note in done.notes:
         click.echo(f"note: {note}")
     click.echo(f"wrote {len(frames)} frames to {done.folder}")
+
+
+def _focus_cells(frame: FrameRecord) -> tuple[str, str, str]:
+    if frame.achieved_d is None or frame.uncertainty_d is None:
+        return "", "", ""
+    return f"{distance_m(frame.achieved_d):.3g}", f"{frame.achieved_d:.3f}", f"{frame.uncertainty_d:.3f}"
 
 
 def _origins(frames: Sequence[FrameRecord]) -> list[str]:

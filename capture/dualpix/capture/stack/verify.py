@@ -4,7 +4,8 @@ Convention: see :mod:`.frames`; sharpness as in :mod:`.sharpness`. A tile's shar
 rise to one peak and fall: the depth of a *valley*, where a frame is less sharp than frames on both sides of it, is
 measured in the logarithm of sharpness, beyond three standard deviations of its noise. Where most tiles have a valley at
 the same frame, that frame is not where it says; where the valleys vanish when two frames change places, those two were
-exchanged. A sweep that is reversed as a whole cannot be told by sharpness.
+exchanged. A sweep that is reversed as a whole cannot be told by sharpness. Where no distances are known, frames are
+judged in the order in which they were taken, and steps, gaps and directions are not.
 
 The verdict is ``bad`` where frames are missing, damaged, doubled or at a wrong distance, ``suspect`` where something
 should be looked at before use, else ``good``; notes do not change it.
@@ -29,6 +30,7 @@ from dualpix.capture.stack.align import WORKING_SIDE_PX, Alignment, estimate_ali
 from dualpix.capture.stack.frames import DecodedFrame, ListedFrame, Listing, decode_frame, reduced
 from dualpix.capture.stack.layouts import RAW_SUFFIXES
 from dualpix.capture.stack.load import Light, exposure_drift, exposure_gains, light_of, read_listing
+from dualpix.capture.stack.orientation import flag_of
 from dualpix.capture.stack.sharpness import gray_of, sharpness_with_error
 from dualpix.capture.stack.verify_halves import Disparities, disparities, step_signs
 from dualpix.capture.types import FloatImage
@@ -64,6 +66,7 @@ UNMOVED = 0.03
 OPEN_SHARE = 0.5
 """Of tiles that are sharpest in the first or last frame."""
 _MAX_SEARCHED = 48
+_MOST_NAMED = 4
 _SIGNIFICANT = 8.0
 
 
@@ -84,7 +87,8 @@ class FrameCheck:
 
     index: int
     file: str
-    diopters: float
+    diopters: float | None
+    """None where distances are not known."""
     uncertainty_d: float
     requested_d: float | None
     f_number: float | None
@@ -95,6 +99,16 @@ class FrameCheck:
     matched: bool
     valley: float
     """Median over the tiles of how much blurrier it is than frames on both sides, in the logarithm."""
+
+    @property
+    def sweep(self) -> float:
+        """Where it stands in the sweep, rising: its diopters, else its index."""
+        return float(self.index) if self.diopters is None else self.diopters
+
+    @property
+    def marked(self) -> str:
+        """Where it says it is, for people."""
+        return f"place {self.index}" if self.diopters is None else f"{self.diopters:.3f} D"
 
 
 @dataclass(frozen=True)
@@ -108,16 +122,21 @@ class Sweep:
     """(N, rows, columns)"""
     telling: npt.NDArray[np.bool_]
     """(rows, columns): tiles with enough texture."""
-    peak_d: npt.NDArray[np.float64]
-    """(rows, columns) focus at which a tile is sharpest; NaN where it does not tell."""
+    peak_places: npt.NDArray[np.float64]
+    """(rows, columns) where in :attr:`places` a tile is sharpest; NaN where it does not tell."""
     alignment: Alignment | None
     picture: FloatImage
     """(h, w, 3) the middle frame, reduced."""
 
     @property
-    def diopters(self) -> npt.NDArray[np.float64]:
-        """(N,)"""
-        return np.array([check.diopters for check in self.checks])
+    def has_distances(self) -> bool:
+        """Whether it is known where the frames are focused."""
+        return all(check.diopters is not None for check in self.checks)
+
+    @property
+    def places(self) -> npt.NDArray[np.float64]:
+        """(N,) rising: diopters, or indices where distances are not known."""
+        return np.array([check.sweep for check in self.checks])
 
 
 @dataclass(frozen=True)
@@ -161,7 +180,9 @@ def verify(folder: Path, on_progress: Progress | None = None) -> Verification:
 
 def verify_listing(listing: Listing, on_progress: Progress | None = None) -> Verification:
     """As :func:`verify`, of frames that were listed before."""
-    findings = [*_completeness(listing), *_order(listing), *_digests(listing)]
+    findings = [*_completeness(listing), *_digests(listing)]
+    findings += _order(listing) if listing.has_distances else [_no_distances()]
+    findings += _orientation(listing)
     decoded = _Decoder(listing, on_progress)
     sweeps = []
     for f_number in listing.f_numbers:
@@ -213,27 +234,41 @@ def _completeness(listing: Listing) -> Iterator[Finding]:
             yield Finding("suspect", "unsettled", f"frame {frame.index} was taken before it settled", (frame.index,))
 
 
+def _no_distances() -> Finding:
+    text = "nothing says where the frames are focused: steps and gaps are not checked, and depth has no metres"
+    return Finding("note", "distances", text)
+
+
+def _orientation(listing: Listing) -> Iterator[Finding]:
+    turned = [frame for frame in listing.frames if frame.orientation is not None]
+    if turned:
+        named = ", ".join(f"frame {frame.index} ('{frame.name}') as {flag_of(frame)}" for frame in turned[:_MOST_NAMED])
+        text = f"orientation flags differ, {named}{', ...' if len(turned) > _MOST_NAMED else ''}; their samples lie as "
+        text += f"those of the rest: {turned[0].orientation} is taken"
+        yield Finding("note", "orientation", text, tuple(frame.index for frame in turned))
+
+
 def _order(listing: Listing) -> Iterator[Finding]:
     """Distances in the order of taking, apertures apart."""
     for f_number in listing.f_numbers:
         frames = sorted(
             (f for f in listing.frames if f.role == "focus" and f.f_number == f_number), key=lambda f: f.index
         )
-        rising = sum(b.diopters > a.diopters for a, b in pairwise(frames)) * 2 >= len(frames) - 1
+        rising = sum(b.sweep > a.sweep for a, b in pairwise(frames)) * 2 >= len(frames) - 1
         for first, then in pairwise(frames):
-            step = (then.diopters - first.diopters) * (1 if rising else -1)
+            step = (then.sweep - first.sweep) * (1 if rising else -1)
             if step <= 0:
-                text = f"frame {then.index} at {then.diopters:.3f} D was taken after frame {first.index} at "
-                text += f"{first.diopters:.3f} D, against the direction of the sweep"
+                text = f"frame {then.index} at {then.sweep:.3f} D was taken after frame {first.index} at "
+                text += f"{first.sweep:.3f} D, against the direction of the sweep"
                 yield Finding("suspect", "order", text, (first.index, then.index))
             elif step < 2 * math.hypot(first.uncertainty_d, then.uncertainty_d):
                 text = f"frames {first.index} and {then.index} are {step:.3f} D apart, within their uncertainty"
                 yield Finding("suspect", "uncertain", text, (first.index, then.index))
-        yield from _gaps(sorted(frames, key=lambda f: f.diopters))
+        yield from _gaps(sorted(frames, key=lambda f: f.sweep))
 
 
 def _gaps(frames: Sequence[ListedFrame]) -> Iterator[Finding]:
-    steps = [near.diopters - far.diopters for far, near in pairwise(frames)]
+    steps = [near.sweep - far.sweep for far, near in pairwise(frames)]
     usual = float(np.median(steps)) if steps else 0.0
     for (far, near), step in zip(pairwise(frames), steps, strict=True):
         error = 2 * math.hypot(far.uncertainty_d, near.uncertainty_d)
@@ -303,7 +338,8 @@ class _Decoder:
         self._done += 1
         self._tell(self._done, self._total, frame.name)
         try:
-            halves = disparities(frame.path) if frame.path.suffix.lower() in RAW_SUFFIXES else None
+            own = frame.path.suffix.lower() in RAW_SUFFIXES and frame.orientation is None
+            halves = disparities(frame.path) if own else None
             return _seen(frame, decode_frame(frame), halves)
         except (DecodeError, ValueError) as error:
             self.failures.append(Finding("bad", "damaged", f"frame {frame.index}: {error}", (frame.index,)))
@@ -330,13 +366,13 @@ def _check_sweep(frames: Sequence[ListedFrame], decoder: _Decoder) -> tuple[Swee
     drift = [exposure_drift(seen[0].light, s.light) for s in seen]
     checks = tuple(_frame_check(seen, alignment, drift, valleys, number) for number in range(len(seen)))
     peaks = np.full(telling.shape, np.nan)
-    peaks[telling] = peak_diopters(curves, np.array([check.diopters for check in checks]))
+    peaks[telling] = peak_places(curves, np.array([check.sweep for check in checks]))
     sweep = Sweep(
         f_number=seen[0].listed.f_number,
         checks=checks,
         sharpness=np.stack([s.sharpness for s in seen]),
         telling=telling,
-        peak_d=peaks,
+        peak_places=peaks,
         alignment=alignment,
         picture=seen[len(seen) // 2].small,
     )
@@ -354,7 +390,8 @@ def _alignment(seen: Sequence[_Seen]) -> Alignment | None:
     gains = exposure_gains([s.light for s in seen])
     grays = np.stack([gray_of(s.small) * np.float32(gain) for s, gain in zip(seen, gains, strict=True)])
     try:
-        return estimate_alignment(grays, [s.listed.diopters for s in seen])
+        known = all(s.listed.diopters is not None for s in seen)
+        return estimate_alignment(grays, [s.listed.sweep for s in seen], metric=known)
     except DualpixError:  # tiny pictures
         return None
 
@@ -380,15 +417,15 @@ def valley_depths(curves: Curves) -> Curves:
     return depths
 
 
-def peak_diopters(curves: Curves, diopters: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(tiles,) focus of the peak: of the parabola through the logarithms of the sharpest frame and its neighbours."""
+def peak_places(curves: Curves, places: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """(tiles,) place of the peak: of the parabola through the logarithms of the sharpest frame and its neighbours."""
     best = np.argmax(curves, axis=0)
-    peaks = np.array(diopters[best], np.float64)
+    peaks = np.array(places[best], np.float64)
     for tile in np.flatnonzero((best > 0) & (best < len(curves) - 1)):
         three = slice(best[tile] - 1, best[tile] + 2)
-        a, b, _ = np.polyfit(diopters[three] - diopters[best[tile]], curves[three, tile], 2)
+        a, b, _ = np.polyfit(places[three] - places[best[tile]], curves[three, tile], 2)
         if a < 0:
-            peaks[tile] += float(np.clip(-b / (2 * a), *(diopters[three][[0, 2]] - diopters[best[tile]])))
+            peaks[tile] += float(np.clip(-b / (2 * a), *(places[three][[0, 2]] - places[best[tile]])))
     return peaks
 
 
@@ -444,7 +481,7 @@ def _places(sweep: Sweep, curves: Curves) -> Iterator[Finding]:
     share = np.mean(valley_depths(curves) > VALLEY, axis=1)
     for check, many in zip(checks, share, strict=True):
         if many > VALLEY_SHARE:
-            text = f"frame {check.index} at {check.diopters:.3f} D is blurrier than frames on both sides of it in "
+            text = f"frame {check.index} at {check.marked} is blurrier than frames on both sides of it in "
             text += f"{many:.0%} of the tiles: shaken, or at another distance"
             yield Finding("suspect", "blurred", text, (check.index,))
 
@@ -460,13 +497,12 @@ class _Wrong:
         first = checks[self.frames[0]]
         if self.kind == "exchange":
             then = checks[self.frames[1]]
-            return (
-                f"frames {first.index} and {then.index} look exchanged: {first.diopters:.3f} and {then.diopters:.3f} D"
-            )
+            return f"frames {first.index} and {then.index} look exchanged: {first.marked} and {then.marked}"
         place = self.frames[1]
-        where = "farthest" if place == 0 else "nearest" if place == len(checks) else None
-        between = where or f"between {checks[place - 1].diopters:.3f} and {checks[place].diopters:.3f} D"
-        return f"frame {first.index} is marked {first.diopters:.3f} D, by its sharpness it belongs {between}"
+        ends = ("farthest", "nearest") if first.diopters is not None else ("first", "last")
+        where = ends[0] if place == 0 else ends[1] if place == len(checks) else None
+        between = where or f"between {checks[place - 1].marked.removesuffix(' D')} and {checks[place].marked}"
+        return f"frame {first.index} is marked {first.marked}, by its sharpness it belongs {between}"
 
 
 def _best_order(curves: Curves) -> _Wrong | None:
@@ -502,9 +538,9 @@ def _cost(curves: Curves) -> float:
 def _scales(sweep: Sweep) -> Iterator[Finding]:
     """Frames whose scale is that of another focus, where breathing is strong enough to tell."""
     alignment = sweep.alignment
-    if alignment is None or len(sweep.checks) < 4:
+    if alignment is None or len(sweep.checks) < 4 or not sweep.has_distances:
         return
-    focus = sweep.diopters
+    focus = sweep.places
     scales = np.where(alignment.trusted, alignment.scales, np.nan)
     slope, offset = robust_line(focus, scales)
     radius = math.hypot(*alignment.size_hw) / math.sqrt(12.0)
@@ -515,7 +551,7 @@ def _scales(sweep: Sweep) -> Iterator[Finding]:
         return  # it breathes too little, or not evenly
     for check, wrong, scale in zip(sweep.checks, far_off, scales, strict=True):
         if wrong:
-            text = f"frame {check.index} is marked {check.diopters:.3f} D, by its scale it is at about "
+            text = f"frame {check.index} is marked {check.marked}, by its scale it is at about "
             yield Finding("bad", "scale", f"{text}{(scale - offset) / slope:.2f} D", (check.index,))
 
 
@@ -531,7 +567,7 @@ def robust_line(x: npt.NDArray[np.float64], y: npt.NDArray[np.float64]) -> tuple
 def _halves(seen: Sequence[_Seen]) -> Iterator[Finding]:
     """Neighbours whose disparity runs against their focus."""
     known = [(s.listed, s.halves) for s in seen if s.halves is not None]
-    if len(known) < len(seen):
+    if len(known) < len(seen) or any(listed.diopters is None for listed, _ in known):
         return
     signs = step_signs([halves for _, halves in known])
     falling, rising = signs.count(-1), signs.count(1)
@@ -541,7 +577,7 @@ def _halves(seen: Sequence[_Seen]) -> Iterator[Finding]:
         return
     for ((first, _), (then, _)), sign in zip(pairwise(known), signs, strict=True):
         if sign < 0 and rising > 2 * falling:
-            text = f"frames {first.index} and {then.index}, {first.diopters:.3f} and {then.diopters:.3f} D, are in the "
+            text = f"frames {first.index} and {then.index}, {first.sweep:.3f} and {then.sweep:.3f} D, are in the "
             yield Finding(
                 "bad", "halves", text + "wrong order by the disparity of their halves", (first.index, then.index)
             )
@@ -561,15 +597,14 @@ def _motion(sweep: Sweep, width_px: int) -> Iterator[Finding]:
         yield Finding(severity, "motion", text, (worst.index,))
     corner = sweep.alignment.breathing_px * width_px / sweep.alignment.size_hw[1]
     if corner > 1:
-        text = (
-            f"focus breathing of {100 * sweep.alignment.beta:.2f} % per diopter moves the corners by {corner:.1f} px: "
-        )
-        yield Finding("note", "breathing", text + "use dualpix capture align")
+        unit = "diopter" if sweep.has_distances else "frame"
+        text = f"focus breathing of {100 * sweep.alignment.beta:.2f} % per {unit} moves the corners by {corner:.1f} px"
+        yield Finding("note", "breathing", text + ": use dualpix capture align")
 
 
 def light_trend(checks: Sequence[FrameCheck]) -> npt.NDArray[np.float64]:
     """(N,) drift that goes with the focus: a lens that is racked out, to focus near, gives less light."""
-    focus = np.array([check.diopters for check in checks])
+    focus = np.array([check.sweep for check in checks])
     light = np.log1p([check.drift for check in checks])
     slope, offset = robust_line(focus, light) if len(checks) > 3 else (0.0, 0.0)
     return np.expm1(slope * focus + offset)
@@ -586,9 +621,8 @@ def _light(checks: Sequence[FrameCheck]) -> Iterator[Finding]:
         yield Finding(severity, "exposure", text, many)
     change = (1 + trend[-1]) / (1 + trend[0]) - 1
     if abs(change) > DRIFT_SUSPECT:
-        yield Finding(
-            "note", "light", f"light changes evenly by {100 * change:+.1f} % from the far end to the near one"
-        )
+        ends = "far end to the near" if checks[0].diopters is not None else "first frame to the last"
+        yield Finding("note", "light", f"light changes evenly by {100 * change:+.1f} % from the {ends} one")
 
 
 def _coverage(sweep: Sweep, curves: Curves) -> Iterator[Finding]:
@@ -596,11 +630,13 @@ def _coverage(sweep: Sweep, curves: Curves) -> Iterator[Finding]:
         return
     best = np.argmax(curves, axis=0)
     ends = ((0, "farthest", "farther"), (len(curves) - 1, "nearest", "nearer"))
+    if not sweep.has_distances:
+        ends = ((0, "first", "before it"), (len(curves) - 1, "last", "behind it"))
     for end, word, beyond in ends:
         share = float(np.mean(best == end))
         if share > OPEN_SHARE:
             check = sweep.checks[end]
-            text = f"{share:.0%} of the tiles are sharpest in the {word} frame, at {check.diopters:.3f} D: "
+            text = f"{share:.0%} of the tiles are sharpest in the {word} frame, at {check.marked}: "
             yield Finding("note", "open", f"{text}part of the scene may be {beyond}", (check.index,))
 
 
@@ -634,13 +670,16 @@ def _sweep_json(sweep: Sweep) -> dict[str, Any]:
         "f_number": sweep.f_number,
         "tiles": {"rows": ROWS, "columns": COLUMNS, "telling": int(sweep.telling.sum())},
         "breathing": None if alignment is None else alignment.breathing(),
-        "peak_d": [[None if math.isnan(v) else round(float(v), 4) for v in row] for row in sweep.peak_d],
+        "distances": sweep.has_distances,
+        "peak_d" if sweep.has_distances else "peak_frame": [
+            [None if math.isnan(v) else round(float(v), 4) for v in row] for row in sweep.peak_places
+        ],
         "frames": [
             {
                 "index": check.index,
                 "file": check.file,
                 "diopters": check.diopters,
-                "uncertainty_d": check.uncertainty_d,
+                "uncertainty_d": None if math.isnan(check.uncertainty_d) else check.uncertainty_d,
                 "requested_d": check.requested_d,
                 "exposure_drift": round(check.drift, 5),
                 "shift_px": round(check.shift_px, 3),

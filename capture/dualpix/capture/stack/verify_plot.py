@@ -84,34 +84,36 @@ def _aperture(sweep: Sweep) -> str:
 
 def _curves(axes: Any, sweep: Sweep, result: Verification) -> None:
     """Sharpness over focus, each tile to its own peak."""
-    focus = sweep.diopters
+    focus = sweep.places
     curves = sweep.sharpness[:, sweep.telling]
-    peaks = sweep.peak_d[sweep.telling]
+    peaks = sweep.peak_places[sweep.telling]
     for tile in np.argsort(peaks):
         shown = curves[:, tile] / max(float(curves[:, tile].max()), 1e-30)
         axes.plot(focus, shown, color=_near_far(peaks[tile], focus), alpha=0.55, linewidth=1.1)
     flagged = {index for finding in result.findings if finding.severity != "note" for index in finding.frames}
     for check in sweep.checks:
         bad = check.index in flagged
-        width = max(2 * check.uncertainty_d, 0.002 * float(np.ptp(focus)))
+        width = np.fmax(2 * check.uncertainty_d, 0.002 * float(np.ptp(focus)))
         axes.axvspan(
-            check.diopters - width / 2, check.diopters + width / 2, color=_COLOURS["bad"] if bad else _GREY,
+            check.sweep - width / 2, check.sweep + width / 2, color=_COLOURS["bad"] if bad else _GREY,
             alpha=0.35 if bad else 0.15, linewidth=0,
         )  # fmt: skip
         axes.text(
-            check.diopters, 1.005, str(check.index), ha="center", va="bottom", fontsize=8,
+            check.sweep, 1.005, str(check.index), ha="center", va="bottom", fontsize=8,
             color=_COLOURS["bad"] if bad else _GREY, weight="bold" if bad else "normal",
         )  # fmt: skip
     axes.set_yscale("log")
     axes.set_ylim(_lowest(curves), 1.0)
-    axes.set_xlabel("focus in diopters (1/m); below, in m; bands: frames and their uncertainty", fontsize=9)
+    known = "focus in diopters (1/m); below, in m; bands: frames and their uncertainty"
+    axes.set_xlabel(known if sweep.has_distances else "frame; its distance is not known", fontsize=9)
     axes.set_ylabel("sharpness of a tile over its peak", fontsize=9)
     axes.set_title(
         f"{curves.shape[1]} of {sweep.telling.size} tiles, {_aperture(sweep)}", fontsize=10, loc="left", pad=14
     )
     axes.tick_params(labelsize=8)
     ticks = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
-    axes.set_xticks(ticks, [f"{tick:.3g}\n{_metres(tick)}" for tick in ticks])
+    if sweep.has_distances:
+        axes.set_xticks(ticks, [f"{tick:.3g}\n{_metres(tick)}" for tick in ticks])
 
 
 def _lowest(curves: npt.NDArray[np.float64]) -> float:
@@ -124,25 +126,25 @@ def _lowest(curves: npt.NDArray[np.float64]) -> float:
 def _tiles(axes: Any, sweep: Sweep) -> None:
     """The middle frame under the tiles' depths."""
     height, width = sweep.picture.shape[:2]
-    rows, columns = sweep.peak_d.shape
+    rows, columns = sweep.peak_places.shape
     axes.imshow(to_display(sweep.picture))
-    focus = sweep.diopters
+    focus = sweep.places
     for row in range(rows):
         for column in range(columns):
             left, top = column * width / columns, row * height / rows
-            peak = sweep.peak_d[row, column]
+            peak = sweep.peak_places[row, column]
             if math.isnan(peak):
                 continue
             colour = _near_far(peak, focus)
+            shown = _metres(peak, short=True) if sweep.has_distances else f"{peak:.1f}"
             axes.add_patch(_box(left, top, width / columns, height / rows, colour))
             axes.text(
-                left + width / columns / 2, top + height / rows / 2, _metres(peak, short=True), ha="center",
-                va="center", fontsize=7.5, color="white" if np.mean(colour[:3]) < 0.55 else "black",
+                left + width / columns / 2, top + height / rows / 2, shown, ha="center", va="center",
+                fontsize=7.5, color="white" if np.mean(colour[:3]) < 0.55 else "black",
             )  # fmt: skip
     axes.set_axis_off()
-    axes.set_title(
-        "distance in m at which each tile is sharpest; bare tiles have too little texture", fontsize=10, loc="left"
-    )
+    what = "distance in m at" if sweep.has_distances else "frame in"
+    axes.set_title(f"{what} which each tile is sharpest; bare tiles have too little texture", fontsize=10, loc="left")
 
 
 def _box(left: float, top: float, width: float, height: float, colour: Any) -> Any:
@@ -153,7 +155,7 @@ def _box(left: float, top: float, width: float, height: float, colour: Any) -> A
 
 def _steps(axes: Any, sweeps: tuple[Sweep, ...]) -> None:
     for number, sweep in enumerate(sweeps):
-        focus = sweep.diopters
+        focus = sweep.places
         planned = [check.requested_d for check in sweep.checks]
         if number == 0 and all(d is not None for d in planned):
             wanted = np.array(planned, np.float64)
@@ -163,7 +165,10 @@ def _steps(axes: Any, sweeps: tuple[Sweep, ...]) -> None:
             label=_aperture(sweep),
         )  # fmt: skip
     axes.set_ylim(min(0.0, axes.get_ylim()[0]), 1.25 * axes.get_ylim()[1])
-    _small(axes, "step to the next frame (D)", "focus in diopters")
+    if sweeps[0].has_distances:
+        _small(axes, "step to the next frame (D)", "focus in diopters")
+    else:
+        _small(axes, "step to the next frame (not known in D)", "frame")
     axes.legend(fontsize=8, frameon=False)
 
 
@@ -175,7 +180,8 @@ def _drift(axes: Any, sweeps: tuple[Sweep, ...]) -> None:
     places = np.array([check.index for check in widest])[order]
     low, high = trend[order] - 100 * DRIFT_SUSPECT, trend[order] + 100 * DRIFT_SUSPECT
     axes.fill_between(places, low, high, color=_COLOURS["good"], alpha=0.08, linewidth=0)
-    _small(axes, "exposure beside the farthest frame (%)", "frame")
+    first = "farthest" if sweeps[0].has_distances else "first"
+    _small(axes, f"exposure beside the {first} frame (%)", "frame")
 
 
 def _shift(axes: Any, sweeps: tuple[Sweep, ...]) -> None:
