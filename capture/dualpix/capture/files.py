@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all.
+"""Files that appear whole or not at all, and JSON that is JSON.
 
 A file or folder in the making is a hidden neighbour ``.NAME.dualpix-HOST-new-RANDOM`` of the result ``NAME`` (a file's
 keeps its suffix); its writer holds a lock (``flock``) on it, which the system drops when the process ends, however it
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -31,6 +32,7 @@ except ImportError:  # Windows: leftovers are told by their age alone
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.dualpix-(?P<host>[0-9a-f]{8})-(?P<kind>new|old)-[^.]{8}(?P<suffix>\.[^.]+)?")
 _STALE_S = 24 * 3600.0  # where locks tell nothing: other machines, file systems without them
+_DEEPEST = 64  # nesting of JSON; ours has ten levels
 
 
 def _read_umask() -> int:
@@ -64,6 +66,33 @@ def _make_writable(path: Path) -> None:
             expected="a folder that can be created and written",
             hint="choose another one with -o",
         ) from error
+
+
+def check_output_dir(path: Path) -> None:
+    """Whether :func:`make_output_dir` may be expected to succeed, without making anything: before long work.
+
+    Raises:
+        OutputError: a file stands in the way, or the folder it would be made in cannot be written.
+    """
+    there = next((folder for folder in (path.absolute(), *path.absolute().parents) if _is_there(folder)), path)
+    if not there.is_dir():
+        reason = "Not a directory"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        reason = "it cannot be written"
+    else:
+        return
+    raise OutputError(
+        f"cannot write to output folder '{path}': '{there}': {reason}",
+        expected="a folder that can be created and written",
+        hint="choose another one with -o",
+    )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # not ours to look at, or a name too long: making it will tell
+        return False
 
 
 @contextmanager
@@ -128,6 +157,77 @@ def read_bounded(
     if len(data) > most_bytes:
         raise error(f"'{path}' has over {most_bytes >> 20} MiB", expected=expected)
     return data
+
+
+def read_json(
+    path: Path, most_bytes: int, named: str, *, expected: str, error: type[DualpixError] = DualpixError
+) -> Any:
+    """The JSON in a file that a user named, or that another program wrote: :func:`read_bounded`, :func:`parse_json`.
+
+    Raises:
+        DualpixError: of the kind ``error``: it cannot be read, is too large, or is no JSON.
+    """
+    return parse_json(read_bounded(path, most_bytes, named, expected=expected, error=error), named, expected, error)
+
+
+def parse_json(data: bytes | str, named: str, expected: str, error: type[DualpixError] = DualpixError) -> Any:
+    """JSON as the standard has it: no NaN, no infinity (nor numbers that become it), and not nested without end.
+
+    Args:
+        data: UTF-8, with or without a byte order mark.
+        named: how a message calls the file, e.g. "the plan 'desk.json'".
+        expected: what it should be.
+        error: what is raised.
+
+    Raises:
+        DualpixError: of the kind ``error``.
+    """
+    try:
+        value = json.loads(data, parse_constant=_finite, parse_float=_finite)
+    except (ValueError, RecursionError) as failed:
+        reason = "nested too deeply" if isinstance(failed, RecursionError) else str(failed)[:120]
+        raise error(f"{named} is no JSON ({reason})", expected=expected) from failed
+    if _deeper_than(value, _DEEPEST):  # what is done with it goes down again, and Python has an end to that
+        raise error(f"{named} is no JSON (nested too deeply)", expected=expected)
+    return value
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(f"{text[:20]} is no number of JSON")
+    return value
+
+
+def _deeper_than(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [item for holder in level for item in _items(holder)]
+        if not level:
+            return False
+    return True
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def json_ready(value: Any, infinity: str | None = None) -> Any:
+    """Plain data with what JSON cannot hold put in its place: NaN and infinity become null.
+
+    Args:
+        value: dictionaries, lists, tuples, texts and numbers.
+        infinity: what positive infinity becomes instead, e.g. "inf" for a focus distance.
+    """
+    if isinstance(value, Mapping):
+        return {key: json_ready(item, infinity) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_ready(item, infinity) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return infinity if value == math.inf else None
+    return value
 
 
 def sha256_of_file(path: Path) -> str:

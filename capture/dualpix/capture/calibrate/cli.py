@@ -5,7 +5,6 @@ Each sub-command writes its own facts and a picture; what an earlier one has mea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +24,7 @@ from dualpix.capture.errors import DecodeError, OutputError
 from dualpix.capture.files import make_output_dir
 from dualpix.capture.progress import ProgressLine
 from dualpix.capture.raw.pair import right_name
+from dualpix.capture.terminal import echo_json
 from dualpix.capture.types import Baseline
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def shading(
     for warning in result.warnings:
         click.echo(f"dualpix: warning: {warning}", err=True)
     if as_json:
-        click.echo(json.dumps(_record(result, output), indent=2, ensure_ascii=False))
+        echo_json(_record(result, output))
     else:
         Console().print(_table(result, output))
 
@@ -130,7 +130,7 @@ def gain(
     save_picture(shown, gain_module.picture(result))
     _say(result.warnings)
     if as_json:
-        click.echo(json.dumps(_gain_record(result, [output, shown]), indent=2, ensure_ascii=False))
+        echo_json(_gain_record(result, [output, shown]))
     else:
         Console().print(_gain_table(result, output))
 
@@ -232,7 +232,7 @@ def psf(
     shown = output.with_name(f"{output.stem}-psf.png")
     save_picture(shown, psf_module.picture(kernels, grid))
     if as_json:
-        click.echo(json.dumps(_psf_record(grid, known, [output, shown]), indent=2, ensure_ascii=False))
+        echo_json(_psf_record(grid, known, [output, shown]))
     else:
         Console().print(_psf_table(grid, known, output))
 

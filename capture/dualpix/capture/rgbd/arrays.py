@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from dualpix.capture import npy
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw.images import check_size, read_bounded, read_picture
 from dualpix.capture.rgbd.sample import RgbdError
@@ -58,20 +59,13 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
     Raises:
         RgbdError: objects, another shape, or a damaged file.
     """
-    try:
-        # A map takes no memory for what a header claims; a file that is too short for it is refused.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise RgbdError(f"cannot read '{path}': {error.strerror or error}") from error
-    except Exception as error:  # NumPy parses a literal in the header: what that raises on nonsense is not documented
-        reason = "holds Python objects, never unpickled here" if "bjects" in str(error) else "is a damaged .npy"
-        raise RgbdError(f"'{path.name}' {reason}", expected="an array of numbers") from error
-    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or array.dtype.kind not in _NUMBERS + "b":
-        raise RgbdError(f"'{path.name}' is no plane of numbers", expected="an .npy of shape (H, W)")
+    array = npy.read_npy(
+        path, axes=(2, 3), kinds="fuib", expected="an .npy of one number a pixel, (H, W)", error=RgbdError
+    )
     check_size(path, array.shape[1], array.shape[0])
     if array.ndim == 3 and array.shape[2] > 4:
         raise RgbdError(f"'{path.name}' has {array.shape[2]} channels", expected="one depth per pixel")
-    return np.array(array)
+    return array
 
 
 def read_pfm(path: Path) -> npt.NDArray[np.float32]:

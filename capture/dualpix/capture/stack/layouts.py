@@ -23,7 +23,6 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +31,7 @@ import numpy.typing as npt
 
 from dualpix.capture.cameras.protocol import Role
 from dualpix.capture.errors import DecodeError, DualpixError
+from dualpix.capture.hdf5 import Hdf5Array, open_hdf5
 from dualpix.capture.optics import diopters as diopters_of
 from dualpix.capture.raw.images import check_size
 from dualpix.capture.rgbd.arrays import read_text
@@ -283,24 +283,6 @@ def ddff_distances_m(slices: int) -> npt.NDArray[np.float64]:
     return np.asarray(DDFF_FOCAL_PX * DDFF_BASELINE_M / np.linspace(*DDFF_DISPARITY_PX, slices))
 
 
-def open_hdf5(path: Path, mode: str = "r") -> Any:
-    """An HDF5 file.
-
-    Raises:
-        DualpixError: h5py is missing, or the file cannot be opened.
-    """
-    try:
-        h5py: Any = import_module("h5py")
-    except ImportError as error:
-        raise DualpixError(
-            f"'{path.name}' is HDF5, which needs h5py", hint="python -m pip install 'dualpix[rgbd]'"
-        ) from error
-    try:
-        return h5py.File(path, mode)
-    except OSError as error:
-        raise DecodeError(f"cannot open '{path}' as HDF5: {error}") from error
-
-
 def _read_ddff(path: Path, stack: int = 0) -> Listing | None:
     if not (path.is_file() and path.suffix.lower() in (".h5", ".hdf5")):
         return None
@@ -308,13 +290,19 @@ def _read_ddff(path: Path, stack: int = 0) -> Listing | None:
         key = next((k for k in ("stack_test", "stack_val", "stack_train") if k in file), None)
         if key is None:
             raise DecodeError(f"'{path.name}' has no stack_test, stack_val or stack_train", expected="a DDFF-12 file")
-        shape = tuple(int(n) for n in file[key].shape)
-        if len(shape) != 5 or shape[4] != 3 or not 2 <= shape[1] <= _MAX_DDFF_SLICES or stack >= shape[0]:
+        stacks = file.array(key, axes=(5,))
+        shape = stacks.shape
+        if shape[4] != 3 or not 2 <= shape[1] <= _MAX_DDFF_SLICES or stack >= shape[0]:
             raise DecodeError(f"'{path.name}': {key} is {shape}", expected="(stacks, slices, height, width, 3)")
-        own = file.get(f"{DDFF_DISTANCES}_{key.removeprefix('stack_')}")
-        distances = ddff_distances_m(shape[1]) if own is None else np.asarray(own[stack], np.float64)
-        optics = [_attribute(file[key], name) for name in ("focal_length_mm", "pixel_pitch_um", "f_number")]
-        white = _white(file[key].attrs.get("white", (1.0, 1.0, 1.0)))
+        own = f"{DDFF_DISTANCES}_{key.removeprefix('stack_')}"
+        distances = (
+            np.asarray(file.array(own, axes=(2,)).read(stack), np.float64)
+            if own in file
+            else ddff_distances_m(shape[1])
+        )
+        optics = [_attribute(stacks, name) for name in ("focal_length_mm", "pixel_pitch_um", "f_number")]
+        stored_white = stacks.attribute("white")
+        white = (1.0, 1.0, 1.0) if stored_white is None else _white(stored_white)
     if distances.shape != shape[1:2] or not (distances > 0).all():
         raise DecodeError(f"'{path.name}' has {distances.shape} distances", expected=f"{shape[1]}, in m")
     frames = [
@@ -327,12 +315,9 @@ def _read_ddff(path: Path, stack: int = 0) -> Listing | None:
     return Listing(path.parent, with_assumed_uncertainty(frames), optics[0], optics[1])
 
 
-def _attribute(data: Any, name: str) -> float | None:
-    try:
-        value = float(data.attrs[name])
-    except (KeyError, ValueError, TypeError):
-        return None
-    return value if 0 < value < math.inf else None
+def _attribute(array: Hdf5Array, name: str) -> float | None:
+    values = array.attribute(name, most=1)
+    return float(values[0]) if values is not None and 0 < values[0] < math.inf else None
 
 
 def read_ddff_slice(path: Path, key: str, stack: int, index: int) -> npt.NDArray[np.uint8]:
@@ -342,11 +327,8 @@ def read_ddff_slice(path: Path, key: str, stack: int, index: int) -> npt.NDArray
         DecodeError: damaged.
     """
     with open_hdf5(path) as file:
-        data = file[key]
-        check_size(path, int(data.shape[3]), int(data.shape[2]))
-        try:
-            samples = np.asarray(data[stack, index])
-        except OSError as error:
-            raise DecodeError(f"'{path.name}' is damaged: {error}") from error
+        data = file.array(key, axes=(5,))
+        check_size(path, data.shape[3], data.shape[2])
+        samples = data.read(stack, index)
     # The data set itself stores bytes; some copies of it are float.
-    return np.asarray(np.clip(np.rint(samples), 0, 255), np.uint8)
+    return np.asarray(np.clip(np.rint(np.nan_to_num(samples)), 0, 255), np.uint8)
