@@ -74,9 +74,7 @@ def import_h5py(path: Path, error: type[DualpixError] = DecodeError) -> Any:
     try:
         return import_module("h5py")
     except ImportError as failed:
-        raise error(
-            f"'{path.name}' needs h5py, which is not installed", hint="pip install 'dualpix[rgbd]'"
-        ) from failed
+        raise error(f"'{path.name}' needs h5py, which is not installed", hint="pip install 'dualpix[rgbd]'") from failed
 
 
 @dataclass(frozen=True)

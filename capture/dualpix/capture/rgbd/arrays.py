@@ -1,4 +1,4 @@
-"""Depth files: PNG, TIFF, NPY, PFM and the arrays of an HDF5 file.
+"""Depth files: PNG, TIFF, NPY and PFM.
 
 Sizes are checked before memory is taken, and nothing is ever unpickled.
 """
@@ -6,9 +6,6 @@ Sizes are checked before memory is taken, and nothing is ever unpickled.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import tifffile
 
 from dualpix.capture import npy
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.raw.hints import read_hints
 from dualpix.capture.raw.images import check_size, read_bounded, read_picture
 from dualpix.capture.rgbd.sample import RgbdError
 
@@ -51,6 +49,19 @@ def read_depth_file(path: Path) -> npt.NDArray[Any]:
             f"'{path.name}' has 8 bits, which cannot hold depth in m or mm", expected="16-bit integers or floats"
         )
     return depth
+
+
+def orientation_of(path: Path) -> int:
+    """EXIF orientation 1..8 that a depth file states for itself; 1 where it says nothing.
+
+    Raises:
+        DecodeError: it cannot be read.
+    """
+    if path.suffix.lower() == ".png":
+        return read_hints(read_bounded(path), "png").orientation
+    if path.suffix.lower() in (".tif", ".tiff"):
+        return read_hints(read_bounded(path), "tiff").orientation
+    return 1
 
 
 def read_npy(path: Path) -> npt.NDArray[Any]:
@@ -110,46 +121,6 @@ def read_text(path: Path, limit: int = 1 << 20) -> str:
         raise RgbdError(f"cannot read '{path}': {error.strerror or error}") from error
     except UnicodeDecodeError as error:
         raise RgbdError(f"'{path.name}' is no text") from error
-
-
-@contextmanager
-def open_hdf5(path: Path) -> Iterator[Any]:
-    """The HDF5 file, for reading.
-
-    Raises:
-        RgbdError: h5py is not installed, or the file is damaged, also where that shows only inside the block.
-    """
-    try:
-        h5py = import_module("h5py")
-    except ImportError as error:
-        raise RgbdError(
-            f"'{path.name}' needs h5py, which is not installed", hint="pip install 'dualpix[rgbd]'"
-        ) from error
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise RgbdError(
-            f"'{path.name}' is damaged or lacks an array ({str(error)[:80]})", expected=_WHOLE_FILE
-        ) from error
-
-
-def hdf5_array(path: Path, array: Any, *, kinds: str = _NUMBERS) -> npt.NDArray[Any]:
-    """An HDF5 array (or a part of one) of 2 or 3 axes, read after a look at its type and size.
-
-    Raises:
-        RgbdError: no numbers.
-        DecodeError: absurdly large.
-    """
-    shape, dtype = tuple(array.shape), np.dtype(array.dtype)
-    if dtype.kind not in kinds or len(shape) not in (2, 3) or min(shape, default=0) < 1:
-        raise RgbdError(f"'{path.name}' holds {str(dtype)[:40]} {shape}", expected="an array of numbers")
-    planes = min(shape) if len(shape) == 3 else 1
-    if planes > 4:
-        raise RgbdError(f"'{path.name}' holds an array of shape {shape}", expected="at most 4 channels")
-    pixels = int(np.prod(shape)) // planes
-    check_size(path, pixels, 1)
-    return np.asarray(array[...])
 
 
 def _read_tiff(path: Path) -> npt.NDArray[Any]:

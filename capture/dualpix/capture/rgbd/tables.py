@@ -1,16 +1,15 @@
 """Tables as spreadsheets and people write them.
 
 The separator is a comma, a semicolon (what spreadsheets write where the comma is the decimal point), a tab, a bar or
-blanks, whichever splits the header into the columns that are looked for; blanks around cells do not count. UTF-8 with
-or without a byte order mark, UTF-16 with one ("Unicode text" of spreadsheets), else Windows-1252. A first line ``sep=;``
-is obeyed, and lines that are empty or begin with ``#`` are passed over, but for a header that does.
+blanks, whichever splits the header into the columns that are looked for; blanks around cells do not count. The text is
+UTF-8 with or without a byte order mark, UTF-16 with one ("Unicode text" of spreadsheets), else Windows-1252. A first
+line ``sep=;`` is obeyed, empty lines and remarks after ``#`` are passed over; a header may begin with one.
 """
 
 from __future__ import annotations
 
 import codecs
 import csv
-import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -74,7 +73,7 @@ def read_table(path: Path, aliases: Aliases) -> Table:
         RgbdError: it cannot be read, has over 64 MiB, or is no text.
     """
     data = read_bounded(path, _MAX_BYTES, f"the table '{path}'", expected="a table", error=RgbdError)
-    lines = tuple(_decoded(path, data).splitlines())
+    lines = tuple(_decoded(path, data).split("\n"))
     start = next((at for at, line in enumerate(lines) if line.strip()), len(lines))
     stated = _STATED.fullmatch(lines[start]) if start < len(lines) else None
     if stated:
@@ -91,31 +90,29 @@ def plain_name(column: str) -> str:
     return re.sub(r"[\s._-]+", "_", column.strip().lower())
 
 
-def cached_table(path: Path, aliases: Aliases, key: str) -> dict[str, dict[str, str]]:
-    """The rows of a table by their cell in the column ``key``, the first of each; kept until the file changes.
+def rows_by(path: Path, key: str) -> Mapping[str, Mapping[str, str]]:
+    """The rows of a table by their cell in the column ``key``, the first of each; none where there is no such column.
+
+    They are kept until the file changes: a table of a data set is asked once for every sample.
 
     Raises:
-        RgbdError: it cannot be read, or has no such column.
+        RgbdError: it cannot be read, or is no table.
     """
     try:
         status = path.stat()
     except OSError as error:
         raise RgbdError(f"cannot read '{path}': {error.strerror or error}") from error
-    spelled = tuple((name, tuple(names)) for name, names in aliases.items())
-    return _by_key(path, spelled, key, (status.st_mtime_ns, status.st_size))
+    return _rows_by(path, key, (status.st_mtime_ns, status.st_size))
 
 
 @lru_cache(maxsize=4)
-def _by_key(
-    path: Path, aliases: tuple[tuple[str, tuple[str, ...]], ...], key: str, version: tuple[int, int]
-) -> dict[str, dict[str, str]]:
+def _rows_by(path: Path, key: str, version: tuple[int, int]) -> Mapping[str, Mapping[str, str]]:
     del version
-    table = read_table(path, dict(aliases))
-    if key not in table.columns:
-        raise RgbdError(f"'{path}' has the columns {shown(table.columns)}", expected=f"a column {key}")
+    table = read_table(path, {key: [key]})
     found: dict[str, dict[str, str]] = {}
-    for _, row in table.rows():
-        found.setdefault(row[key], row)
+    if key in table.columns:
+        for _, row in table.rows():
+            found.setdefault(row[key], row)
     return found
 
 
@@ -143,9 +140,7 @@ def _cells(line: str, separator: str) -> tuple[str, ...]:
 
 
 def _split(path: Path, lines: Sequence[str], start: int, separator: str) -> Iterator[tuple[int, list[str]]]:
-    rows = csv.reader(
-        (line + "\n" for line in lines[start:]), delimiter=separator, skipinitialspace=True
-    )
+    rows = csv.reader((line + "\n" for line in lines[start:]), delimiter=separator, skipinitialspace=True)
     while True:
         try:
             row = next(rows, None)
@@ -154,20 +149,18 @@ def _split(path: Path, lines: Sequence[str], start: int, separator: str) -> Iter
         if row is None:
             return
         cells = [cell.strip() for cell in row]
-        if any(cells) and not cells[0].startswith("#"):
+        remark = len(cells) == 1 and cells[0].startswith("#")
+        if any(cells) and not remark:
             yield start + rows.line_num, cells
 
 
 def _decoded(path: Path, data: bytes) -> str:
-    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-        encodings = ["utf-16"]
-    else:
-        encodings = ["utf-8-sig", "cp1252"]
-    for encoding in encodings:
+    wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    for encoding in ("utf-16",) if wide else ("utf-8-sig", "cp1252"):
         try:
             text = data.decode(encoding)
         except UnicodeDecodeError:
             continue
         if "\0" not in text:
-            return io.IncrementalNewlineDecoder(None, translate=True).decode(text)
+            return text.replace("\r\n", "\n").replace("\r", "\n")
     raise RgbdError(f"'{path}' is no text", expected="a table in UTF-8")
