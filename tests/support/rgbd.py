@@ -104,12 +104,12 @@ def write_arkitscenes(folder: Path, t: Truth, video: str, sky: str) -> None:
     (folder / "metadata.csv").write_text(f"video_id,visit_id,fold,sky_direction\n{video},1,Validation,{sky}\n")
 
 
-def write_ibims_mat(folder: Path, t: Truth) -> None:
+def write_ibims_mat(folder: Path, t: Truth, *, compressed: bool = True) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     k = np.array([[50.0, 0, 31], [0, 51, 23], [0, 0, 1]])
     masks = {"mask_invalid": (~t.hole).astype(np.uint8), "mask_transp": np.ones(t.hole.shape, np.uint8)}
     data = {"rgb": t.image, "depth": t.depth_m.astype(np.float64), "calib": k.T, **masks}
-    scipy.io.savemat(folder / "corridor_01.mat", {"data": data}, do_compression=True)
+    scipy.io.savemat(folder / "corridor_01.mat", {"data": data}, do_compression=compressed)
 
 
 def write_ibims_png(folder: Path, t: Truth) -> None:
