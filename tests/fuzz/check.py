@@ -21,7 +21,7 @@ MAX_MESSAGE = 500
 BAD = ("failed", "died", "hung")
 """Results that no input may have."""
 # A refusal for lack of memory means that somebody asked for it.
-_MEMORY = re.compile(r"memory|bad_alloc", re.I)
+_MEMORY = re.compile(r"(of|enough) memory|(unable to|cannot) allocate|bad_alloc|MemoryError", re.I)
 
 
 @dataclass(frozen=True)

@@ -57,7 +57,7 @@ SCENE_SIZE_HW = (32, 32)
 SETTINGS = RenderSettings(size_hw=SCENE_SIZE_HW, coc_span_px=(3.0, 10.0), max_coc_px=10.0)
 TRAINING = TrainConfig(
     options={"dp_channels": [2, 4], "image_channels": [2] * 5, "decoder_channels": [2] * 5, "window": 2},
-    steps=2, batch_size=2, samples=2, eval_samples=0, crop_hw=None, bfloat16=False, render=SETTINGS,
+    steps=2, batch_size=2, samples=2, eval_samples=0, crop_hw=None, precision="float32", render=SETTINGS,
 )  # fmt: skip
 _JSON_WEIGHTS = {"json": 10.0, "text": 2.0, "flip": 1.0, "chunk": 1.0, "cut": 0.5}
 Reader = Callable[[Path, Case], object]

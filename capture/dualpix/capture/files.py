@@ -33,6 +33,7 @@ _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.dualpix-(?P<host>[0-9a-f]{8})-(?P<kind>new|old)-[^.]{8}(?P<suffix>\.[^.]+)?")
 _STALE_S = 24 * 3600.0  # where locks tell nothing: other machines, file systems without them
 _DEEPEST = 64  # nesting of JSON; ours has ten levels
+_MOST_DIGITS = 40  # of a whole number in JSON; 64 bits have 20
 
 
 def _read_umask() -> int:
@@ -160,18 +161,33 @@ def read_bounded(
 
 
 def read_json(
-    path: Path, most_bytes: int, named: str, *, expected: str, error: type[DualpixError] = DualpixError
+    path: Path,
+    most_bytes: int,
+    *,
+    expected: str,
+    error: type[DualpixError] = DualpixError,
+    otherwise: str = "does not read",
 ) -> Any:
     """The JSON in a file that a user named, or that another program wrote: :func:`read_bounded`, :func:`parse_json`.
+
+    Args:
+        path: the file.
+        most_bytes: that are read; some MiB.
+        expected: what it should be, in messages.
+        error: what is raised.
+        otherwise: how a message says that it cannot be read, after the name of the file.
 
     Raises:
         DualpixError: of the kind ``error``: it cannot be read, is too large, or is no JSON.
     """
-    return parse_json(read_bounded(path, most_bytes, named, expected=expected, error=error), named, expected, error)
+    try:
+        return parse_json(read_bounded(path, most_bytes, "it", expected=expected, error=error), "it", expected, error)
+    except error as failed:
+        raise error(f"'{path}' {otherwise}: {failed.found}", expected=expected) from failed
 
 
 def parse_json(data: bytes | str, named: str, expected: str, error: type[DualpixError] = DualpixError) -> Any:
-    """JSON as the standard has it: no NaN, no infinity (nor numbers that become it), and not nested without end.
+    """JSON as the standard has it: no NaN, no infinity (nor numbers that become it), no end of digits or of nesting.
 
     Args:
         data: UTF-8, with or without a byte order mark.
@@ -183,7 +199,7 @@ def parse_json(data: bytes | str, named: str, expected: str, error: type[Dualpix
         DualpixError: of the kind ``error``.
     """
     try:
-        value = json.loads(data, parse_constant=_finite, parse_float=_finite)
+        value = json.loads(data, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
     except (ValueError, RecursionError) as failed:
         reason = "nested too deeply" if isinstance(failed, RecursionError) else str(failed)[:120]
         raise error(f"{named} is no JSON ({reason})", expected=expected) from failed
@@ -197,6 +213,12 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError(f"{text[:20]} is no number of JSON")
     return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:  # whatever is computed from it would fail: no float can be that large
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
 
 
 def _deeper_than(value: Any, most: int) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import os
 import zlib
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -58,7 +59,7 @@ def open_hdf5(path: Path, error: type[DualpixError] = DecodeError) -> Iterator[H
     # h5py chooses the exception by the kind of the HDF5 error.
     except (OSError, LookupError, ValueError, TypeError, RuntimeError) as failed:
         if isinstance(failed, OSError) and failed.errno:
-            raise error(f"cannot read '{path}': {failed.strerror or failed}") from failed
+            raise error(f"cannot read '{path}': {os.strerror(failed.errno)}") from failed
         raise error(
             f"the HDF5 file '{path.name}' is damaged or lacks an array ({str(failed)[:_MAX_SHOWN]})",
             expected="a complete file; copy it again",
@@ -176,7 +177,8 @@ class Hdf5Array:
         if name not in attributes:
             return None
         stored = attributes.get_id(name)
-        if np.dtype(stored.dtype).kind not in "fui" or not 0 < math.prod(stored.shape) <= most:
+        count = stored.get_space().get_simple_extent_npoints()  # 1 of a single number, 0 of none
+        if np.dtype(stored.dtype).kind not in "fui" or not 0 < count <= most:
             return None
         return np.asarray(attributes[name], np.float64).reshape(-1)
 

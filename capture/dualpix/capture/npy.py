@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import math
+import stat
 import warnings
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -73,8 +74,8 @@ def read_npy(
             another kind.
     """
     try:
+        size = _size_of(path, error)
         with path.open("rb") as file:
-            size = path.stat().st_size
             header = read_header(path, file, error)
             _check_kind(path, header, axes, kinds, expected, error)
             if header.sample_bytes > most_bytes:
@@ -147,6 +148,13 @@ def damaged(
 ) -> DualpixError:
     """What to say of a file that is not whole."""
     return error(f"'{path.name}' has {found}", expected=expected, hint="it is cut or damaged, copy it again")
+
+
+def _size_of(path: Path, error: type[DualpixError]) -> int:
+    status = path.stat()
+    if not (stat.S_ISREG(status.st_mode) or stat.S_ISDIR(status.st_mode)):  # a pipe would be waited for
+        raise error(f"'{path.name}' is no ordinary file", expected="an .npy file")
+    return status.st_size
 
 
 def _foreign(path: Path, start: bytes, error: type[DualpixError]) -> DualpixError:

@@ -15,7 +15,7 @@ import tifffile
 
 from dualpix.capture import npy
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.raw.hints import read_hints
+from dualpix.capture.inflate import unpacks_as_declared
 from dualpix.capture.raw.images import check_size, read_bounded, read_picture
 from dualpix.capture.rgbd.sample import RgbdError
 
@@ -49,19 +49,6 @@ def read_depth_file(path: Path) -> npt.NDArray[Any]:
             f"'{path.name}' has 8 bits, which cannot hold depth in m or mm", expected="16-bit integers or floats"
         )
     return depth
-
-
-def orientation_of(path: Path) -> int:
-    """EXIF orientation 1..8 that a depth file states for itself; 1 where it says nothing.
-
-    Raises:
-        DecodeError: it cannot be read.
-    """
-    if path.suffix.lower() == ".png":
-        return read_hints(read_bounded(path), "png").orientation
-    if path.suffix.lower() in (".tif", ".tiff"):
-        return read_hints(read_bounded(path), "tiff").orientation
-    return 1
 
 
 def read_npy(path: Path) -> npt.NDArray[Any]:
@@ -133,6 +120,8 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
                     f"'{path.name}' holds {dtype} {shape}", expected="one plane of 16-bit integers or floats"
                 )
             check_size(path, shape[1], shape[0])
+            if not unpacks_as_declared(page):
+                raise RgbdError(f"'{path.name}' unpacks to more than its header says", expected=_WHOLE_FILE)
             return np.asarray(page.asarray())
     except OSError as error:
         raise RgbdError(f"cannot read '{path}': {error.strerror or error}") from error

@@ -54,7 +54,7 @@ class Generic:
         """Read one pair."""
         for path in source.files if source.listed else ():
             if not _is_file(path):
-                raise RgbdError(f"{source.listed} names '{path.name}'", expected=f"a file '{path}'")
+                raise RgbdError(f"{source.listed} names '{path}'", expected="a file that is there")
         pair = read_shown(source.image, depth_of(source))
         usual: DepthUnit = "m" if pair.depth.dtype.kind == "f" else "mm"
         return make_sample(

@@ -66,7 +66,8 @@ class RayCamera:
         u = (2 * np.arange(width) + 1) / width - 1
         v = 1 - (2 * np.arange(height) + 1) / height
         x, y, z = (m[0] * u[None] + m[1] * v[:, None] + m[2] for m in self.cam_from_uv)
-        return np.asarray(distance * (-z / np.sqrt(x * x + y * y + z * z)), np.float32)
+        with np.errstate(invalid="ignore"):  # NaN is a hole
+            return np.asarray(distance * (-z / np.sqrt(x * x + y * y + z * z)), np.float32)
 
     def intrinsics(self, size_hw: tuple[int, int]) -> Intrinsics | None:
         """As a pinhole whose picture is at right angles to its axis; None where it is tilted or skewed."""

@@ -19,8 +19,9 @@ from typing import Any
 import numpy.typing as npt
 
 from dualpix.capture.raw.geometry import upright
-from dualpix.capture.raw.images import read_tagged_picture
-from dualpix.capture.rgbd.arrays import orientation_of, read_depth_file
+from dualpix.capture.raw.hints import read_hints
+from dualpix.capture.raw.images import picture_kind, read_bounded, read_picture
+from dualpix.capture.rgbd.arrays import read_depth_file
 
 Plane = npt.NDArray[Any]
 
@@ -42,13 +43,24 @@ def read_shown(image_path: Path, depth_path: Path) -> Shown:
     Raises:
         DualpixError: one of them cannot be read.
     """
-    picture, depth = read_tagged_picture(image_path), read_depth_file(depth_path)
-    orientation, own = picture.hints.orientation, orientation_of(depth_path)
-    image = upright(picture.samples, orientation)
-    for turned, warning in _readings(depth, orientation, own, picture.samples.shape[:2] == image.shape[:2]):
+    stored, depth = read_picture(image_path), read_depth_file(depth_path)
+    orientation, own = orientation_of(image_path), orientation_of(depth_path)
+    image = upright(stored, orientation)
+    for turned, warning in _readings(depth, orientation, own, stored.shape[:2] == image.shape[:2]):
         if turned.shape == image.shape[:2]:
             return Shown(image, turned, (warning,) if warning else ())
     return Shown(image, depth)
+
+
+def orientation_of(path: Path) -> int:
+    """EXIF orientation 1..8 that a file states; 1 where it says nothing, or is no picture.
+
+    Raises:
+        DecodeError: it cannot be read.
+    """
+    data = read_bounded(path)
+    kind = picture_kind(data[:16])
+    return 1 if kind is None else read_hints(data, kind).orientation
 
 
 def _readings(depth: Plane, orientation: int, own: int, same_size: bool) -> Iterator[tuple[Plane, str]]:

@@ -63,8 +63,11 @@ def survey_rgbd(root: Path, dataset: str | None = None) -> Survey:
 
 
 def _once(sources: Sequence[RgbdSource]) -> list[RgbdSource]:
-    """Each image and index once."""
-    return list({(source.image, source.index): source for source in reversed(sources)}.values())[::-1]
+    """Each image and index once, as it is named first."""
+    first: dict[tuple[Path, int], RgbdSource] = {}
+    for source in sources:
+        first.setdefault((source.image, source.index), source)
+    return list(first.values())
 
 
 def _nothing(root: Path, unused: Sequence[Unused]) -> DualpixError:
