@@ -11,8 +11,9 @@ import pytest
 from hypothesis import settings
 
 # The same examples in every run, so a change is refused for what it did and not for a draw; `make test-all` draws anew.
-settings.register_profile("fixed", derandomize=True, print_blob=True)
-settings.register_profile("explore", print_blob=True)
+# No deadlines: how long an example takes says how busy the machine is.
+settings.register_profile("fixed", derandomize=True, print_blob=True, deadline=None)
+settings.register_profile("explore", print_blob=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 DATA_ROOT = Path(os.environ.get("DUALPIX_TEST_DATA", Path(__file__).parents[2] / "shared" / "data"))

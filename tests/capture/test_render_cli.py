@@ -7,10 +7,12 @@ import io
 import json
 import logging
 import math
+import os
 import re
 import subprocess
 import sys
 import tarfile
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -473,3 +475,183 @@ def test_settings_are_checked() -> None:
         replace(settings, focus_distance_m=-1.0)
     with pytest.raises(DualpixError, match="focal length"):
         replace(settings, focus_distance_m=math.nan)
+
+
+# Outputs
+
+
+DUALPIX = [sys.executable, "-c", "from dualpix.capture.cli import main; main()"]
+
+
+def hidden(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.rglob(".*"))
+
+
+@pytest.mark.parametrize("kills", [2, pytest.param(30, marks=pytest.mark.slow)])
+def test_kills_leave_nothing_behind_after_the_next_run(tmp_path: Path, kills: int) -> None:
+    """SIGKILL at any moment, processes and all; the run after them ends as if there had been none."""
+    folder, out, sheet = folder_of_pairs(tmp_path / "in", 4), tmp_path / "out", tmp_path / "sheets/page.png"
+    words = [folder, "-o", out, *SMALL, "--stack", 2, "--jobs", 2, "--contact-sheet", sheet]
+    command = [*DUALPIX, "render", *map(str, words)]
+    rng = np.random.default_rng(0)
+    for number in range(kills):
+        running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        begun = time.monotonic()
+        while not any(tmp_path.glob("out/*")) and running.poll() is None and time.monotonic() - begun < 60:
+            time.sleep(0.01)  # importing takes seconds, and a kill in it shows nothing
+        time.sleep(float(rng.uniform(0, 1.5)))
+        running.kill()
+        running.wait()
+        assert number or out.is_dir()
+    assert run(*words, "--resume") == 0
+    assert hidden(tmp_path) == []
+    assert run(folder, "-o", tmp_path / "whole", *SMALL, "--stack", 2) == 0
+    ours, whole = contents(out), contents(tmp_path / "whole")
+    assert ours.keys() == whole.keys()
+    assert all(ours[name] == data for name, data in whole.items() if not name.endswith((".json",)))
+    assert json.loads(ours["manifest.json"])["files"] == json.loads(whole["manifest.json"])["files"]
+
+
+def test_what_a_kill_left_of_a_manifest_or_a_page_goes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Files in the making, of a process that is no more, in both folders that are written to."""
+    folder, out, sheets = folder_of_pairs(tmp_path / "in", 1), tmp_path / "out", tmp_path / "sheets"
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom dualpix.capture.files import atomic_path\n"
+        "kept = []\nfor name in sys.argv[1:]:\n    Path(name).parent.mkdir(exist_ok=True)\n"
+        "    block = atomic_path(Path(name)); block.__enter__().write_text('half')\n    kept.append(block)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    names = [str(out / "manifest.json"), str(sheets / "page.png")]
+    assert subprocess.run([sys.executable, "-c", code, *names], check=False).returncode == -9
+    assert len(hidden(tmp_path)) == 2
+    assert run(folder, "-o", out, *SMALL, "--contact-sheet", sheets / "page.png") == 0
+    assert hidden(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["-o", "FILE"], r"cannot write to output folder '.*file': '.*file': Not a directory"),
+        (["-o", "FILE/deeper"], r"'.*file': Not a directory; expected a folder that can be created"),
+        (["--contact-sheet", "FILE/page.png"], "Not a directory"),
+        (["--contact-sheet", "FOLDER"], "it is a folder; name a PNG file"),
+        (["-o", "x" * 300], "File name too long"),
+    ],
+)
+def test_outputs_are_looked_at_before_the_inputs(
+    tmp_path: Path,
+    words: list[str],
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").touch()
+    Path("folder").mkdir()
+    monkeypatch.setattr("dualpix.capture.synthesis.sample.render_sample", lambda *_: pytest.fail("work was begun"))
+    named = [word.replace("FILE", "file").replace("FOLDER", "folder") for word in words]
+    assert run(*named, "--scenes", 1, *SMALL) == 2
+    assert re.search(message, capsys.readouterr().err)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0 if hasattr(os, "geteuid") else True, reason="root may write anywhere")
+def test_a_folder_that_is_read_only(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tmp_path.chmod(0o555)
+    assert run("--scenes", 1, *SMALL, "-o", tmp_path / "o") == 2
+    assert "it cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["--json"], [], ["--list-formats"]])
+def test_a_full_standard_output_is_told_in_a_line(tmp_path: Path, words: list[str]) -> None:
+    command = [*DUALPIX, "render", "--scenes", "1", "-o", str(tmp_path / "o"), *SMALL, *words]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    error = done.stderr.splitlines()[-1]
+    assert error == "dualpix: error: cannot write: No space left on device; make room and run it again"
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+    if words in ([], ["--json"]):  # the results are there
+        assert json.loads((tmp_path / "o/manifest.json").read_text())["samples"] == 1
+
+
+def test_a_disk_that_is_full_leaves_no_half_result(tmp_path: Path) -> None:
+    """No file may become larger than 8 KiB here: what a full disk does to the view that is too large."""
+    code = (
+        "import resource, signal\nsignal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from dualpix.capture.cli import main\nimport dualpix.capture.synthesis.sample\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (8192, 8192))\nmain()\n"
+    )
+    command = [sys.executable, "-c", code, "render", "--scenes", "1", "-o", str(tmp_path / "o"), *SMALL]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert re.search(r"dualpix: error: cannot write '.*/o/000000': File too large", done.stderr), done.stderr
+    assert list((tmp_path / "o").iterdir()) == []
+
+
+def test_focus_at_infinity_is_written_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """JSON has no infinity: it is the text "inf", in the sample, its settings and on standard output."""
+    folder = folder_of_pairs(tmp_path / "in", 1)
+
+    def refuse(text: str) -> float:
+        raise AssertionError(text)
+
+    assert run(folder, "-o", tmp_path / "o", "--size", 48, 64, "--focus", "inf", "--coc-span", 3, "--json") == 0
+    manifest = json.loads(capsys.readouterr().out, parse_constant=refuse)
+    about = json.loads((tmp_path / "o/000000/sample.json").read_text(), parse_constant=refuse)
+    assert manifest["settings"]["focus_distance_m"] == about["lens"]["focus_distance_m"] == "inf"
+    assert run(folder, "-o", tmp_path / "o", "--size", 48, 64, "--focus", "inf", "--coc-span", 3, "--resume") == 0
+    assert "done before" in capsys.readouterr().out
+
+
+# What is said of the inputs
+
+
+def test_warnings_of_many_samples_are_told_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for scene in ("ai_001_001", "ai_001_002", "ai_001_003"):
+        write.write_hypersim(tmp_path / "in" / scene, truth(), np.ones((48, 64, 3), np.float16))
+    assert run(tmp_path / "in", "-o", tmp_path / "o", *SMALL) == 0
+    warnings = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert len(warnings) == 1
+    assert re.search(r"'ai_001_001/.*': 60 degrees .* are assumed: .* \(and 2 more samples\)", warnings[0])
+    about = json.loads((tmp_path / "o/000001/sample.json").read_text())
+    assert "60 degrees of horizontal field are assumed" in about["warnings"][0]
+
+
+def test_what_is_not_used_is_said_before_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write.write_arkitscenes(tmp_path / "in", truth(), "41069021", "Up")
+    write.write_image(tmp_path / "in/Validation/41069021/wide/41069021_9.999.png", truth().image)
+    assert run(tmp_path / "in", "-o", tmp_path / "o", *SMALL) == 0
+    said = "'Validation/41069021/wide/41069021_9.999.png' not used: wide without highres_depth within 1 ms"
+    assert f"dualpix: warning: {said}" in capsys.readouterr().err
+
+
+def test_a_table_that_changes_is_a_reason_to_render_anew(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """``--resume`` keeps what was made of the same files: the camera table is one of them."""
+    folder = tmp_path / "in"
+    write.write_hypersim(folder / "ai_001_001", truth(), np.ones((48, 64, 3), np.float16))
+    words = (folder, "-o", tmp_path / "o", *SMALL, "--resume")
+    depths = []
+    for field in (None, 0.5):
+        if field is not None:
+            (folder / "metadata_camera_parameters.csv").write_text(
+                f"scene_name,settings_camera_fov\nai_001_001,{field}\n"
+            )
+        assert run(*words) == 0
+        depths.append(np.load(tmp_path / "o/000000/depth.npy"))
+    assert np.abs(depths[1] - depths[0]).max() > 0.05
+    capsys.readouterr()
+    assert run(*words) == 0 and "done before" in capsys.readouterr().out
+
+
+def test_a_flat_wall_keeps_the_aperture(tmp_path: Path) -> None:
+    """Half floats round a wall at 2 m to 2 m +- 1 mm: no aperture spreads that over 6 px."""
+    rounding = np.random.default_rng(0).uniform(-1e-3, 1e-3, (48, 64)).astype(np.float32)
+    write.write_image(tmp_path / "in/a.png", truth().image)
+    write.write_plane(tmp_path / "in/a_depth.npy", 2.0 + rounding)
+    (source,) = find_rgbd(tmp_path / "in")
+    camera = camera_named("pixel4")
+    sample = render_sample(SampleSpec(0, source), RenderSettings(camera, focus_distance_m=1.5, coc_span_px=6.0))
+    assert sample.lens.f_number == camera.f_number
+    assert "depths differ by less than 1%: the lens keeps its aperture" in sample.view.warnings[0]

@@ -13,6 +13,8 @@ from dualpix.capture.raw.dump import Dump
 CORPUS = Path(__file__).parent / "corpus"
 SEEDS, FOUND = CORPUS / "seeds", CORPUS / "found"
 _CASE = "case.json"
+FAILURE = "failure.txt"
+"""Beside a case that failed: how."""
 _PATHS = ("right", "sub", "shading")
 
 
@@ -40,6 +42,7 @@ class Case:
     def write(self, folder: Path) -> None:
         """Write the files alone."""
         for name, data in self.files.items():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_bytes(data)
 
     def save(self, folder: Path) -> None:
@@ -53,8 +56,9 @@ class Case:
 def load(folder: Path) -> Case:
     """A case as :meth:`Case.save` wrote it."""
     record = json.loads((folder / _CASE).read_text())
-    names = sorted(path for path in folder.iterdir() if path.suffix not in (".txt",) and path.name != _CASE)
-    return Case(record["kind"], record["main"], {p.name: p.read_bytes() for p in names}, record["options"])
+    paths = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in (_CASE, FAILURE))
+    files = {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+    return Case(record["kind"], record["main"], files, record["options"])
 
 
 def load_all(folder: Path) -> list[Case]:

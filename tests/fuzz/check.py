@@ -21,7 +21,7 @@ MAX_MESSAGE = 500
 BAD = ("failed", "died", "hung")
 """Results that no input may have."""
 # A refusal for lack of memory means that somebody asked for it.
-_MEMORY = re.compile(r"memory|bad_alloc", re.I)
+_MEMORY = re.compile(r"(of|enough) memory|(unable to|cannot) allocate|bad_alloc|MemoryError", re.I)
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Outcome:
     """What became of one input."""
 
     result: str
-    """ "decoded", "refused" or "failed"; "died" and "hung" where the process that tried cannot say more."""
+    """ "decoded" or "read", "refused" or "failed"; "died" and "hung" where the process that tried cannot say more."""
     reason: str = ""
     """The refusal without names and numbers, or where and how it failed."""
     detail: str = ""
@@ -45,7 +45,7 @@ def check(case: Case, folder: Path) -> Outcome:
             _inspected(case, folder)
         return outcome
     except Exception as error:  # the very thing that is looked for
-        return Outcome("failed", _where(error), traceback.format_exc())
+        return Outcome("failed", where(error), traceback.format_exc())
 
 
 def _decoded(case: Case, folder: Path) -> Outcome:
@@ -54,7 +54,7 @@ def _decoded(case: Case, folder: Path) -> Outcome:
         _check_capture(capture)
     except DualpixError as error:
         check_message(str(error))
-        return Outcome("refused", _class_of(error.found), str(error))
+        return Outcome("refused", class_of(error.found), str(error))
     return Outcome("decoded", capture.decoder)
 
 
@@ -111,15 +111,15 @@ def _must(holds: bool, what: str) -> None:
         raise AssertionError(what)
 
 
-def _class_of(message: str) -> str:
-    """The message without names and numbers: what inputs with one reason have in common."""
+def class_of(message: str) -> str:
+    """A message without names and numbers: what inputs with one reason have in common."""
     text = re.sub(r"'[^']*'|\"[^\"]*\"", "…", message)
     return re.sub(r"-?\d+(\.\d+)?(e[+-]?\d+)?|\bnan\b|\binf\b", "N", text)[:120]
 
 
-def _where(error: Exception) -> str:
+def where(error: Exception) -> str:
     """Type and the innermost line of ours: equal for inputs that fail in one place."""
     frames = traceback.extract_tb(error.__traceback__)
     ours = [frame for frame in frames if "dualpix" in frame.filename] or list(frames)
     place = f"{Path(ours[-1].filename).name}:{ours[-1].name}" if ours else "?"
-    return f"{type(error).__name__} in {place}: {_class_of(str(error))}"
+    return f"{type(error).__name__} in {place}: {class_of(str(error))}"

@@ -5,14 +5,16 @@ Everything follows from the random generator that is passed in, so a seed and a 
 
 from __future__ import annotations
 
+import copy
 import io
 import itertools
+import json
 import random
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -64,14 +66,20 @@ class Step:
 
 def mutated(case: Case, rng: random.Random) -> tuple[Case, list[Step]]:
     """A case with some steps applied, and with other options now and then; the steps to leave some out."""
-    steps = []
-    for _ in range(min(1 + int(rng.expovariate(0.8)), _MAX_MUTATIONS)):
-        name = rng.choice(sorted(case.files))
-        mutator = rng.choices(list(MUTATORS), [weight for _, weight in MUTATORS.values()])[0]
-        steps.append(Step(name, mutator, rng.getrandbits(48)))
+    steps = random_steps(case, rng, {name: weight for name, (_, weight) in MUTATORS.items()})
     options = {**case.options, **_other_options(case, rng)}
     case = replace(case, options=options)
     return applied(case, steps), steps
+
+
+def random_steps(case: Case, rng: random.Random, weights: Mapping[str, float]) -> list[Step]:
+    """One to six steps; ``weights`` of the mutators by name."""
+    steps = []
+    for _ in range(min(1 + int(rng.expovariate(0.8)), _MAX_MUTATIONS)):
+        name = rng.choice(sorted(case.files))
+        mutator = rng.choices(list(weights), list(weights.values()))[0]
+        steps.append(Step(name, mutator, rng.getrandbits(48)))
+    return steps
 
 
 EXTREMES = (0, 1, -1, -2, 1 << 31, (1 << 31) - 1, 65535, 16384)
@@ -89,7 +97,7 @@ def applied(case: Case, steps: Sequence[Step]) -> Case:
     """The case after these steps."""
     files = dict(case.files)
     for step in steps:
-        mutate, _ = MUTATORS[step.mutator]
+        mutate = JSON_MUTATORS.get(step.mutator) or MUTATORS[step.mutator][0]
         rng = random.Random(step.seed)
         data = mutate(files[step.file], rng)[:_MAX_BYTES]
         files[step.file] = _with_crcs(data) if rng.random() < 0.7 else data
@@ -266,6 +274,88 @@ def png_chunk(kind: bytes, body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
 
 
+# --- JSON ---------------------------------------------------------------------------------------------------------
+
+
+_RAW = "@raw@"
+_EXTREME_VALUES: tuple[Any, ...] = (
+    *(None, True, False, -1, 0, 1, 2, 0.5, -0.0, 255, 1e-320, 1e308, -1e308, 2**31, 2**53 + 1, -(2**63), 2**64, 10**30),
+    *(float("nan"), float("inf"), f"{_RAW}1e999{_RAW}", f"{_RAW}{'9' * 400}{_RAW}", f"{_RAW}{'9' * 5000}{_RAW}"),
+    *(
+        "",
+        " ",
+        "0",
+        "nan",
+        "a" * 300,
+        "../x",
+        "/etc/passwd",
+        "x/../../y",
+        "C:\\x",
+        "a\0b",
+        "\ud800",
+        "\u202e",
+        "\x1b[2J",
+    ),
+    *([], {}, [[]], {"": None}, [None], [0] * 1000, "\n", "é", "f32", "int64", "CON"),
+)
+
+
+def _json(data: bytes, rng: random.Random) -> bytes:
+    """Another value somewhere in a document, or in one line of a file of lines."""
+    lines = data.split(b"\n")
+    at = rng.randrange(len(lines))
+    for document, put_back in (
+        (data, lambda new: new),
+        (lines[at], lambda new: b"\n".join([*lines[:at], new, *lines[at + 1 :]])),
+    ):
+        try:
+            value = json.loads(document)
+        except (ValueError, RecursionError):
+            continue
+        text = json.dumps(_changed(value, rng)).replace(f'"{_RAW}', "").replace(f'{_RAW}"', "")
+        return put_back(text.encode())
+    return _text(data, rng)
+
+
+def _changed(value: Any, rng: random.Random) -> Any:
+    """``value`` with one of its parts replaced, left out, repeated, renamed or wrapped."""
+    places = list(_places(value))
+    if not places:
+        return _other_json(value, rng)
+    holder, key = rng.choice(places)
+    match rng.randrange(8):
+        case 0 if isinstance(holder, dict):
+            del holder[key]
+        case 1 if isinstance(holder, dict):
+            holder[rng.choice(("", "x" * 200, "format", "__class__", f"{key} "))] = holder.pop(key)
+        case 2 if isinstance(holder, list):
+            holder[key:key] = [holder[key]] * rng.choice((1, 2, 100))
+        case 3:
+            other, name = rng.choice(places)
+            holder[key] = copy.deepcopy(other[name])
+        case _:
+            holder[key] = _other_json(holder[key], rng)
+    return value
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    """(holder, key or index) of every part."""
+    keys = value.keys() if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ()
+    for key in list(keys):
+        yield value, key
+        yield from _places(value[key])
+
+
+def _other_json(value: Any, rng: random.Random) -> Any:
+    if isinstance(value, (int, float)) and not isinstance(value, bool) and rng.random() < 0.4:
+        return rng.choice((value + 1, -value, value * 1000, value / 3, str(value), float(value)))
+    if rng.random() < 0.08:
+        for _ in range(rng.choice((3, 70, 900))):
+            value = [value] if rng.random() < 0.5 else {"a": value}
+        return value
+    return copy.deepcopy(rng.choice(_EXTREME_VALUES))
+
+
 # --- undirected ---------------------------------------------------------------------------------------------------
 
 
@@ -330,3 +420,6 @@ MUTATORS: dict[str, tuple[Mutator, float]] = {
     "cut": (_cut, 0.4),
 }
 """By name, with how often each is taken."""
+
+JSON_MUTATORS: dict[str, Mutator] = {"json": _json}
+"""Those that the decoder's inputs do not get."""

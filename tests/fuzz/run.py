@@ -24,11 +24,11 @@ from pathlib import Path
 from typing import Any
 
 import click
-from tests.fuzz.case import SEEDS, Case, load, load_all
+from tests.fuzz.case import FAILURE, SEEDS, Case, load, load_all
 from tests.fuzz.check import BAD, Outcome
 from tests.fuzz.minimise import minimised
 from tests.fuzz.mutate import Step, mutated, swept
-from tests.fuzz.worker import MAX_BYTES, Tried, Worker
+from tests.fuzz.worker import CHECK, MAX_BYTES, Tried, Worker
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,9 @@ class Report:
         yield f"slowest {self.slowest[0]:.2f} s of processor time (number {self.slowest[1]}, {self.slowest[2]})"
         yield f"largest {self.largest[0] >> 20} MiB above an idle process (number {self.largest[1]}, {self.largest[2]})"
         for kind, counts in sorted(self.by_kind.items()):
-            yield f"  {kind:20} " + "  ".join(f"{counts[r]:6} {r}" for r in ("decoded", "refused", *BAD) if counts[r])
+            yield f"  {kind:20} " + "  ".join(
+                f"{counts[r]:6} {r}" for r in ("decoded", "read", "refused", *BAD) if counts[r]
+            )
         yield f"refused for {len(self.reasons)} reasons, the most frequent:"
         for reason, count in self.reasons.most_common(reasons):
             yield f"  {count:6} {reason}"
@@ -122,7 +124,9 @@ def swept_inputs(seeds: Sequence[Case], every: int) -> Iterator[Input]:
     return (Input(number, one, case, ()) for number, (one, case) in itertools.islice(numbered, 0, None, every))
 
 
-def fuzz(inputs: Iterator[Input], jobs: int, out: Path | None = None, progress: bool = False) -> Report:
+def fuzz(
+    inputs: Iterator[Input], jobs: int, out: Path | None = None, progress: bool = False, check: str = CHECK
+) -> Report:
     """Try inputs.
 
     Args:
@@ -130,9 +134,10 @@ def fuzz(inputs: Iterator[Input], jobs: int, out: Path | None = None, progress: 
         jobs: processes at a time.
         out: folder for failures, the first of each place, made small; None saves nothing.
         progress: say now and then how far it is.
+        check: what is done with each, as :class:`Worker` has it.
     """
     report, started = Report(), time.monotonic()
-    workers = [Worker() for _ in range(jobs)]
+    workers = [Worker(check) for _ in range(jobs)]
     first: list[Input] = []
     try:
         for one, tried in _results(workers, inputs):
@@ -180,13 +185,13 @@ def _save(out: Path | None, case: Case, number: int, outcome: Outcome) -> None:
         return
     folder = out / f"{case.kind}-{number}"
     case.save(folder)
-    (folder / "failure.txt").write_text(f"{outcome.result}: {outcome.reason}\n\n{outcome.detail}\n")
+    (folder / FAILURE).write_text(f"{outcome.result}: {outcome.reason}\n\n{outcome.detail}\n")
     click.echo(f"{outcome.result}: {outcome.reason}\n  python -m tests.fuzz.run --replay {folder}", err=True)
 
 
-def replay(cases: Sequence[Case]) -> list[Tried]:
+def replay(cases: Sequence[Case], check: str = CHECK) -> list[Tried]:
     """Try cases as they are."""
-    worker = Worker()
+    worker = Worker(check)
     try:
         return [_within_memory(worker.try_one(case)) for case in cases]
     finally:

@@ -74,6 +74,12 @@ def _walker(data: bytes) -> Callable[[bytes, Map], None]:
         return _zip
     if data[:6] == b"\x93NUMPY":
         return lambda d, m: _npy(d, m, 0)
+    if b"\x89HDF" in (data[:4], data[512:516]):
+        return _hdf5
+    if data[:8] == b"MATLAB 5":
+        return _mat5
+    if data[7:9] == b"\0{":
+        return _safetensors
     return _plain
 
 
@@ -265,6 +271,34 @@ def _npy(data: bytes, found: Map, start: int) -> None:
     found.texts.append((start + 10, start + 10 + length))
 
 
+def _hdf5(data: bytes, found: Map) -> None:
+    """The superblock, the first kilobytes of headers, and whatever begins with a signature."""
+    starts = [match.start() for match in re.finditer(rb"\x89HDF|OHDR|TREE|SNOD|HEAP|GCOL|FRHP|BTHD|FADB|EADB", data)]
+    for start in (*starts, 96, 512 + 96):
+        for at in range(start, min(start + 512, len(data)), 2):
+            for size in (1, 2, 4, 8):
+                found.number(at, size, "<")
+        found.pieces.append((start, start + 64))
+        found.texts.append((start, start + 4))
+    for match in re.finditer(rb"[A-Za-z_]{5,}", data):
+        found.texts.append(match.span())
+
+
+def _mat5(data: bytes, found: Map) -> None:
+    """Tags of elements lie on every eighth byte."""
+    for at in range(112, min(len(data), 4096), 4):
+        found.number(at, 4, "<")
+        found.number(at, 2, "<")
+    for at in range(128, min(len(data), 4096), 8):
+        found.pieces.append((at, at + 8))
+
+
+def _safetensors(data: bytes, found: Map) -> None:
+    found.number(0, 8, "<")
+    found.texts.append((8, 8 + struct.unpack_from("<Q", data)[0]))
+    found.pieces.append((8, 8 + struct.unpack_from("<Q", data)[0]))
+
+
 def _plain(data: bytes, found: Map) -> None:
     """PGM and JSON: text all along, or at the start."""
-    found.texts.append((0, len(data) if data[:1] == b"{" else min(48, len(data))))
+    found.texts.append((0, len(data) if data[:1] == b"{" or data.isascii() else min(48, len(data))))

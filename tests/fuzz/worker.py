@@ -7,6 +7,7 @@ it dies, and knows which input it was.
 from __future__ import annotations
 
 import faulthandler
+import importlib
 import multiprocessing
 import os
 import resource
@@ -23,9 +24,10 @@ from tests.fuzz.check import Outcome
 
 MAX_SECONDS = 10.0
 MAX_BYTES = 2 << 30
+CHECK = "tests.fuzz.check:check"
 GRACE_SECONDS = 5.0  # for the imports of a fresh child
 _WALL_FACTOR = 6  # a busy machine gives a process a part of its time: processor time decides, up to this
-_FAULTS = "faults.txt"
+_FAULTS, _TEMPORARY = "faults.txt", "temporary"
 
 
 @dataclass(frozen=True)
@@ -38,11 +40,14 @@ class Tried:
     """Resident memory beyond that of an idle child."""
 
 
-def _serve(connection: Connection, folder: Path) -> None:
+def _serve(connection: Connection, folder: Path, check_name: str) -> None:
     """Try cases as they come; None ends it."""
     import cv2
-    from tests.fuzz.check import check
 
+    module, _, function = check_name.partition(":")
+    check = getattr(importlib.import_module(module), function)
+    (folder / _TEMPORARY).mkdir(exist_ok=True)
+    tempfile.tempdir = str(folder / _TEMPORARY)
     with (folder / _FAULTS).open("w") as faults:
         faulthandler.enable(faults)
         cv2.setNumThreads(1)
@@ -80,7 +85,9 @@ def _reset_peak() -> None:
 class Worker:
     """A child and its connection; started again whenever it was lost."""
 
-    def __init__(self) -> None:
+    def __init__(self, check: str = CHECK) -> None:
+        """``check``: "module:function" of what a child does with a case, see :func:`tests.fuzz.check.check`."""
+        self._check = check
         self.folder = Path(tempfile.mkdtemp(prefix="fuzz-"))
         self.case: Case | None = None
         self._start()
@@ -89,7 +96,7 @@ class Worker:
         shutil.rmtree(self.folder / "case", ignore_errors=True)
         context = multiprocessing.get_context("spawn")
         self.connection, theirs = context.Pipe()
-        self.process = context.Process(target=_serve, args=(theirs, self.folder), daemon=True)
+        self.process = context.Process(target=_serve, args=(theirs, self.folder, self._check), daemon=True)
         self.process.start()
         theirs.close()
         self.since = time.monotonic()

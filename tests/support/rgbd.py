@@ -66,21 +66,40 @@ def write_generic(folder: Path, t: Truth, name: str = "a") -> None:
     write_plane(folder / f"{name}.depth.png", millimetres(t.with_zeros))
 
 
-def write_nyuv2(folder: Path, truths: list[Truth]) -> None:
-    """Column-major, so axes are reversed; MATLAB's own 512-byte block in front."""
+def write_nyuv2(folder: Path, truths: list[Truth], *, raw: bool = False) -> None:
+    """Column-major, so axes are reversed; MATLAB's own 512-byte block in front.
+
+    ``raw``: as it is published, ``depths`` painted in everywhere and holes in ``rawDepths`` alone.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with h5py.File(folder / "nyu_depth_v2_labeled.mat", "w", userblock_size=512) as file:
         file["images"] = np.stack([t.image.transpose(2, 1, 0) for t in truths])
-        file["depths"] = np.stack([t.with_zeros.T for t in truths])
+        file["depths"] = np.stack([(t.depth_m if raw else t.with_zeros).T for t in truths])
+        if raw:
+            file["rawDepths"] = np.stack([t.with_zeros.T for t in truths])
         file["labels"] = np.zeros((len(truths), 4, 4), np.uint16)
 
 
-def write_hypersim(folder: Path, t: Truth, radiance: npt.NDArray[np.float16]) -> None:
-    """Depth as the length of the ray, NaN in the hole."""
+def uv_camera(field_rad: float, size_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """M_cam_from_uv of a camera that looks straight ahead."""
+    half = np.tan(field_rad / 2)
+    return np.diag([half, half * size_hw[0] / size_hw[1], -1.0])
+
+
+def write_hypersim(
+    folder: Path,
+    t: Truth,
+    radiance: npt.NDArray[np.float16],
+    camera: npt.NDArray[np.float64] | None = None,
+) -> None:
+    """Depth as the length of the ray, NaN in the hole; rays of M_cam_from_uv, by default 60 degrees wide."""
     height, width = t.depth_m.shape
-    focal = width / 2 / np.tan(np.pi / 6)
-    x, y = np.arange(width) - (width - 1) / 2, np.arange(height) - (height - 1) / 2
-    ray = np.sqrt(x[None] ** 2 + y[:, None] ** 2 + focal**2) / focal
+    camera = uv_camera(np.pi / 3, (height, width)) if camera is None else camera
+    # as the data set's notebook casts them: half a pixel in from -1 and 1, v upwards
+    u = np.linspace(-1 + 1 / width, 1 - 1 / width, width)
+    v = np.linspace(-1 + 1 / height, 1 - 1 / height, height)[::-1]
+    rays = np.stack(np.broadcast_arrays(u[None], v[:, None], 1.0), axis=-1) @ camera.T
+    ray = np.linalg.norm(rays, axis=-1) / -rays[..., 2]
     for kind, name, array in (
         ("final", "color", radiance),
         ("geometry", "depth_meters", np.where(t.hole, np.nan, t.depth_m * ray).astype(np.float16)),
@@ -104,12 +123,12 @@ def write_arkitscenes(folder: Path, t: Truth, video: str, sky: str) -> None:
     (folder / "metadata.csv").write_text(f"video_id,visit_id,fold,sky_direction\n{video},1,Validation,{sky}\n")
 
 
-def write_ibims_mat(folder: Path, t: Truth) -> None:
+def write_ibims_mat(folder: Path, t: Truth, *, compressed: bool = True) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     k = np.array([[50.0, 0, 31], [0, 51, 23], [0, 0, 1]])
     masks = {"mask_invalid": (~t.hole).astype(np.uint8), "mask_transp": np.ones(t.hole.shape, np.uint8)}
     data = {"rgb": t.image, "depth": t.depth_m.astype(np.float64), "calib": k.T, **masks}
-    scipy.io.savemat(folder / "corridor_01.mat", {"data": data}, do_compression=True)
+    scipy.io.savemat(folder / "corridor_01.mat", {"data": data}, do_compression=compressed)
 
 
 def write_ibims_png(folder: Path, t: Truth) -> None:

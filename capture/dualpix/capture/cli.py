@@ -13,6 +13,7 @@ import click
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.lazy_group import LazyGroup
+from dualpix.capture.terminal import reason_of_full_disk
 
 # name -> (module:attribute, one-line help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -55,4 +56,10 @@ def main(args: list[str] | None = None) -> None:
         if "--debug" in argv:
             raise
         click.echo(f"dualpix: error: {error}", err=True)
+        sys.exit(2)
+    except OSError as error:
+        reason = reason_of_full_disk(error)
+        if reason is None or "--debug" in argv:
+            raise
+        click.echo(f"dualpix: error: {reason}; make room and run it again", err=True)
         sys.exit(2)

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all.
+"""Files that appear whole or not at all, and JSON that is JSON.
 
 A file or folder in the making is a hidden neighbour ``.NAME.dualpix-HOST-new-RANDOM`` of the result ``NAME`` (a file's
 keeps its suffix); its writer holds a lock (``flock``) on it, which the system drops when the process ends, however it
@@ -17,7 +17,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -31,8 +31,9 @@ except ImportError:  # Windows: leftovers are told by their age alone
 
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.dualpix-(?P<host>[0-9a-f]{8})-(?P<kind>new|old)-[^.]{8}(?P<suffix>\.[^.]+)?")
-_MAX_JSON_DEPTH = 64
 _STALE_S = 24 * 3600.0  # where locks tell nothing: other machines, file systems without them
+_DEEPEST = 64  # nesting of JSON; ours has ten levels
+_MOST_DIGITS = 40  # of a whole number in JSON; 64 bits have 20
 
 
 def _read_umask() -> int:
@@ -66,6 +67,33 @@ def _make_writable(path: Path) -> None:
             expected="a folder that can be created and written",
             hint="choose another one with -o",
         ) from error
+
+
+def check_output_dir(path: Path) -> None:
+    """Whether :func:`make_output_dir` may be expected to succeed, without making anything: before long work.
+
+    Raises:
+        OutputError: a file stands in the way, or the folder it would be made in cannot be written.
+    """
+    there = next((folder for folder in (path.absolute(), *path.absolute().parents) if _is_there(folder)), path)
+    if not there.is_dir():
+        reason = "Not a directory"
+    elif not os.access(there, os.W_OK | os.X_OK):
+        reason = "it cannot be written"
+    else:
+        return
+    raise OutputError(
+        f"cannot write to output folder '{path}': '{there}': {reason}",
+        expected="a folder that can be created and written",
+        hint="choose another one with -o",
+    )
+
+
+def _is_there(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError:  # not ours to look at, or a name too long: making it will tell
+        return False
 
 
 @contextmanager
@@ -132,8 +160,53 @@ def read_bounded(
     return data
 
 
+def read_json(
+    path: Path,
+    most_bytes: int,
+    *,
+    expected: str,
+    error: type[DualpixError] = DualpixError,
+    otherwise: str = "does not read",
+) -> Any:
+    """The JSON in a file that a user named, or that another program wrote: :func:`read_bounded`, :func:`parse_json`.
+
+    Args:
+        path: the file.
+        most_bytes: that are read; some MiB.
+        expected: what it should be, in messages.
+        error: what is raised.
+        otherwise: how a message says that it cannot be read, after the name of the file.
+
+    Raises:
+        DualpixError: of the kind ``error``: it cannot be read, is too large, or is no JSON.
+    """
+    try:
+        data = read_bounded(path, most_bytes, "it", expected=expected, error=error)
+        return parse_json_named(data, "it", expected, error)
+    except error as failed:
+        raise error(f"'{path}' {otherwise}: {failed.found}", expected=expected) from failed
+
+
+def parse_json_named(data: bytes | str, named: str, expected: str, error: type[DualpixError] = DualpixError) -> Any:
+    """As :func:`parse_json`, with a message for the user.
+
+    Args:
+        data: UTF-8, with or without a byte order mark.
+        named: how a message calls the file, e.g. "the plan 'desk.json'".
+        expected: what it should be.
+        error: what is raised.
+
+    Raises:
+        DualpixError: of the kind ``error``.
+    """
+    try:
+        return parse_json(data)
+    except ValueError as failed:
+        raise error(f"{named} is no JSON ({str(failed)[:120]})", expected=expected) from failed
+
+
 def parse_json(data: bytes | str, *, finite: bool = True) -> Any:
-    """JSON as this project writes it: without NaN and Infinity, which it lacks, and never nested deeply.
+    """JSON as the standard has it: no NaN, no infinity, no end of digits or of nesting, whole characters only.
 
     Args:
         data: the text.
@@ -143,15 +216,15 @@ def parse_json(data: bytes | str, *, finite: bool = True) -> Any:
         ValueError: it is no such JSON.
     """
     try:
-        value = json.loads(data, parse_constant=_no_constant, parse_float=_finite if finite else None)
+        value = json.loads(data, parse_constant=_no_constant, parse_float=_finite if finite else None, parse_int=_whole)
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise ValueError("nested too deeply") from error
     level = [value]
-    for _ in range(_MAX_JSON_DEPTH):
+    for _ in range(_DEEPEST):
         level = [part for item in level for part in _parts(item)]
         if not level:
             return value
-    raise ValueError("it is nested too deeply")
+    raise ValueError("nested too deeply")  # what is done with it goes down again, and Python has an end to that
 
 
 def _parts(item: Any) -> Iterable[Any]:
@@ -164,13 +237,35 @@ def _parts(item: Any) -> Iterable[Any]:
 
 
 def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+    raise ValueError(f"{name} is no number of JSON")
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is too large for a number")
+        raise ValueError(f"{text[:20]} is no number of JSON")
+    return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:  # whatever is computed from it would fail: no float can be that large
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def json_ready(value: Any, infinity: str | None = None) -> Any:
+    """Plain data with what JSON cannot hold put in its place: NaN and infinity become null.
+
+    Args:
+        value: dictionaries, lists, tuples, texts and numbers.
+        infinity: what positive infinity becomes instead, e.g. "inf" for a focus distance.
+    """
+    if isinstance(value, Mapping):
+        return {key: json_ready(item, infinity) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [json_ready(item, infinity) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return infinity if value == math.inf else None
     return value
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar, get_args
@@ -14,15 +12,16 @@ from rich.console import Console
 from rich.table import Table
 
 from dualpix.capture.errors import DualpixError, OutputError
-from dualpix.capture.files import make_output_dir, write_json
+from dualpix.capture.files import check_output_dir, make_output_dir, remove_leftovers, write_json
 from dualpix.capture.progress import Pace, ProgressLine
 from dualpix.capture.raw.jobs import Batch, Outcome, batch_options, run_jobs
-from dualpix.capture.rgbd import FILLS, METRES, READERS, RgbdSource, find_rgbd
+from dualpix.capture.rgbd import FILLS, METRES, READERS, RgbdSource, survey_rgbd
 from dualpix.capture.scenes import USE_NAMES
 from dualpix.capture.synthesis.camera import CAMERAS, camera_named
 from dualpix.capture.synthesis.settings import METHODS, RenderSettings, SampleSpec
 from dualpix.capture.synthesis.store import DepthFormat, ViewFormat
 from dualpix.capture.synthesis.work import MANIFEST, SIDECAR, RenderWork, render_jobs
+from dualpix.capture.terminal import echo_json
 
 _FILE = click.Path(path_type=Path)
 _MAX_SAMPLES = 10_000_000
@@ -130,9 +129,10 @@ def command(
             click.echo(f"{reader.name:<12} {reader.summary}")
         return
     settings = RenderSettings(camera=camera_named(camera), **given)
-    specs = _specs(inputs, scenes, count, dataset)
     if output is None and sheet is None:
         raise OutputError("no output was named", hint="give -o FOLDER or --contact-sheet FILE.png")
+    _check_outputs(output, sheet)
+    specs = _specs(inputs, scenes, count, dataset)
     if sheet is not None and not _write_sheet(sheet, specs[:_SHEET_ROWS], settings) and output is None:
         ctx.exit(2)
     if output is None:
@@ -152,6 +152,20 @@ def command(
         ctx.exit(2)
 
 
+def _check_outputs(output: Path | None, sheet: Path | None) -> None:
+    """Whether results can be written, before anything long is begun.
+
+    Raises:
+        OutputError: they cannot.
+    """
+    if output is not None:
+        check_output_dir(output)
+    if sheet is not None:
+        check_output_dir(sheet.parent)
+        if sheet.is_dir():
+            raise OutputError(f"cannot write '{sheet}': it is a folder", hint="name a PNG file")
+
+
 def _specs(inputs: Sequence[Path], scenes: int | None, count: int | None, dataset: str | None) -> list[SampleSpec]:
     """What to render, in order.
 
@@ -167,9 +181,11 @@ def _specs(inputs: Sequence[Path], scenes: int | None, count: int | None, datase
         return [SampleSpec(index) for index in range(scenes)]
     sources: list[RgbdSource] = []
     for path in inputs:
-        of_path = find_rgbd(path.absolute(), dataset)
+        survey = survey_rgbd(path.absolute(), dataset)
+        for note in survey.notes:
+            click.echo(f"dualpix: warning: {note}", err=True)
         prefix = f"{path.name}/" if len(inputs) > 1 and path.is_dir() else ""
-        sources += [replace(source, name=f"{prefix}{source.name}") for source in of_path]
+        sources += [replace(source, name=f"{prefix}{source.name}") for source in survey.sources]
     return [SampleSpec(index, sources[index % len(sources)]) for index in range(count or len(sources))]
 
 
@@ -195,6 +211,7 @@ def _write_sheet(path: Path, specs: Sequence[SampleSpec], settings: RenderSettin
     if not samples:
         raise DualpixError(f"none of {len(specs)} samples could be rendered")
     make_output_dir(path.parent)
+    remove_leftovers(path.parent)
     save_picture(path, contact_sheet(samples))
     click.echo(f"wrote {path}: {len(samples)} samples")
     return not failed
@@ -216,14 +233,14 @@ def _manifest(outcomes: Sequence[Outcome], output: Path) -> dict[str, Any]:
 
 
 def _report(manifest: dict[str, Any], outcomes: Sequence[Outcome], output: Path, pace: Pace, as_json: bool) -> None:
-    for record in (outcome.record for outcome in outcomes if outcome.record):
-        for warning in record["warnings"]:
-            click.echo(f"dualpix: warning: {warning}", err=True)
+    records = [outcome.record for outcome in outcomes if outcome.record]
+    for warning in _told_once(warning for record in records for warning in record["warnings"]):
+        click.echo(f"dualpix: warning: {warning}", err=True)
+    for record in records:
         for entry in record["failed"]:
             click.echo(f"dualpix: error: {entry['error']}", err=True)
     if as_json:
-        json.dump(manifest, sys.stdout, indent=2, ensure_ascii=False)
-        click.echo()
+        echo_json(manifest)
         return
     table = Table("samples", "failed", "files", "MB", "samples/s", title=f"written to {output}")
     pace.done = sum(len(o.record["samples"]) for o in outcomes if o.record and o.status == "done")
@@ -233,3 +250,13 @@ def _report(manifest: dict[str, Any], outcomes: Sequence[Outcome], output: Path,
         str(manifest["samples"]), str(len(manifest["failed"])), str(len(manifest["files"])), f"{size_mb:.1f}", speed
     )
     Console().print(table)
+
+
+def _told_once(warnings: Iterable[str]) -> Iterator[str]:
+    """Of the warnings "'NAME': TEXT", the first of each text, with the number of the others."""
+    texts: dict[str, list[str]] = {}
+    for warning in warnings:
+        texts.setdefault(warning.partition("': ")[2] or warning, []).append(warning)
+    for alike in texts.values():
+        more = len(alike) - 1
+        yield alike[0] + (f" (and {more} more sample{'s' if more > 1 else ''})" if more else "")

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 from click.core import ParameterSource
@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import read_json
 from dualpix.capture.progress import ProgressLine
 from dualpix.export.bench import EAGER, Benchmark, Latency
 from dualpix.export.flow import ExportResult, RecipeResult, export_model
@@ -205,12 +206,7 @@ def _export_factory(text: str, asked: _Asked, licence: str | None) -> ExportResu
 def _read_assignment(path: Path) -> Assignment:
     from dualpix.quantize.sensitivity import Assignment
 
-    try:
-        if path.stat().st_size > _MAX_ASSIGNMENT_BYTES:
-            raise DualpixError(f"'{path}' has {path.stat().st_size} bytes", expected="an assignment")
-        data: Any = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DualpixError(f"'{path}' does not read: {error}", expected="JSON from 'dualpix quantize'") from error
+    data = read_json(path, _MAX_ASSIGNMENT_BYTES, expected="an assignment of 'dualpix quantize'")
     return Assignment.from_json(data, f"'{path.name}'")
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import sha256_of_file, write_json
+from dualpix.capture.files import read_json, sha256_of_file, write_json
 from dualpix.capture.processor import NOT_RECORDED, UNKNOWN, host_processor, pytorch_processor
 from dualpix.models.prepare import MEAN_LEVEL
 
@@ -139,12 +139,10 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     """
     path = folder / MANIFEST
     try:
-        if path.stat().st_size > _MAX_BYTES:
-            raise ManifestError(f"'{path}' has {path.stat().st_size} bytes", expected=f"at most {_MAX_BYTES}")
-        data = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
+        data = read_json(path, _MAX_BYTES, expected="a manifest", error=ManifestError)
+    except ManifestError as error:
         raise ManifestError(
-            f"'{folder}' has no readable {MANIFEST}", expected="a folder written by 'dualpix export'"
+            f"'{folder}' has no readable {MANIFEST}: {error.found}", expected="a folder written by 'dualpix export'"
         ) from error
     if not isinstance(data, dict) or data.get("format") != FORMAT or not _entries_are_whole(data):
         raise ManifestError(f"'{path}' is no manifest of format {FORMAT}", hint="export again")

@@ -7,7 +7,6 @@ data or metrics takes part.
 from __future__ import annotations
 
 import importlib
-import json
 import math
 import re
 import sys
@@ -21,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import read_json
 from dualpix.export.flow import ExportResult, Options, Subject, run_export
 from dualpix.export.subject import OnStep, check_weights
 from dualpix.quantize.calibration import CalibrationSet, Inputs, tensor_digest
@@ -148,12 +148,7 @@ def read_limits(path: Path, *, has_truth: bool) -> tuple[dict[str, Limits], str]
     Raises:
         DualpixError: it cannot be read, has another form, or asks for a score that needs a truth there is not.
     """
-    try:
-        if path.stat().st_size > _MAX_LIMITS_BYTES:
-            raise DualpixError(f"'{path}' has {path.stat().st_size} bytes", expected="a limits file")
-        data = json.loads(path.read_text())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DualpixError(f"'{path}' does not read: {error}", expected="a limits file") from error
+    data = read_json(path, _MAX_LIMITS_BYTES, expected="a limits file")
     limits = parse_limits(data if isinstance(data, dict) else {}, f"'{path.name}'")
     for recipe, limit in limits.items():
         if not has_truth and limit.ai1_increase is not None:

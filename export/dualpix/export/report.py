@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +18,7 @@ from markupsafe import Markup
 from matplotlib.figure import Figure
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import write_bytes
+from dualpix.capture.files import read_json, write_bytes
 from dualpix.export.bench import EAGER
 from dualpix.export.flow import PICTURES
 from dualpix.export.manifest import machine_text, verify_manifest
@@ -40,6 +39,7 @@ from dualpix.quantize.sensitivity import Assignment
 _TEMPLATES = Path(__file__).parent
 _MAX_PICTURE_BYTES = 16 << 20
 _MAX_ASSIGNMENT_BYTES = 16 << 20
+_MAX_LISTING_BYTES = 1 << 20
 _SHOWN_OPERATORS = 15
 _BAND = 0.03
 _BASELINE = "xnnpack-fp32"
@@ -268,13 +268,8 @@ def _sensitivity(folder: Path) -> Sensitivity | None:
     path = folder / ASSIGNMENT
     if not path.is_file():
         return None
-    try:
-        size = path.stat().st_size
-        if size > _MAX_ASSIGNMENT_BYTES:
-            raise DualpixError(f"'{ASSIGNMENT}' has {size} bytes", expected=f"at most {_MAX_ASSIGNMENT_BYTES}")
-        assignment = Assignment.from_json(json.loads(path.read_bytes()), ASSIGNMENT)
-    except (OSError, ValueError, RecursionError) as error:
-        raise DualpixError(f"'{path}' cannot be read", expected="what 'dualpix quantize' wrote") from error
+    data = read_json(path, _MAX_ASSIGNMENT_BYTES, expected="what 'dualpix quantize' wrote", otherwise="cannot be read")
+    assignment = Assignment.from_json(data, ASSIGNMENT)
     held = assignment.held_back_loss
     text = (
         f"Budget {assignment.budget:.2%}: {len(assignment.keep_float)} of {len(assignment.layers)} layers stay float, "
@@ -407,16 +402,21 @@ def pictures_of(folder: Path) -> list[tuple[Markup, str]]:
     listing = folder / PICTURES
     if not listing.is_file():
         return []
+    data = read_json(listing, _MAX_LISTING_BYTES, expected="a list of pictures", otherwise="cannot be read")
     try:
-        entries = [(str(e["file"]), str(e["caption"])) for e in json.loads(listing.read_text())]
-    except (ValueError, KeyError, TypeError) as error:
+        entries = [(str(e["file"]), str(e["caption"])) for e in data]
+    except (KeyError, TypeError) as error:
         raise DualpixError(f"'{listing}' cannot be read", expected='[{"file": ..., "caption": ...}, ...]') from error
     return [(_picture(folder, name), caption) for name, caption in entries]
 
 
 def _picture(folder: Path, name: str) -> Markup:
     path = folder / name
-    if not path.resolve().is_relative_to(folder.resolve()) or path.suffix != ".png" or not path.is_file():
+    try:
+        inside = path.resolve().is_relative_to(folder.resolve()) and path.is_file()
+    except (OSError, ValueError):  # a name that no file can have
+        inside = False
+    if not inside or path.suffix != ".png":
         raise DualpixError(f"'{PICTURES}' names '{name}'", expected="a PNG file inside the folder")
     if path.stat().st_size > _MAX_PICTURE_BYTES:
         raise DualpixError(f"'{name}' has {path.stat().st_size} bytes", expected=f"at most {_MAX_PICTURE_BYTES}")

@@ -67,7 +67,7 @@ def _named_by(path: Path) -> set[str]:
     try:
         manifest = json.loads(path.read_text())
         named = [str(entry["file"]) for entry in (*manifest["artefacts"], *manifest.get("files", ()))]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return set()
     return {name for name in named if name == Path(name).name and name not in ("", "..")}
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Callable
@@ -37,6 +36,7 @@ from dualpix.capture.raw.jobs import (
 )
 from dualpix.capture.raw.resume import with_requests
 from dualpix.capture.stack.focus_depth import Method as StackMethod
+from dualpix.capture.terminal import echo_json
 from dualpix.capture.types import DualPixelImage, LensModel, Mask
 from dualpix.models import stack_depth
 from dualpix.models.predict import (
@@ -152,7 +152,7 @@ def command(
 
 def _report(ctx: click.Context, outcomes: list[Outcome], table: Table, as_json: bool, below: str = "") -> None:
     if as_json:
-        click.echo(json.dumps([o.to_json() for o in outcomes], indent=2, ensure_ascii=False))
+        echo_json([o.to_json() for o in outcomes])
     else:
         Console().print(table)
         if below:

@@ -42,7 +42,7 @@ def checked(value: Any, read: Callable[[str], object]) -> list[str]:
 
 @pytest.mark.parametrize("hostile", ["1e999", "NaN", "5000 digits", "deep", "100 levels", "900 levels"])
 def test_what_is_no_json_of_ours(hostile: str) -> None:
-    with pytest.raises(ValueError, match=r"too large|no JSON number|limit|nested too deeply"):
+    with pytest.raises(ValueError, match=r"no number of JSON|digits|nested too deeply"):
         parse_json('{"a": [' + HOSTILE[hostile] + "]}")
 
 

@@ -119,7 +119,7 @@ def test_broken_ddff_is_named(tmp_path: Path) -> None:
         read_layout(tmp_path / "text.h5")
     with pytest.raises(DualpixError, match="no stack_test"):
         read_layout(ddff(tmp_path / "other.h5", pictures=np.zeros(3)))
-    with pytest.raises(DualpixError, match="stack_test is"):
+    with pytest.raises(DualpixError, match="'stack_test' is"):
         read_layout(ddff(tmp_path / "flat.h5", stack_test=np.zeros((3, 4), np.uint8)))
     wrong = ddff(
         tmp_path / "wrong.h5", stack_test=np.zeros((1, 3, 8, 8, 3), np.uint8), focus_distance_m_test=np.zeros((1, 3))

@@ -136,7 +136,7 @@ def test_a_busy_camera_is_asked_again(tmp_path: Path) -> None:
 
 def test_patience_ends_and_waits_grow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     waits: list[float] = []
-    monkeypatch.setattr("dualpix.capture.stack.interrupt.StopSwitch.wait", lambda self, seconds: waits.append(seconds))
+    monkeypatch.setattr("dualpix.capture.interrupt.StopSwitch.wait", lambda self, seconds: waits.append(seconds))
     device = Device([Fault("shoot", nth, "busy") for nth in range(2, 10**3)])
     settings = RunnerSettings(busy_tries=5, fruitless_sweeps=1, first_wait_s=0.1, longest_wait_s=0.4)
     error = stopped(device, tmp_path, settings=settings)
@@ -348,7 +348,7 @@ def test_nothing_waits_where_nothing_is_wrong(tmp_path: Path, monkeypatch: pytes
     """Each frame costs the camera's own time, a line that is synced, and a file."""
     synced: list[int] = []
     monkeypatch.setattr(os, "fsync", synced.append)
-    monkeypatch.setattr("dualpix.capture.stack.interrupt.StopSwitch.wait", lambda *_: pytest.fail("waited"))
+    monkeypatch.setattr("dualpix.capture.interrupt.StopSwitch.wait", lambda *_: pytest.fail("waited"))
     device = Device()
     capture(device, tmp_path, plan_of([0.2 + 0.1 * k for k in range(10)]))
     lines = len(read_events(tmp_path))

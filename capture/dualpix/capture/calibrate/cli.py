@@ -5,7 +5,6 @@ Each sub-command writes its own facts and a picture; what an earlier one has mea
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -27,6 +26,7 @@ from dualpix.capture.progress import ProgressLine
 from dualpix.capture.raw.jobs import levels_options
 from dualpix.capture.raw.levels import Levels
 from dualpix.capture.raw.pair import right_name
+from dualpix.capture.terminal import echo_json
 from dualpix.capture.types import Baseline
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def shading(
     save_picture(output.with_suffix(".png"), picture(result))
     _say(result.warnings)
     if as_json:
-        click.echo(json.dumps(_record(result, output), indent=2, ensure_ascii=False))
+        echo_json(_record(result, output))
     else:
         Console().print(_table(result, output))
 
@@ -137,7 +137,7 @@ def gain(
     save_picture(shown, gain_module.picture(result))
     _say(result.warnings)
     if as_json:
-        click.echo(json.dumps(_gain_record(result, [output, shown]), indent=2, ensure_ascii=False))
+        echo_json(_gain_record(result, [output, shown]))
     else:
         Console().print(_gain_table(result, output))
 
@@ -243,7 +243,7 @@ def psf(
     shown = output.with_name(f"{output.stem}-psf.png")
     save_picture(shown, psf_module.picture(kernels, grid))
     if as_json:
-        click.echo(json.dumps(_psf_record(grid, known, [output, shown]), indent=2, ensure_ascii=False))
+        echo_json(_psf_record(grid, known, [output, shown]))
     else:
         Console().print(_psf_table(grid, known, output))
 

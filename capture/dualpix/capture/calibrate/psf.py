@@ -26,6 +26,7 @@ from dualpix.capture.calibrate.facts import MAX_KERNEL_PX, PsfGrid
 from dualpix.capture.calibrate.planes import Floats, PlaneError, PlaneViews, cell_slices
 from dualpix.capture.colour_map import Panel, Rgb, figure
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.npy import read_npy
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
 from dualpix.capture.render.psf import PsfModel, half_kernels
 from dualpix.capture.types import FloatImage
@@ -207,14 +208,13 @@ def picture(kernels: Kernels, grid: PsfGrid) -> Rgb:
 
 
 def _read_grid(path: Path, cells: tuple[int, int]) -> FloatImage:
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise PsfError(f"'{path.name}' has over {MAX_FILE_BYTES >> 20} MiB", expected="a grid of kernels")
-        grid = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise PsfError(f"cannot read kernels '{path}': {error}", expected="a .npy file of numbers") from error
-    if not isinstance(grid, np.ndarray) or grid.dtype.kind not in "fiu" or grid.ndim not in (3, 4):
-        raise PsfError(f"'{path.name}' holds no grid of kernels", expected="(rows * columns, n, n)")
+    grid = read_npy(
+        path,
+        axes=(3, 4),
+        expected="a grid of kernels, (rows * columns, n, n)",
+        most_bytes=MAX_FILE_BYTES,
+        error=PsfError,
+    )
     n = grid.shape[-1]
     count = int(np.prod(grid.shape[:-2]))
     if grid.shape[-2] != n or n % 2 == 0 or not 3 <= n <= MAX_KERNEL_PX:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +15,7 @@ from rich.text import Text
 from dualpix.capture.cameras import BACKENDS, Answer, backend, find_all
 from dualpix.capture.cameras.protocol import CameraInfo
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.terminal import echo_json
 
 _CAN = {
     "live_view": "live view",
@@ -44,7 +44,7 @@ def command(names: Sequence[str], address: str | None, limit_s: float, as_json: 
     else:
         answers = find_all(names or None, limit_s)
     if as_json:
-        click.echo(json.dumps([_record(answer) for answer in answers], indent=2, ensure_ascii=False, allow_nan=False))
+        echo_json([_record(answer) for answer in answers])
     else:
         _show(answers)
 

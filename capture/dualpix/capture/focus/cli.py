@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -35,6 +34,7 @@ from dualpix.capture.focus.plan import (
     make_plan,
 )
 from dualpix.capture.focus.scene import read_scene
+from dualpix.capture.terminal import echo_json
 
 _FILE = click.Path(path_type=Path)
 _TARGET_ERROR_MM = 1.0
@@ -168,7 +168,7 @@ def plan(
         make_output_dir(output.parent)
         write_json(output, made.to_json())
     if as_json:
-        click.echo(json.dumps({"plan": made.to_json(), "summary": summary.to_json()}, indent=2, allow_nan=False))
+        echo_json({"plan": made.to_json(), "summary": summary.to_json()})
         return
     _print_plan(summary)
     for path in (output, picture):
@@ -223,7 +223,7 @@ def calibrate_command(
         result = calibrate(drive, known, sweeps=sweeps, on_progress=_Phases())
     path = store.save(result)
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2))
+        echo_json(result.to_json())
         return
     _print_calibration(result)
     click.echo(f"kept as {path}")

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import tifffile
 
 from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import parse_json
+from dualpix.capture.files import read_json
+from dualpix.capture.rgbd.arrays import read_depth_file
+from dualpix.capture.rgbd.sample import implausible
 from dualpix.capture.types import FloatImage, LensModel, Mask
 
 Array = npt.NDArray[np.float64]
@@ -26,8 +27,8 @@ _BINS = 256
 _LEAST_SHARE = 0.2
 """Of the mean share of a bin: below, it is empty."""
 _STACK = "stack.json"
-_MOST_BYTES = 1 << 30
-_MOST_PIXELS = 1 << 28
+_DEPTH_SUFFIXES = (".npy", ".tif", ".tiff")
+_MOST_BYTES = 64 << 20
 _MOST_D, _MOST_SHARPNESS = 1e3, 1e12
 _PEAK_CONTRAST = 1.5
 """A tile whose sharpness varies by less than this factor over the sweep shows nothing that could be focused."""
@@ -39,7 +40,8 @@ def scene_from_depth(depth_m: FloatImage, valid: Mask | None = None) -> Array:
     Raises:
         DualpixError: no pixel has a depth.
     """
-    depth = np.asarray(depth_m, np.float64)
+    with np.errstate(invalid="ignore"):
+        depth = np.asarray(depth_m, np.float64)
     known = depth[(depth > 0) & (np.ones_like(depth, bool) if valid is None else valid)]
     return _not_empty(1 / known, "the depth map has no valid depth")
 
@@ -123,36 +125,27 @@ def read_scene(path: Path) -> Array:
         if not held:
             raise DualpixError(f"no {_STACK} or depth_m.tiff in '{path}'", hint="give a stack or the output of depth")
         path = held[0]
-    try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise DualpixError(
-                f"'{path}' has more than {_MOST_BYTES >> 20} MiB", expected="a depth map or a stack.json"
-            )
-        if path.suffix == ".json":
-            return _sweep_of(path, parse_json(path.read_bytes()))
-        depth = _depth_map(path)
-    except (OSError, ValueError, EOFError, tifffile.TiffFileError) as error:
-        raise DualpixError(
-            f"cannot read the scene '{path}': {error}", expected="depth in m (.tiff, .npy) or stack.json"
-        ) from error
-    return scene_from_depth(depth)
+    if path.suffix.lower() == ".json":
+        return _sweep_of(path, read_json(path, _MOST_BYTES, expected="the record of a focus stack"))
+    return scene_from_depth(_depth_map(path))
 
 
 def _depth_map(path: Path) -> FloatImage:
-    """(H, W); nothing is allocated before the size is known to be that of a picture."""
-    if path.suffix == ".npy":
-        depth = np.load(path, mmap_mode="r", allow_pickle=False)
-        if depth.size > _MOST_PIXELS:
-            raise ValueError(f"{depth.shape} values")
-    else:
-        with tifffile.TiffFile(path) as file:
-            page = file.pages[0]
-            if math.prod(page.shape) > _MOST_PIXELS:
-                raise ValueError(f"{page.shape} values")
-            depth = page.asarray()
-    if depth.ndim != 2 or depth.dtype.kind not in "fiu":
-        raise ValueError(f"{depth.dtype} {depth.shape} is not one number a pixel")
-    return np.asarray(depth, np.float32)
+    """(H, W) in m."""
+    try:
+        if path.suffix.lower() not in _DEPTH_SUFFIXES:
+            raise DualpixError(f"a file of the kind '{path.suffix}'")
+        stored = read_depth_file(path)
+    except DualpixError as error:
+        raise DualpixError(
+            f"cannot read the scene '{path}': {error.found}", expected="depth in m (.tiff, .npy) or stack.json"
+        ) from error
+    with np.errstate(over="ignore", invalid="ignore"):
+        depth = stored.astype(np.float32)
+    doubt = implausible(depth[depth > 0], 1.0)
+    if doubt:
+        raise DualpixError(f"'{path}': {doubt}", expected="depth in m", hint="divide depth in mm by 1000")
+    return depth
 
 
 def _sweep_of(path: Path, value: Any) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from dualpix.capture.raw.jobs import (
 from dualpix.capture.raw.output_settings import OutputSettings, output_options
 from dualpix.capture.raw.outputs import SIDECAR, read_schema, write_capture
 from dualpix.capture.raw.resume import with_requests
+from dualpix.capture.terminal import echo_json
 
 _FILE = click.Path(path_type=Path)
 
@@ -84,7 +84,7 @@ def command(
     if list_formats:
         _list_formats(as_json)
     if schema:
-        click.echo(json.dumps(read_schema(), indent=2))
+        echo_json(read_schema())
     if list_formats or schema:
         return
     if output is None:
@@ -99,7 +99,7 @@ def command(
     batch = Batch(jobs, resume, cluster)
     outcomes = run_jobs("decoding", todo, work, sidecar=SIDECAR, batch=batch, stop_at_once=stop_at_once)
     if as_json:
-        click.echo(json.dumps([o.to_json() for o in outcomes], indent=2, ensure_ascii=False))
+        echo_json([o.to_json() for o in outcomes])
     else:
         Console().print(_table(outcomes, output))
     if any(o.error for o in outcomes):
@@ -108,7 +108,7 @@ def command(
 
 def _list_formats(as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps(formats_json(), indent=2))
+        echo_json(formats_json())
     else:
         Console().print(formats_table())
 

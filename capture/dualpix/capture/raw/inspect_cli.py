@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from dualpix.capture.raw import DECODERS
 from dualpix.capture.raw.dump import Dump
 from dualpix.capture.raw.inspect import Inspection, inspect
 from dualpix.capture.raw.structure import FrameInfo
+from dualpix.capture.terminal import echo_json
 
 _FILE = click.Path(path_type=Path)
 
@@ -59,7 +59,7 @@ def command(
             answers.append((path, error))
     if as_json:
         records = [a.to_json() if isinstance(a, Inspection) else _failure(*a) for a in answers]
-        click.echo(json.dumps(records, indent=2, ensure_ascii=False, allow_nan=False))
+        echo_json(records)
     else:
         console = Console()
         for answer in answers:

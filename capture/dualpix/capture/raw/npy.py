@@ -7,28 +7,24 @@ unpickled.
 
 from __future__ import annotations
 
-import io
-import math
-import warnings
 import zipfile
 import zlib
 from pathlib import Path
-from typing import IO, Any, Literal
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
-from numpy.lib import format as npy_format
 
 from dualpix.capture.errors import DecodeError
+from dualpix.capture.npy import MAGIC, damaged, read_header, read_samples
 from dualpix.capture.raw.hints import Hints
 from dualpix.capture.raw.images import check_finite, check_size
 from dualpix.capture.raw.pair import Half, check_pair, exported_views, find_right
 from dualpix.capture.raw.plugin import SensorViews, Source
 
-_MAGIC, _ZIP_MAGIC = b"\x93NUMPY", b"PK\x03\x04"
+_ZIP_MAGIC = b"PK\x03\x04"
 _TYPES = ("uint8", "uint16", "float32", "float64")
-_MAX_HEADER = 4096
-_MAX_REASON = 80  # of what a damaged file makes long: names that zipfile quotes, types with many fields
+_MAX_REASON = 80  # of what a damaged file makes long: names that zipfile quotes
 # An array in a compressed archive can be a thousand times larger than the file: 89 megapixels of RGB float32.
 _MAX_ARCHIVED_BYTES = 1 << 30
 
@@ -44,7 +40,7 @@ class NumpyPairDecoder:
     def refuses(self, source: Source) -> str | None:
         """None for an .npy file, and for a ZIP archive named .npz."""
         archive = source.head.startswith(_ZIP_MAGIC) and source.path.suffix.lower() == ".npz"
-        return None if archive or source.head.startswith(_MAGIC) else "not an .npy or .npz"
+        return None if archive or source.head.startswith(MAGIC) else "not an .npy or .npz"
 
     def decode(self, source: Source) -> SensorViews:
         """Both views. Raises DecodeError for a missing, unequal or damaged array, or one that holds objects."""
@@ -70,7 +66,7 @@ def _archived(source: Source) -> tuple[Half, ...]:
             return tuple(Half(_member(path, archive, side), f"{side} of {path.name}") for side in ("left", "right"))
     # RuntimeError: encrypted; NotImplementedError: a compression of its own; ValueError: absurd offsets.
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, ValueError) as error:
-        raise _damaged(path, f"unreadable archive ({str(error)[:_MAX_REASON]})") from error
+        raise damaged(path, f"unreadable archive ({str(error)[:_MAX_REASON]})") from error
 
 
 def _member(path: Path, archive: zipfile.ZipFile, side: str) -> npt.NDArray[Any]:
@@ -100,50 +96,15 @@ def _read_npy(path: Path) -> npt.NDArray[Any]:
 
 def _read_array(path: Path, file: IO[bytes], size: int) -> npt.NDArray[Any]:
     """The array in ``file``, which has ``size`` bytes, after a look at its header."""
-    shape, fortran_order, dtype, header_bytes = _header(path, file)
+    header = read_header(path, file)
+    shape, dtype = header.shape, header.dtype
     if dtype.hasobject:
         raise DecodeError(f"'{path.name}' holds Python objects, never unpickled here", expected="an array of numbers")
     if dtype.newbyteorder("=") not in map(np.dtype, _TYPES) or len(shape) not in (2, 3) or shape[2:] not in ((), (3,)):
         raise DecodeError(
-            f"'{path.name}' holds an array of {str(dtype)[:_MAX_REASON]} {str(shape)[:_MAX_REASON]}",
-            expected=f"(H, W) or (H, W, 3) of {', '.join(_TYPES)}",
+            f"'{path.name}' holds an array of {header}", expected=f"(H, W) or (H, W, 3) of {', '.join(_TYPES)}"
         )
     check_size(path, shape[1], shape[0])
-    needed = math.prod(shape) * dtype.itemsize
-    if size != header_bytes + needed:
-        raise _damaged(path, f"{size - header_bytes} bytes of samples", f"{needed} for {shape} {dtype}")
-    order: Literal["F", "C"] = "F" if fortran_order else "C"
-    samples = np.frombuffer(_read_exactly(path, file, needed), dtype).reshape(shape, order=order)
-    samples = np.ascontiguousarray(samples.astype(dtype.newbyteorder("="), copy=False))
+    samples = read_samples(path, file, size, header)
     check_finite(path, samples)
     return samples
-
-
-def _header(path: Path, file: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype[Any], int]:
-    """Shape, order and type as the header says, and its length in bytes; leaves ``file`` at the first sample."""
-    # NumPy would read as many bytes as the header claims to have, so it gets a few and no more.
-    head = io.BytesIO(file.read(_MAX_HEADER))
-    try:
-        version = npy_format.read_magic(head)
-        readers = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
-        if version not in readers:
-            raise ValueError(f"version {version}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # a header of Python 2, which it would guess at
-            shape, fortran_order, dtype = readers[version](head, max_header_size=_MAX_HEADER)
-    # NumPy parses a literal: what that raises on nonsense is not documented, so anything means a broken header.
-    except Exception as error:
-        raise _damaged(path, "a broken .npy header") from error
-    file.seek(head.tell())
-    return shape, fortran_order, dtype, head.tell()
-
-
-def _read_exactly(path: Path, file: IO[bytes], needed: int) -> bytes:
-    data = file.read(needed)
-    if len(data) != needed:
-        raise _damaged(path, f"{len(data)} bytes of samples", str(needed))
-    return data
-
-
-def _damaged(path: Path, found: str, expected: str = "a complete file") -> DecodeError:
-    return DecodeError(f"'{path.name}' has {found}", expected=expected, hint="it is cut or damaged, copy it again")

@@ -1,8 +1,8 @@
-"""Data sets in HDF5 and MATLAB files: NYUv2, Hypersim, iBims-1. h5py and scipy are optional."""
+"""Data sets in one file of many arrays: NYUv2 (HDF5) and iBims-1 (MATLAB 5). h5py and scipy are optional."""
 
 from __future__ import annotations
 
-import math
+import io
 from collections.abc import Iterator
 from importlib import import_module
 from pathlib import Path
@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import read_bounded
+from dualpix.capture.hdf5 import open_hdf5
 from dualpix.capture.raw.images import check_size, read_picture
-from dualpix.capture.rgbd.arrays import hdf5_array, open_hdf5, read_depth_file
+from dualpix.capture.rgbd.arrays import read_depth_file
+from dualpix.capture.rgbd.mat5 import plain_mat5
 from dualpix.capture.rgbd.reader import depth_of, numbers_in, pinhole, starts_with
 from dualpix.capture.rgbd.sample import (
     METRES,
@@ -21,91 +25,78 @@ from dualpix.capture.rgbd.sample import (
     RgbdError,
     RgbdSample,
     RgbdSource,
+    Unused,
     make_sample,
-    planar_depth,
 )
 from dualpix.capture.rgbd.tree import Tree
-from dualpix.capture.types import FloatImage, Mask
+from dualpix.capture.types import Mask
 
 _HDF5_MAGIC, _MAT5_MAGIC = b"\x89HDF", b"MATLAB 5"
 
 
 class Nyuv2:
-    """``nyu_depth_v2_labeled.mat``: HDF5 (MATLAB 7.3), images (N, 3, W, H) uint8 and in-painted depths (N, W, H) in m.
+    """``nyu_depth_v2_labeled.mat``: HDF5 (MATLAB 7.3), images (N, 3, W, H) uint8, in-painted depths (N, W, H) in m.
 
-    Column-major: axes are reversed. Silberman et al., ECCV 2012; the intrinsics are those of the toolbox's RGB camera.
+    Column-major: axes are reversed. Where ``rawDepths`` is 0 the camera measured nothing and ``depths`` was painted in
+    from the colours around: holes, here as everywhere. Silberman et al., ECCV 2012; the intrinsics are those of the
+    toolbox's RGB camera.
     """
 
     name = "nyuv2"
     summary = "nyu_depth_v2_labeled.mat (needs h5py); extracted PNG folders are read as generic"
     intrinsics = Intrinsics(518.8579, 519.4696, 325.5824, 253.7362)
+    _raw = "rawDepths"
+    _max_pictures = 100_000
 
-    def find(self, tree: Tree) -> Iterator[RgbdSource]:
+    def find(self, tree: Tree) -> Iterator[RgbdSource | Unused]:
         """One source per picture in each HDF5 ``.mat`` file."""
         for path in tree.named(".mat"):
             if not _is_hdf5(path):
                 continue
-            with open_hdf5(path) as file:
-                count = int(file["depths"].shape[0])
+            try:
+                count = self._count(path)
+            except DualpixError as error:
+                yield Unused(path, str(error), error)
+                continue
             for index in range(count):
                 yield RgbdSource(self.name, path, None, index, f"{tree.name(path)}/{index:04}")
 
+    def _count(self, path: Path) -> int:
+        """The number of pictures, if the file can hold so many."""
+        with open_hdf5(path, RgbdError) as file:
+            images, depths = file.array("images", (4,), "u"), file.array("depths", (3,))
+            count = depths.shape[0]
+            if images.shape != (count, 3, *depths.shape[1:]):
+                raise images.wrong(f"is {images.shape} and 'depths' {depths.shape}", "(N, 3, W, H) and (N, W, H)")
+            if count > self._max_pictures or not (images.fits_the_file() and depths.fits_the_file()):
+                raise images.wrong(
+                    f"claims {count} pictures in a file of {path.stat().st_size} bytes", "a complete file"
+                )
+            return count
+
     def read(self, source: RgbdSource, unit: DepthUnit | None) -> RgbdSample:
         """Read one of the pictures."""
-        with open_hdf5(source.image) as file:
-            images, depths = file["images"], file["depths"]
-            _check_stack(source, images, 4)
-            _check_stack(source, depths, 3)
-            image, depth = np.asarray(images[source.index]), np.asarray(depths[source.index])
+        path, warnings, valid = source.image, [], None
+        with open_hdf5(path, RgbdError) as file:
+            images, depths = file.array("images", (4,), "u"), file.array("depths", (3,))
+            check_size(path, *depths.shape[1:])
+            image, depth = images.read(source.index), depths.read(source.index)
+            if self._raw in file:
+                raw = file.array(self._raw, (3,))
+                if raw.shape != depths.shape:
+                    raise raw.wrong(f"is {raw.shape}", f"{depths.shape} as 'depths'")
+                valid = np.ascontiguousarray(raw.read(source.index).T > 0)
+            else:
+                warnings.append(f"'{path.name}' has no {self._raw}: in-painted depth counts as measured")
         return make_sample(
             source,
             np.ascontiguousarray(image.transpose(2, 1, 0)),
             np.ascontiguousarray(depth.T),
             unit_m=METRES[unit or "m"],
             unit_given=unit is not None,
+            valid=valid,
             intrinsics=self.intrinsics if image.shape[1:] == (640, 480) else None,
-        )
-
-
-class Hypersim:
-    """``frame.IIII.color.hdf5`` (unbounded radiance) and ``frame.IIII.depth_meters.hdf5``, array "dataset" in both.
-
-    Depth is the distance **along the ray** (the data set's README) and becomes planar here; the horizontal field of
-    view is 60 degrees with square pixels. Radiance is exposed as the data set's tone mapping does: the 90th percentile
-    of brightness becomes 0.8 after a curve of 1/2.2.
-    """
-
-    name = "hypersim"
-    summary = "scene_cam_XX_final_hdf5 and scene_cam_XX_geometry_hdf5 (needs h5py)"
-    _depth_end, _half_field_rad = ".depth_meters.hdf5", math.radians(30.0)
-
-    def find(self, tree: Tree) -> Iterator[RgbdSource]:
-        """Depth frames with their colour frame, in the folder beside or in the same."""
-        for depth in tree.named(self._depth_end):
-            color = depth.name.removesuffix(self._depth_end) + ".color.hdf5"
-            folder = depth.parent
-            beside = folder.with_name(folder.name.replace("_geometry_hdf5", "_final_hdf5"))
-            image = tree.first(beside / color, folder / color)
-            if image is not None:
-                yield RgbdSource(self.name, image, depth, 0, tree.name(image).removesuffix(".color"))
-
-    def read(self, source: RgbdSource, unit: DepthUnit | None) -> RgbdSample:
-        """Read, expose and make planar."""
-        with open_hdf5(source.image) as file:
-            radiance = hdf5_array(source.image, file["dataset"], kinds="f").astype(np.float32)
-        depth_path = depth_of(source)
-        with open_hdf5(depth_path) as file:
-            distance = hdf5_array(depth_path, file["dataset"]).astype(np.float32)
-        height, width = distance.shape[:2]
-        focal = width / 2 / math.tan(self._half_field_rad)
-        camera = Intrinsics(focal, focal, (width - 1) / 2, (height - 1) / 2)
-        return make_sample(
-            source,
-            _exposed(radiance),
-            planar_depth(distance, camera),
-            unit_m=METRES[unit or "m"],
-            unit_given=unit is not None,
-            intrinsics=camera,
+            warnings=warnings,
         )
 
 
@@ -117,9 +108,9 @@ class Ibims:
 
     name = "ibims"
     summary = "ibims1_core_mat (needs scipy) and ibims1_core_raw"
-    _max_mat_bytes, _png_unit_m = 64 << 20, 50.0 / 65535
+    _max_mat_bytes, _max_unpacked_bytes, _png_unit_m = 64 << 20, 512 << 20, 50.0 / 65535
 
-    def find(self, tree: Tree) -> Iterator[RgbdSource]:
+    def find(self, tree: Tree) -> Iterator[RgbdSource | Unused]:
         """MATLAB 5 files, and PNG pairs with a mask folder beside."""
         for path in tree.named(".mat"):
             if starts_with(path, _MAT5_MAGIC):
@@ -127,26 +118,25 @@ class Ibims:
         for depth in tree.named(".png"):
             top = depth.parent.parent
             image = top / "rgb" / depth.name
-            if depth.parent.name == "depth" and {image, top / "mask_invalid" / depth.name} <= tree.known:
-                yield RgbdSource(self.name, image, depth, 0, tree.name(image))
+            masks = [top / kind / depth.name for kind in ("mask_invalid", "mask_transp")]
+            if depth.parent.name == "depth" and {image, masks[0]} <= tree.known:
+                camera = tree.first(top / "calib" / f"{depth.stem}.txt")
+                there = tuple(path for path in masks if path in tree.known)
+                yield RgbdSource(self.name, image, depth, 0, tree.name(image), there, camera)
 
     def read(self, source: RgbdSource, unit: DepthUnit | None) -> RgbdSample:
         """Read either form."""
         return self._read_mat(source, unit) if source.depth is None else self._read_png(source, unit)
 
     def _read_png(self, source: RgbdSource, unit: DepthUnit | None) -> RgbdSample:
-        top = source.image.parent.parent
-        masks = [top / kind / source.image.name for kind in ("mask_invalid", "mask_transp")]
-        valid = [read_picture(path) > 0 for path in masks if path.is_file()]
-        calib = top / "calib" / f"{source.image.stem}.txt"
         return make_sample(
             source,
             read_picture(source.image),
             read_depth_file(depth_of(source)),
             unit_m=self._png_unit_m if unit is None else METRES[unit],
             unit_given=unit is not None,
-            valid=_all(source, valid),
-            intrinsics=pinhole(np.array(numbers_in(calib, 4))) if calib.is_file() else None,
+            valid=_all(source, [read_picture(path) > 0 for path in source.masks]),
+            intrinsics=None if source.camera is None else pinhole(np.array(numbers_in(source.camera, 4))),
         )
 
     def _read_mat(self, source: RgbdSource, unit: DepthUnit | None) -> RgbdSample:
@@ -157,15 +147,14 @@ class Ibims:
             raise RgbdError(
                 f"'{path.name}' needs scipy, which is not installed", hint="pip install 'dualpix[rgbd]'"
             ) from error
-        if path.stat().st_size > self._max_mat_bytes:
-            raise RgbdError(f"'{path.name}' has over {self._max_mat_bytes >> 20} MiB", expected="an iBims-1 .mat file")
+        packed = read_bounded(path, self._max_mat_bytes, f"'{path}'", expected="an iBims-1 .mat file", error=RgbdError)
         try:
-            data = scipy_io.loadmat(path)["data"]
+            data = scipy_io.loadmat(io.BytesIO(plain_mat5(packed, self._max_unpacked_bytes)))["data"]
             image, depth, calib = (np.asarray(data[field][0][0]) for field in ("rgb", "depth", "calib"))
             masks = [np.asarray(data[field][0][0]) > 0 for field in ("mask_invalid", "mask_transp")]
         except Exception as error:  # scipy raises what its parser trips over
             raise RgbdError(f"'{path.name}' is no iBims-1 file, or damaged", expected="rgb, depth, masks") from error
-        _check_plane(source, image, depth)
+        _check_plane(source, image, depth, calib)
         return make_sample(
             source,
             image,
@@ -177,15 +166,6 @@ class Ibims:
         )
 
 
-def _exposed(radiance: FloatImage) -> FloatImage:
-    if radiance.ndim != 3 or radiance.shape[2] < 3:
-        return radiance
-    brightness = radiance[..., :3] @ np.array([0.3, 0.59, 0.11], np.float32)
-    lit = brightness[np.isfinite(brightness) & (brightness > 0)]
-    level = float(np.percentile(lit, 90)) if lit.size else 1.0
-    return (radiance * np.float32(0.8**2.2 / level)).astype(np.float32)
-
-
 def _all(source: RgbdSource, masks: list[Mask]) -> Mask | None:
     shapes = {mask.shape for mask in masks}
     if len(shapes) > 1:
@@ -193,23 +173,21 @@ def _all(source: RgbdSource, masks: list[Mask]) -> Mask | None:
     return np.logical_and.reduce(masks) if masks else None
 
 
-def _check_stack(source: RgbdSource, array: Any, axes: int) -> None:
-    """A stack of pictures whose last axes are (W, H)."""
-    shape = tuple(array.shape)
-    if len(shape) != axes or source.index >= shape[0] or (axes == 4 and shape[1] != 3):
+def _check_plane(source: RgbdSource, image: npt.NDArray[Any], depth: npt.NDArray[Any], calib: npt.NDArray[Any]) -> None:
+    if (
+        image.dtype != np.uint8
+        or image.ndim != 3
+        or image.shape[2] != 3
+        or depth.dtype.kind not in "fu"
+        or depth.ndim != 2
+    ):
         raise RgbdError(
-            f"'{source.image.name}' has an array of {shape}", expected="images (N, 3, W, H), depths (N, W, H)"
+            f"'{source.image.name}' has {image.dtype} {image.shape} and {depth.dtype} {depth.shape}",
+            expected="an 8-bit RGB image and depth",
         )
-    if np.dtype(array.dtype).kind not in "fu":
-        raise RgbdError(f"'{source.image.name}' has an array of {array.dtype}", expected="numbers")
-    check_size(source.image, shape[-2], shape[-1])
-
-
-def _check_plane(source: RgbdSource, image: npt.NDArray[Any], depth: npt.NDArray[Any]) -> None:
-    if image.dtype != np.uint8 or image.ndim != 3 or depth.dtype.kind not in "fu" or depth.ndim != 2:
-        raise RgbdError(
-            f"'{source.image.name}' has {image.dtype} {image.shape}", expected="an 8-bit RGB image and depth"
-        )
+    if calib.dtype.kind not in "fui" or calib.size not in (4, 9) or not np.isfinite(calib).all():
+        raise RgbdError(f"'{source.image.name}' has calib {calib.dtype} {calib.shape}", expected="a camera matrix")
+    check_size(source.image, image.shape[1], image.shape[0])
 
 
 def _is_hdf5(path: Path) -> bool:

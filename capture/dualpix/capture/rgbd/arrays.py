@@ -1,4 +1,4 @@
-"""Depth files: PNG, TIFF, NPY, PFM and the arrays of an HDF5 file.
+"""Depth files: PNG, TIFF, NPY and PFM.
 
 Sizes are checked before memory is taken, and nothing is ever unpickled.
 """
@@ -6,9 +6,6 @@ Sizes are checked before memory is taken, and nothing is ever unpickled.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,9 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
+from dualpix.capture import npy
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.inflate import unpacks_as_declared
 from dualpix.capture.raw.images import check_size, read_bounded, read_picture
 from dualpix.capture.rgbd.sample import RgbdError
 
@@ -58,20 +57,13 @@ def read_npy(path: Path) -> npt.NDArray[Any]:
     Raises:
         RgbdError: objects, another shape, or a damaged file.
     """
-    try:
-        # A map takes no memory for what a header claims; a file that is too short for it is refused.
-        array = np.load(path, mmap_mode="r", allow_pickle=False)
-    except OSError as error:
-        raise RgbdError(f"cannot read '{path}': {error.strerror or error}") from error
-    except Exception as error:  # NumPy parses a literal in the header: what that raises on nonsense is not documented
-        reason = "holds Python objects, never unpickled here" if "bjects" in str(error) else "is a damaged .npy"
-        raise RgbdError(f"'{path.name}' {reason}", expected="an array of numbers") from error
-    if not isinstance(array, np.ndarray) or array.ndim not in (2, 3) or array.dtype.kind not in _NUMBERS + "b":
-        raise RgbdError(f"'{path.name}' is no plane of numbers", expected="an .npy of shape (H, W)")
+    array = npy.read_npy(
+        path, axes=(2, 3), kinds="fuib", expected="an .npy of one number a pixel, (H, W)", error=RgbdError
+    )
     check_size(path, array.shape[1], array.shape[0])
     if array.ndim == 3 and array.shape[2] > 4:
         raise RgbdError(f"'{path.name}' has {array.shape[2]} channels", expected="one depth per pixel")
-    return np.array(array)
+    return array
 
 
 def read_pfm(path: Path) -> npt.NDArray[np.float32]:
@@ -118,46 +110,6 @@ def read_text(path: Path, limit: int = 1 << 20) -> str:
         raise RgbdError(f"'{path.name}' is no text") from error
 
 
-@contextmanager
-def open_hdf5(path: Path) -> Iterator[Any]:
-    """The HDF5 file, for reading.
-
-    Raises:
-        RgbdError: h5py is not installed, or the file is damaged, also where that shows only inside the block.
-    """
-    try:
-        h5py = import_module("h5py")
-    except ImportError as error:
-        raise RgbdError(
-            f"'{path.name}' needs h5py, which is not installed", hint="pip install 'dualpix[rgbd]'"
-        ) from error
-    try:
-        with h5py.File(path, "r") as file:
-            yield file
-    except (OSError, KeyError, ValueError, RuntimeError) as error:
-        raise RgbdError(
-            f"'{path.name}' is damaged or lacks an array ({str(error)[:80]})", expected=_WHOLE_FILE
-        ) from error
-
-
-def hdf5_array(path: Path, array: Any, *, kinds: str = _NUMBERS) -> npt.NDArray[Any]:
-    """An HDF5 array (or a part of one) of 2 or 3 axes, read after a look at its type and size.
-
-    Raises:
-        RgbdError: no numbers.
-        DecodeError: absurdly large.
-    """
-    shape, dtype = tuple(array.shape), np.dtype(array.dtype)
-    if dtype.kind not in kinds or len(shape) not in (2, 3) or min(shape, default=0) < 1:
-        raise RgbdError(f"'{path.name}' holds {str(dtype)[:40]} {shape}", expected="an array of numbers")
-    planes = min(shape) if len(shape) == 3 else 1
-    if planes > 4:
-        raise RgbdError(f"'{path.name}' holds an array of shape {shape}", expected="at most 4 channels")
-    pixels = int(np.prod(shape)) // planes
-    check_size(path, pixels, 1)
-    return np.asarray(array[...])
-
-
 def _read_tiff(path: Path) -> npt.NDArray[Any]:
     try:
         with tifffile.TiffFile(path) as file:
@@ -168,6 +120,8 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
                     f"'{path.name}' holds {dtype} {shape}", expected="one plane of 16-bit integers or floats"
                 )
             check_size(path, shape[1], shape[0])
+            if not unpacks_as_declared(page):
+                raise RgbdError(f"'{path.name}' unpacks to more than its header says", expected=_WHOLE_FILE)
             return np.asarray(page.asarray())
     except OSError as error:
         raise RgbdError(f"cannot read '{path}': {error.strerror or error}") from error

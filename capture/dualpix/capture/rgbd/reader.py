@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy.typing as npt
 
 from dualpix.capture.rgbd.arrays import read_text
-from dualpix.capture.rgbd.sample import DepthUnit, Intrinsics, RgbdError, RgbdSample, RgbdSource
+from dualpix.capture.rgbd.sample import DepthUnit, Intrinsics, RgbdError, RgbdSample, RgbdSource, Unused
 from dualpix.capture.rgbd.tree import Tree
 
 
@@ -20,8 +20,8 @@ class Reader(Protocol):
     name: str
     summary: str
 
-    def find(self, tree: Tree) -> Iterator[RgbdSource]:
-        """The samples of this kind below a folder."""
+    def find(self, tree: Tree) -> Iterator[RgbdSource | Unused]:
+        """The samples of this kind below a folder, and what belongs to the data set and makes none."""
 
     def read(self, source: RgbdSource, unit: DepthUnit | None) -> RgbdSample:
         """One sample; ``unit`` overrides that of the depth file. Raises DualpixError."""

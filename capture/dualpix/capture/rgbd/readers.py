@@ -5,8 +5,11 @@ Each states where its facts come from. None of the data comes with this package;
 
 from __future__ import annotations
 
-from dualpix.capture.rgbd.archives import Hypersim, Ibims, Nyuv2
-from dualpix.capture.rgbd.folders import ArkitScenes, Diode, Generic, Middlebury, TartanAir
+from dualpix.capture.rgbd.archives import Ibims, Nyuv2
+from dualpix.capture.rgbd.arkit import ArkitScenes
+from dualpix.capture.rgbd.folders import Diode, Middlebury, TartanAir
+from dualpix.capture.rgbd.generic import Generic
+from dualpix.capture.rgbd.hypersim import Hypersim
 from dualpix.capture.rgbd.reader import Reader
 
 __all__ = ["READERS", "Reader"]

@@ -6,6 +6,7 @@ infinitely far and valid (the sky); a hole is 0, and False in ``valid``. The ima
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,10 @@ class Intrinsics:
     cx: float
     cy: float
 
+    def scaled(self, x: float, y: float) -> Intrinsics:
+        """Of the picture resized by these factors."""
+        return Intrinsics(self.fx * x, self.fy * y, (self.cx + 0.5) * x - 0.5, (self.cy + 0.5) * y - 0.5)
+
     def turned(self, quarter_turns: int, size_hw: tuple[int, int]) -> Intrinsics:
         """After so many quarter turns against the clock (as ``np.rot90``) of a picture of ``size_hw``."""
         turned, (height, width) = self, size_hw
@@ -63,11 +68,36 @@ class RgbdSource:
     """Of the sample within a file of many."""
     name: str = ""
     """Unique within the folder that was searched, without suffix."""
+    masks: tuple[Path, ...] = ()
+    """Pictures or arrays that are 0 where depth is not to be trusted."""
+    camera: Path | None = None
+    """The file with the intrinsics of this image."""
+    table: Path | None = None
+    """A table of the whole data set that says something about this image."""
+    listed: str = ""
+    """Where the files were named, if a list did it: "index.csv row 3"."""
 
     @property
     def files(self) -> tuple[Path, ...]:
-        """All files named here."""
+        """Image and depth."""
         return (self.image,) if self.depth is None else (self.image, self.depth)
+
+    @property
+    def inputs(self) -> tuple[Path, ...]:
+        """All files that the sample depends on."""
+        others = [path for path in (self.camera, self.table) if path is not None]
+        return (*self.files, *self.masks, *others)
+
+
+@dataclass(frozen=True)
+class Unused:
+    """A file that belongs to a data set and makes no sample."""
+
+    path: Path
+    reason: str
+    """Equal for all that are left out for one reason."""
+    error: DualpixError | None = None
+    """What is wrong with it, where something is."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +138,7 @@ def make_sample(
     unit_given: bool = False,
     valid: Mask | None = None,
     intrinsics: Intrinsics | None = None,
+    warnings: Sequence[str] = (),
 ) -> RgbdSample:
     """Bring what a file holds into the one form, and check it.
 
@@ -119,6 +150,7 @@ def make_sample(
         unit_given: the user said so: an implausible depth is a warning then, not an error.
         valid: (H, W) further holes are False.
         intrinsics: of the camera.
+        warnings: what else is to be said of the sample.
 
     Raises:
         RgbdError: sizes differ, hardly any depth, or one of an implausible size.
@@ -129,7 +161,11 @@ def make_sample(
             expected="the depth of each pixel",
             hint="register and resize the depth to the image",
         )
-    with np.errstate(invalid="ignore"):
+    if valid is not None and valid.shape != depth.shape:
+        raise RgbdError(
+            f"'{source.name}': the mask is {_size(valid)} px, the depth {_size(depth)}", expected="one of each size"
+        )
+    with np.errstate(invalid="ignore", over="ignore"):
         depth_m = (depth.astype(np.float32) * np.float32(unit_m)).astype(np.float32, copy=False)
         known = depth_m > 0 if valid is None else (depth_m > 0) & valid  # False for NaN
     if float(known.mean()) < _FEWEST_VALID:
@@ -147,7 +183,7 @@ def make_sample(
         intrinsics,
         source.name,
         source.dataset,
-        (f"'{source.name}': {warning}",) if warning else (),
+        tuple(f"'{source.name}': {text}" for text in (*warnings, *filter(None, [warning]))),
     )
 
 

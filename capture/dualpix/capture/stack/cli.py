@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -19,6 +18,7 @@ from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import parse_json, read_bounded
 from dualpix.capture.lazy_group import LazyGroup
 from dualpix.capture.progress import Pace, ProgressLine
+from dualpix.capture.terminal import echo_json
 
 if TYPE_CHECKING:
     from dualpix.capture.cameras.protocol import Camera, CameraInfo
@@ -108,7 +108,7 @@ def command(
     if schema:
         from dualpix.capture.stack.record import read_schema
 
-        click.echo(json.dumps(read_schema(), indent=2))
+        echo_json(read_schema())
         return
     if output is None and camera is None:
         click.echo(ctx.get_help())
@@ -324,8 +324,7 @@ class _Shown:
 
 
 def _print_json(record: StackRecord, folder: Path) -> None:
-    json.dump({"folder": str(folder), **record.to_json()}, sys.stdout, indent=2, allow_nan=False, ensure_ascii=False)
-    click.echo()
+    echo_json({"folder": str(folder), **record.to_json()})
 
 
 def _print_table(record: StackRecord, folder: Path) -> None:

@@ -8,10 +8,7 @@ test. Our exports add their own distances, optics and the light of white.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError, DualpixError
+from dualpix.capture.hdf5 import Hdf5Array, Hdf5File, open_hdf5
 from dualpix.capture.optics import diopters as diopters_of
 from dualpix.capture.raw.images import check_size
 from dualpix.capture.stack.frames import ListedFrame, Listing
@@ -35,7 +33,6 @@ DDFF_DISTANCES = "focus_distance_m"
 
 White = tuple[float, float, float]
 _MAX_SLICES = 512
-_NUMBERS = "uif"
 
 
 @dataclass(frozen=True)
@@ -59,26 +56,6 @@ def ddff_distances_m(slices: int) -> npt.NDArray[np.float64]:
     return np.asarray(DDFF_FOCAL_PX * DDFF_BASELINE_M / np.linspace(*DDFF_DISPARITY_PX, slices))
 
 
-@contextmanager
-def open_hdf5(path: Path, mode: str = "r") -> Iterator[Any]:
-    """An HDF5 file.
-
-    Raises:
-        DualpixError: h5py is missing, or the file cannot be opened, or is damaged where it is read.
-    """
-    try:
-        h5py: Any = import_module("h5py")
-    except ImportError as error:
-        raise DualpixError(
-            f"'{path.name}' is HDF5, which needs h5py", hint="python -m pip install 'dualpix[rgbd]'"
-        ) from error
-    try:
-        with h5py.File(path, mode) as file:
-            yield file
-    except (OSError, KeyError, RuntimeError) as error:
-        raise DecodeError(f"'{path}' is no HDF5 file that can be read: {str(error)[:120]}") from error
-
-
 def ddff_stacks(path: Path) -> tuple[DdffStack, ...]:
     """The stacks in a file.
 
@@ -89,7 +66,7 @@ def ddff_stacks(path: Path) -> tuple[DdffStack, ...]:
     with open_hdf5(path) as file:
         for key in KEYS:
             if key in file:
-                found += [DdffStack(len(found) + n, key, n) for n in range(_array(path, file, key).shape[0])]
+                found += [DdffStack(len(found) + n, key, n) for n in range(_stacks(path, file, key).shape[0])]
     if not found:
         raise DecodeError(f"'{path.name}' has no stack_test, stack_val or stack_train", expected="a DDFF-12 file")
     return tuple(found)
@@ -137,14 +114,14 @@ def read_ddff(path: Path, asked: str | None = None) -> Listing | None:
     stack = chosen_stack(path, ddff_stacks(path), asked)
     own_key = f"{DDFF_DISTANCES}_{stack.key.removeprefix('stack_')}"
     with open_hdf5(path) as file:
-        data = _array(path, file, stack.key)
-        slices = int(data.shape[1])
-        own = _own(path, file, own_key) if own_key in file else None
-        distances = ddff_distances_m(slices) if own is None else _distances_m(path, own, tuple(data.shape[:2]), stack)
+        data = _stacks(path, file, stack.key)
+        slices = data.shape[1]
+        own = file.array(own_key, axes=(2,)) if own_key in file else None
+        distances = ddff_distances_m(slices) if own is None else _distances_m(path, own, data.shape[:2], stack)
         focal_mm, pitch_um, f_number = (
             _attribute(data, name) for name in ("focal_length_mm", "pixel_pitch_um", "f_number")
         )
-        white = _white(path, data.attrs.get("white", (1.0, 1.0, 1.0)))
+        white = _white(path, data)
     frames = tuple(
         ListedFrame(
             path, diopters_of(float(metres)), math.nan, "DDFF-12", index, f_number=f_number, white=white,
@@ -155,12 +132,12 @@ def read_ddff(path: Path, asked: str | None = None) -> Listing | None:
     return Listing(path.parent, frames, focal_mm, pitch_um)
 
 
-def _distances_m(path: Path, own: Any, expected: tuple[int, ...], stack: DdffStack) -> npt.NDArray[np.float64]:
-    fits = own.dtype.kind in _NUMBERS and tuple(own.shape) == expected
-    distances = np.asarray(own[stack.place], np.float64) if fits else np.zeros(0)
+def _distances_m(path: Path, own: Hdf5Array, expected: tuple[int, ...], stack: DdffStack) -> npt.NDArray[np.float64]:
+    fits = own.shape == expected
+    distances = np.asarray(own.read(stack.place), np.float64) if fits else np.zeros(0)
     if not fits or not (distances > 0).all():
         raise DecodeError(
-            f"'{path.name}' has distances of {own.dtype} {tuple(own.shape)}", expected=f"{expected}, in m, above 0"
+            f"'{path.name}' has distances of {own.dtype} {own.shape}", expected=f"{expected}, in m, above 0"
         )
     return distances
 
@@ -172,45 +149,34 @@ def read_ddff_slice(path: Path, key: str, stack: int, index: int) -> npt.NDArray
         DecodeError: damaged.
     """
     with open_hdf5(path) as file:
-        data = _array(path, file, key)
-        check_size(path, int(data.shape[3]), int(data.shape[2]))
-        samples = np.asarray(data[stack, index])
+        data = _stacks(path, file, key)
+        check_size(path, data.shape[3], data.shape[2])
+        samples = data.read(stack, index)
     # The data set itself stores bytes; some copies of it are float.
     return np.asarray(np.clip(np.rint(np.nan_to_num(samples)), 0, 255), np.uint8)
 
 
-def _array(path: Path, file: Any, key: str) -> Any:
+def _stacks(path: Path, file: Hdf5File, key: str) -> Hdf5Array:
     """An array of stacks, whose bytes are in this file."""
-    data = _own(path, file, key)
-    shape = tuple(int(n) for n in data.shape)
-    if len(shape) != 5 or shape[4] != 3 or not 2 <= shape[1] <= _MAX_SLICES or data.dtype.kind not in _NUMBERS:
+    data = file.array(key, axes=(5,), may_be_empty=True)
+    if data.shape[4] != 3 or not 2 <= data.shape[1] <= _MAX_SLICES:
         raise DecodeError(
-            f"'{path.name}': {key} is {data.dtype} {shape}", expected="numbers (stacks, slices, height, width, 3)"
+            f"'{path.name}': {key} is {data.dtype} {data.shape}",
+            expected="numbers (stacks, slices, height, width, 3)",
         )
     return data
 
 
-def _own(path: Path, file: Any, key: str) -> Any:
-    """An array that lies in this file: links and external storage would read whatever other file they name."""
-    h5py: Any = import_module("h5py")
-    link = file.get(key, getlink=True)
-    data = file[key] if isinstance(link, h5py.HardLink) else None
-    if not isinstance(data, h5py.Dataset) or data.external or data.is_virtual:
-        raise DecodeError(f"'{path.name}': {key} is no array of its own", expected="a DDFF-12 file")
-    return data
+def _attribute(data: Hdf5Array, name: str) -> float | None:
+    values = data.attribute(name, most=1)
+    return float(values[0]) if values is not None and 0 < values[0] < math.inf else None
 
 
-def _attribute(data: Any, name: str) -> float | None:
+def _white(path: Path, data: Hdf5Array) -> White:
+    if not data.has_attribute("white"):
+        return 1.0, 1.0, 1.0
     try:
-        value = float(data.attrs[name])
-    except (KeyError, ValueError, TypeError):
-        return None
-    return value if 0 < value < math.inf else None
-
-
-def _white(path: Path, values: Any) -> White:
-    try:
-        return white_of(values)
+        return white_of(data.attribute("white"))
     except (ValueError, TypeError) as error:
         raise DecodeError(f"'{path.name}' states a light of white that is none", expected="three numbers") from error
 

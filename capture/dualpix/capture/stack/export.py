@@ -21,10 +21,11 @@ import numpy.typing as npt
 
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import atomic_dir, write_json
+from dualpix.capture.hdf5 import import_h5py
 from dualpix.capture.optics import distance_m
 from dualpix.capture.picture import grey_world, srgb_from_linear
 from dualpix.capture.raw.writers import Coding, full_scale_for
-from dualpix.capture.stack.ddff import DDFF_DISTANCES, White, ddff_distances_m, open_hdf5
+from dualpix.capture.stack.ddff import DDFF_DISTANCES, White, ddff_distances_m
 from dualpix.capture.stack.frames import DecodedFrame, ListedFrame, Listing, decode_frame
 from dualpix.capture.stack.layouts import (
     ALL_IN_FOCUS_F_NUMBER,
@@ -283,7 +284,7 @@ def _write_ddff(folder: Path, listing: Listing) -> tuple[list[str], list[str]]:
     distances = np.array([distance_m(frame.sweep) for frame in frames])
     first = decode_frame(frames[len(frames) // 2])
     white, lens = _white_of(first.image), lens_of(listing, frames[0].f_number, first)
-    with open_hdf5(folder / DDFF_FILE, "w") as file:
+    with import_h5py(folder / DDFF_FILE).File(folder / DDFF_FILE, "w") as file:
         height, width = first.image.shape[:2]
         stacks = file.create_dataset("stack_test", (1, len(frames), height, width, 3), np.uint8)
         for index, frame in enumerate(frames):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir, write_json
 from dualpix.capture.optics import distance_m
 from dualpix.capture.progress import ProgressLine
+from dualpix.capture.terminal import echo_json
 
 if TYPE_CHECKING:
     from dualpix.capture.stack.aligned import AlignedStack
@@ -56,7 +56,7 @@ def verify_command(ctx: click.Context, /, stack: Path, output: Path | None, as_j
     write_json(folder / VERIFY_JSON, result.to_json())
     save_picture(folder / VERIFY_PICTURE, verification_picture(result))
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+        echo_json(result.to_json())
     else:
         _show_verification(result, folder)
     if result.verdict == "bad":
@@ -78,7 +78,7 @@ def align_command(stack: Path, output: Path | None, as_json: bool) -> None:
     with _progress("aligning") as tell:
         done = align_folder(stack, output, tell)
     if as_json:
-        click.echo(json.dumps(done.alignment.to_json(), indent=2))
+        echo_json(done.alignment.to_json())
     else:
         _show_alignment(done)
 
@@ -147,7 +147,7 @@ def import_command(
         made = import_stacks(sources, output, given, tell)
     if as_json:
         records = [done.record.to_json() for done in made]
-        click.echo(json.dumps(records if given.stack == "all" else records[0], indent=2, ensure_ascii=False))
+        echo_json(records if given.stack == "all" else records[0])
     else:
         for done in made:
             _show_import(done)

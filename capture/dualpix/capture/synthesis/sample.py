@@ -32,7 +32,9 @@ _SCENE_SIZE = (384, 512)
 _OUTLIER_PERCENT = 0.5
 _FOCUS_PERCENT = 5.0
 _LEAST_DIOPTERS = 1e-4
+_FLAT_SHARE = 0.01  # of the nearest diopters: a wall as files and depth cameras have it, whose range is their rounding
 _MAX_COC_SHARE = 0.5  # of the shorter side: beyond this the picture is all blur, and kernels outgrow it
+_SPAN_LEFT_OUT = f"depths differ by less than {_FLAT_SHARE:.0%}: the lens keeps its aperture, whatever --coc-span says"
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,8 @@ def render_sample(spec: SampleSpec, settings: RenderSettings) -> RenderedSample:
     with _one_thread(), torch.inference_mode():
         view = _procedural(spec, settings, rng) if spec.source is None else _pictured(spec, settings, rng)
         lens = _lens_for(view, settings, rng)
+        if settings.coc_span_px is not None and _flat(_ends_m(view)):
+            view = replace(view, warnings=(*view.warnings, f"'{view.name}': {_SPAN_LEFT_OUT}"))
         left = right = saturated = None
         if settings.pair:
             left, right, _, saturated = _recorded(*_render(view, lens, settings), settings, rng)
@@ -172,9 +176,7 @@ def _lens_for(view: View, settings: RenderSettings, rng: np.random.Generator) ->
         far, near = (float(v) for v in np.percentile(proximity, (_FOCUS_PERCENT, 100 - _FOCUS_PERCENT)))
         focus = 1.0 / max(far + drawn * (near - far), _LEAST_DIOPTERS)
     lens = settings.lens(focus, view.depth_m.shape[1])
-    ends = _depth_range(proximity) if view.scene is None else view.scene.depth_range_m
-    assert ends is not None  # noqa: S101 - varied scenes have a scale
-    lens = optics.check_lens(_spanned(lens, settings, ends))
+    lens = optics.check_lens(_spanned(lens, settings, _ends_m(view)))
     _check_blur(float(np.abs(optics.circle_of_confusion_px(view.depth_m, lens)).max()), min(view.depth_m.shape))
     return lens
 
@@ -184,9 +186,22 @@ def _spanned(lens: LensModel, settings: RenderSettings, ends_m: tuple[float, flo
     if settings.coc_span_px is None:
         return lens
     span = _coc_span_px(optics.check_lens(lens), ends_m)
-    if span < 1e-6:  # a flat scene stays as the lens shows it
+    if _flat(ends_m) or span < 1e-6:  # stays as the lens shows it
         return lens
     return replace(lens, f_number=lens.f_number * span / settings.coc_span_px)
+
+
+def _ends_m(view: View) -> tuple[float, float]:
+    """Nearest and farthest depth of what is shown."""
+    ends = _depth_range(1.0 / view.depth_m) if view.scene is None else view.scene.depth_range_m
+    assert ends is not None  # noqa: S101 - varied scenes have a scale
+    return ends
+
+
+def _flat(ends_m: tuple[float, float]) -> bool:
+    """Whether no aperture could spread the depths over pixels: all of it would be blur."""
+    near_m, far_m = ends_m
+    return 1 - near_m / far_m < _FLAT_SHARE
 
 
 def _coc_span_px(lens: LensModel, ends_m: tuple[float, float]) -> float:

@@ -108,6 +108,8 @@ class RenderSettings:
         return LensModel(camera.focal_length_mm, camera.f_number, focus_distance_m, pitch_um, camera.disparity_gain)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain data."""
-        plain = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        """Plain data; a focus at infinity is "inf"."""
+        plain: dict[str, Any] = {entry.name: getattr(self, entry.name) for entry in fields(self)}
+        if plain["focus_distance_m"] == math.inf:
+            plain["focus_distance_m"] = "inf"
         return {**plain, "camera": self.camera.to_json()}

@@ -2,7 +2,8 @@
 
 Views are 16-bit PNG of linear light, ``light = code / 65535 * full_scale`` with the one ``full_scale`` of ``json``;
 noise below zero is cut off. ``depth.npy`` (or ``.tiff``) is float32 in m, filled; ``measured.png`` is 0 where it was
-filled. ``saturated.png``, of pairs through a sensor, is 255 where a sample clipped.
+filled. ``saturated.png``, of pairs through a sensor, is 255 where a sample clipped. In ``json`` a focus at infinity is
+the text "inf".
 The bytes depend on the sample alone: no dates, no names of machines.
 """
 
@@ -22,6 +23,7 @@ import numpy.typing as npt
 import tifffile
 
 from dualpix.capture.errors import OutputError
+from dualpix.capture.files import json_ready
 from dualpix.capture.raw.writers import Coding, full_scale_for
 
 if TYPE_CHECKING:  # torch would come along
@@ -58,7 +60,8 @@ def _encoded(
     members["measured.png"] = _png(sample.view.measured.astype(np.uint8) * 255)
     if sample.saturated is not None:
         members["saturated.png"] = _png(sample.saturated.astype(np.uint8) * 255)
-    members["json"] = (json.dumps(about(sample, coding), indent=1, allow_nan=False) + "\n").encode()
+    told = json_ready(about(sample, coding), infinity="inf")
+    members["json"] = (json.dumps(told, indent=1, allow_nan=False) + "\n").encode()
     return members
 
 

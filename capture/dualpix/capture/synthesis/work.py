@@ -116,7 +116,7 @@ def render_jobs(specs: Sequence[SampleSpec], work: RenderWork, output: Path, sha
 def _job(folder: Path, specs: tuple[SampleSpec, ...], work: RenderWork) -> RenderJob:
     names = {spec.source.name if spec.source else f"scene {spec.key}" for spec in specs}
     label = Path(folder.name if len(specs) > 1 else names.pop().replace("/", "-"))
-    files = [path for spec in specs if spec.source for path in spec.source.files]
+    files = [path for spec in specs if spec.source for path in spec.source.inputs]
     asked = {"render": work.settings.to_json(), "views": work.views, "depth": work.depth, "shards": work.shards}
     options = {"settings": asked, "keys": [spec.key for spec in specs], "files": files}
     indices = [spec.source.index if spec.source else -1 for spec in specs]

@@ -21,7 +21,6 @@ output agrees. It writes ``result.json`` whatever happens, unless it dies.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Sequence
@@ -29,6 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dualpix.capture.cameras.android_protocol import FILES, PACKAGE
+from dualpix.capture.files import parse_json_named
 from dualpix.export.profile.result import Profile, ProfileError, profiles_from_json
 
 FORMAT = 1
@@ -134,8 +134,8 @@ def read_result(content: bytes, request: BenchRequest, file: str) -> tuple[Profi
     if len(content) > MAX_RESULT_BYTES:
         raise BenchError(f"{RESULT} has more than {MAX_RESULT_BYTES} bytes")
     try:
-        data = json.loads(content)
-    except (ValueError, RecursionError) as error:
+        data = parse_json_named(content, RESULT, "the result of a measurement", BenchError)
+    except BenchError as error:
         raise BenchError(f"{RESULT} of the phone is damaged ({len(content)} bytes)", hint="measure again") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
         raise BenchError(f"{RESULT} is not of format {FORMAT}", hint="install the app that belongs to this version")

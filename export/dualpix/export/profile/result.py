@@ -6,7 +6,6 @@ this form come from devices: every field is checked, and every list is bounded b
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import write_json
+from dualpix.capture.files import read_json, write_json
 from dualpix.capture.processor import NOT_RECORDED
 
 FORMAT = 1
@@ -212,12 +211,8 @@ def read_profiles(path: Path) -> tuple[Profile, ...]:
     Raises:
         ProfileError: there is no such file, it is too large, or not of this form.
     """
-    try:
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ProfileError(f"'{path}' has {path.stat().st_size} bytes", expected=f"at most {MAX_FILE_BYTES}")
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError, RecursionError) as error:
-        raise ProfileError(f"'{path}' cannot be read", expected="a file written by 'dualpix profile'") from error
+    expected = "a file written by 'dualpix profile'"
+    data = read_json(path, MAX_FILE_BYTES, expected=expected, error=ProfileError, otherwise="cannot be read")
     return profiles_from_json(data, str(path))
 
 

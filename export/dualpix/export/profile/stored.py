@@ -14,6 +14,7 @@ import math
 import re
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
@@ -261,7 +262,10 @@ def read_record(path: Path) -> Record:
             graph, handles = (json.loads(_entry(archive, name, path)) for name in (_GRAPH, _HANDLES))
         layers = _layers(graph["graph_module"]["graph"]["nodes"])
         single = {int(k): v for k, v in handles[_METHOD].items() if isinstance(v, int)}
-    except (OSError, zipfile.BadZipFile, ValueError, KeyError, TypeError, AttributeError) as error:
+    # zipfile: RuntimeError for an encrypted entry, NotImplementedError for a compression of its own
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, LookupError) as error:
+        raise ProfileError(f"'{path}' cannot be unpacked", hint="export again, or remove it") from error
+    except (ValueError, TypeError, AttributeError) as error:
         raise ProfileError(f"'{path}' is no record of an export", hint="export again, or remove it") from error
     return Record(layers, single)
 
@@ -282,10 +286,12 @@ def save_record(etrecord: Any, path: Path) -> None:
 
 
 def _entry(archive: zipfile.ZipFile, name: str, path: Path) -> bytes:
-    size = archive.getinfo(name).file_size
-    if size > _MAX_RECORD_BYTES:
-        raise ProfileError(f"'{path}' holds {size} bytes of graph", expected=f"at most {_MAX_RECORD_BYTES}")
-    return archive.read(name)
+    entry = archive.getinfo(name)
+    if entry.file_size > _MAX_RECORD_BYTES:
+        raise ProfileError(f"'{path}' holds {entry.file_size} bytes of graph", expected=f"at most {_MAX_RECORD_BYTES}")
+    if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without any bound
+        raise ProfileError(f"'{path}' is packed by method {entry.compress_type}", expected="a record of an export")
+    return archive.read(entry)
 
 
 def _handle(node: Mapping[str, Any]) -> int:
