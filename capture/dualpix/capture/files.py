@@ -17,7 +17,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -31,8 +31,9 @@ except ImportError:  # Windows: leftovers are told by their age alone
 
 _HOST = hashlib.sha256(socket.gethostname().encode()).hexdigest()[:8]
 _LEFTOVER = re.compile(r"\.(?P<name>.+)\.dualpix-(?P<host>[0-9a-f]{8})-(?P<kind>new|old)-[^.]{8}(?P<suffix>\.[^.]+)?")
-_MAX_JSON_DEPTH = 64
 _STALE_S = 24 * 3600.0  # where locks tell nothing: other machines, file systems without them
+_DEEPEST = 64  # nesting of JSON; ours has ten levels
+_MOST_DIGITS = 40  # of a whole number in JSON; 64 bits have 20
 
 
 def _read_umask() -> int:
@@ -132,46 +133,91 @@ def read_bounded(
     return data
 
 
-def parse_json(data: bytes | str, *, finite: bool = True) -> Any:
-    """JSON as this project writes it: without NaN and Infinity, which it lacks, and never nested deeply.
+def read_json(
+    path: Path,
+    most_bytes: int,
+    *,
+    expected: str,
+    error: type[DualpixError] = DualpixError,
+    otherwise: str = "does not read",
+) -> Any:
+    """The JSON in a file that a user named, or that another program wrote: :func:`read_bounded`, :func:`parse_json`.
 
     Args:
-        data: the text.
-        finite: refuse numbers beyond a double's range, as 1e999; else they are infinite, for whoever checks ranges.
+        path: the file.
+        most_bytes: that are read; some MiB.
+        expected: what it should be, in messages.
+        error: what is raised.
+        otherwise: how a message says that it cannot be read, after the name of the file.
 
     Raises:
-        ValueError: it is no such JSON.
+        DualpixError: of the kind ``error``: it cannot be read, is too large, or is no JSON.
     """
     try:
-        value = json.loads(data, parse_constant=_no_constant, parse_float=_finite if finite else None)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    level = [value]
-    for _ in range(_MAX_JSON_DEPTH):
-        level = [part for item in level for part in _parts(item)]
-        if not level:
-            return value
-    raise ValueError("it is nested too deeply")
+        return parse_json(read_bounded(path, most_bytes, "it", expected=expected, error=error), "it", expected, error)
+    except error as failed:
+        raise error(f"'{path}' {otherwise}: {failed.found}", expected=expected) from failed
 
 
-def _parts(item: Any) -> Iterable[Any]:
-    """What a list or an object holds; a text is looked at for halves of characters, which cannot be written."""
-    if isinstance(item, str) and not item.isascii():
-        item.encode()  # UnicodeEncodeError is a ValueError
-    if isinstance(item, dict):
-        return [*item.keys(), *item.values()]
-    return item if isinstance(item, list) else ()
+def parse_json(data: bytes | str, named: str, expected: str, error: type[DualpixError] = DualpixError) -> Any:
+    """JSON as the standard has it: no NaN, no infinity (nor numbers that become it), no end of digits or of nesting.
 
+    Args:
+        data: UTF-8, with or without a byte order mark.
+        named: how a message calls the file, e.g. "the plan 'desk.json'".
+        expected: what it should be.
+        error: what is raised.
 
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no JSON number")
+    Raises:
+        DualpixError: of the kind ``error``.
+    """
+    try:
+        value = json.loads(data, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+    except (ValueError, RecursionError) as failed:
+        reason = "nested too deeply" if isinstance(failed, RecursionError) else str(failed)[:120]
+        raise error(f"{named} is no JSON ({reason})", expected=expected) from failed
+    if _deeper_than(value, _DEEPEST):  # what is done with it goes down again, and Python has an end to that
+        raise error(f"{named} is no JSON (nested too deeply)", expected=expected)
+    if _has_half_characters(value):  # such a text can be printed nowhere, and not be written again
+        raise error(f"{named} is no JSON (half of a character in a text)", expected=expected)
+    return value
 
 
 def _finite(text: str) -> float:
     value = float(text)
     if not math.isfinite(value):
-        raise ValueError(f"{text[:40]} is too large for a number")
+        raise ValueError(f"{text[:20]} is no number of JSON")
     return value
+
+
+def _whole(text: str) -> int:
+    if len(text) > _MOST_DIGITS:  # whatever is computed from it would fail: no float can be that large
+        raise ValueError(f"a number of {len(text)} digits")
+    return int(text)
+
+
+def _deeper_than(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [item for holder in level for item in _items(holder)]
+        if not level:
+            return False
+    return True
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _has_half_characters(value: Any) -> bool:
+    """Whether a text holds a surrogate alone, which JSON can spell and UTF-8 cannot."""
+    if isinstance(value, str):
+        return not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        return any(map(_has_half_characters, value)) or any(map(_has_half_characters, value.values()))
+    return isinstance(value, list) and any(map(_has_half_characters, value))
 
 
 def sha256_of_file(path: Path) -> str:

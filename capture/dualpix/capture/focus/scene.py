@@ -16,7 +16,7 @@ import tifffile
 
 from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import parse_json
+from dualpix.capture.files import read_json
 from dualpix.capture.types import FloatImage, LensModel, Mask
 
 Array = npt.NDArray[np.float64]
@@ -129,7 +129,7 @@ def read_scene(path: Path) -> Array:
                 f"'{path}' has more than {_MOST_BYTES >> 20} MiB", expected="a depth map or a stack.json"
             )
         if path.suffix == ".json":
-            return _sweep_of(path, parse_json(path.read_bytes()))
+            return _sweep_of(path, read_json(path, _MOST_BYTES, expected="the record of a focus stack"))
         depth = _depth_map(path)
     except (OSError, ValueError, EOFError, tifffile.TiffFileError) as error:
         raise DualpixError(
