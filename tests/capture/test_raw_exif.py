@@ -30,7 +30,7 @@ EMPTY = Ifd({}, 0)
 
 
 def meta(**tags: object) -> CaptureMeta:
-    """From EXIF tags t9206=..., maker note tags n0093=... and tags of the picture p0132=..., as the reader gives them."""
+    """From EXIF tags t9206=..., maker note tags n0093=... and tags of the picture p0132=..., as a reader gives them."""
     exif, note, picture = (Ifd({int(k[1:], 16): v for k, v in tags.items() if k[0] == kind}, 0) for kind in "tnp")  # type: ignore[misc]
     return capture_meta(picture, exif, makernote=note, provenance={})
 

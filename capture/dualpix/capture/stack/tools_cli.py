@@ -146,6 +146,8 @@ def import_command(
     with _progress("importing") as tell:
         made = import_stacks(sources, output, given, tell)
     if as_json:
+        for note in (note for done in made for note in done.notes):
+            click.echo(f"dualpix: note: {note}", err=True)
         records = [done.record.to_json() for done in made]
         click.echo(json.dumps(records if given.stack == "all" else records[0], indent=2, ensure_ascii=False))
     else:
