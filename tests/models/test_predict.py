@@ -19,6 +19,7 @@ from safetensors.torch import save_file
 from tests.support.pgm import write_pdcapture
 
 from dualpix.capture import optics
+from dualpix.capture.calibrate.profile import may_be_one_camera
 from dualpix.capture.cli import main, root
 from dualpix.capture.colour_map import Panel, figure
 from dualpix.capture.errors import DualpixError
@@ -263,6 +264,42 @@ def test_a_profile_that_does_not_fit_is_refused(pair: Path, tmp_path: Path) -> N
         with_profile(CaptureMeta(), replace(profile, disparity_gain=None), 160)
     done = invoke(pair, "-o", tmp_path / "out", "--profile", "nikon")
     assert done.exit_code != 0 and "canon-r6m2-rf50" in str(done.exception)
+
+
+@pytest.mark.parametrize("kind", ["pixel-pdcapture", "pixel4-png", "raw-depth-dump", "raw-depth-png"])
+def test_the_pixel_profile_fits_every_pixel_file(kind: str, tmp_path: Path) -> None:
+    rng = np.random.default_rng(4)
+    options: tuple[str, ...] = ()
+    if kind == "raw-depth-dump":
+        file = tmp_path / "t.raw"
+        file.write_bytes(rng.integers(64, 1000, (60, 320)).astype("<u2").tobytes())
+        options = ("--dump", "320x60")
+    else:
+        form = {
+            "pixel-pdcapture": (".pgm", (60, 160), 64, 1000),
+            "pixel4-png": (".png", (1512, 2016), 1024, 16000),
+            "raw-depth-png": (".png", (756, 2016), 64, 1000),
+        }[kind]
+        for side in ("left", "right"):
+            samples = rng.integers(*form[2:], form[1]).astype(np.uint16)
+            path = tmp_path / f"t_{side}{form[0]}"
+            write_pdcapture(path, samples) if form[0] == ".pgm" else cv2.imwrite(str(path), samples)
+        file = tmp_path / f"t_left{form[0]}"
+    lens = ("--focal-length-mm", "4.38", "--f-number", "1.73", "--focus-distance-m", "1", "--pixel-pitch-um", "1.4")
+    done = invoke(
+        file, "-o", tmp_path / "out", "--method", "sgbm", "--working-size", "64", "--profile", "pixel4", *lens, *options
+    )
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "out" / "t" / "depth.json").read_text())
+    assert record["decoder"] == kind
+    assert record["depth"]["metric"] is True and record["depth"]["lens"]["disparity_gain"] == 0.21
+
+
+def test_other_cameras_are_told_apart_by_their_whole_name() -> None:
+    assert may_be_one_camera("Google Pixel", "Google Pixel 4") and may_be_one_camera(None, "Canon EOS R")
+    assert not may_be_one_camera("Google Pixel 3", "Google Pixel 4")
+    assert not may_be_one_camera("Canon EOS 5D", "Canon EOS 5D Mark IV")
+    assert not may_be_one_camera("Google Pixel", "Google Pixelbook")
 
 
 def test_pixels_that_are_not_square_are_known_from_the_file(tmp_path: Path) -> None:

@@ -19,6 +19,8 @@ Mask = npt.NDArray[np.bool_]
 Baseline = Literal["x", "y"]
 Quality = Literal["standard", "exact"]
 """Of a rendered picture at depth edges: "exact" agrees with ray tracing there."""
+ANY_PIXEL = "Google Pixel"
+"""The camera of a file that any of these phones may have taken."""
 
 
 @dataclass(frozen=True)

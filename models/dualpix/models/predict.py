@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from dualpix.capture import optics
-from dualpix.capture.calibrate.profile import CameraProfile, ProfileError
+from dualpix.capture.calibrate.profile import CameraProfile, ProfileError, may_be_one_camera
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.profiles import gain_at
 from dualpix.capture.stereo import SgbmSettings, match_sgbm
@@ -203,7 +203,7 @@ def with_profile(meta: CaptureMeta, profile: CameraProfile, view_width_px: int) 
     Raises:
         ProfileError: the profile is of another camera, or its gain was never measured.
     """
-    if profile.camera and meta.camera and profile.camera != meta.camera:
+    if not may_be_one_camera(profile.camera, meta.camera):
         raise ProfileError(f"the profile is of a '{profile.camera}'", expected=f"'{meta.camera}' as the capture")
     if profile.disparity_gain is None:
         raise ProfileError("the profile has no gain", hint="measure it on planes: dualpix calibrate gain")

@@ -23,7 +23,7 @@ from dualpix.capture.colour_map import depth_picture, disparity_picture, save_pi
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, make_output_dir, write_json
 from dualpix.capture.picture import Pixel, square_pixels
-from dualpix.capture.profiles import load_profile
+from dualpix.capture.profiles import load_profile, profile_names
 from dualpix.capture.raw import RawCapture
 from dualpix.capture.raw.jobs import (
     Batch,
@@ -239,7 +239,7 @@ def _write_depth(
 ) -> dict[str, Any]:
     """Write the metric depth if the lens is known; either way say what is."""
     if not isinstance(lens, LensModel):
-        return {"metric": False, "missing": lens, "hint": "give them as options: " + " ".join(map(_option, lens))}
+        return {"metric": False, "missing": lens, "hint": _hint(lens, profile)}
     field = profile.gain.relative if profile is not None and profile.gain is not None else None
     depth = metric_depth(result.disparity_px, lens, field)
     _write_tiff(folder / "depth_m.tiff", depth, "depth from the lens in m; inf at and beyond the disparity of infinity")
@@ -252,6 +252,14 @@ def _write_depth(
         "gain_over_field": field is not None,
         "infinite_fraction": _fraction(np.isinf(known)),
     }
+
+
+def _hint(missing: list[str], profile: CameraProfile | None) -> str:
+    """How the lens data that nobody stated can be given."""
+    options = "give them as options: " + " ".join(map(_option, missing))
+    if profile is not None:
+        return options
+    return f"{options}; --profile gives what it knows of the camera: {', '.join(profile_names())}, or a file"
 
 
 def _record(job: Job, capture: RawCapture, result: DisparityMap, seconds: float) -> dict[str, Any]:
@@ -272,6 +280,7 @@ def _record(job: Job, capture: RawCapture, result: DisparityMap, seconds: float)
         "disparity_percentiles_px": _percentiles(valid),
         "measured_fraction": None if result.valid is None else _fraction(result.valid),
         "seconds": round(seconds, 3),
+        "warnings": list(capture.warnings),
         "versions": {"dualpix": version("dualpix"), "torch": version("torch"), "opencv": version("opencv-python")},
     }
 

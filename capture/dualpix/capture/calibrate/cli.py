@@ -17,13 +17,15 @@ from rich.console import Console
 from rich.table import Table
 
 from dualpix.capture.calibrate.facts import PsfGrid
-from dualpix.capture.calibrate.planes import Plane, check_distances, measure_plane, read_views
+from dualpix.capture.calibrate.planes import Plane, PlaneViews, check_distances, measure_plane, read_views
 from dualpix.capture.calibrate.profile import CameraProfile, kept_facts, write_profile
 from dualpix.capture.calibrate.shading import Calibration, Sheet, calibrate, picture, read_sheet
 from dualpix.capture.colour_map import save_picture
 from dualpix.capture.errors import DecodeError, OutputError
 from dualpix.capture.files import make_output_dir
 from dualpix.capture.progress import ProgressLine
+from dualpix.capture.raw.jobs import levels_options
+from dualpix.capture.raw.levels import Levels
 from dualpix.capture.raw.pair import right_name
 from dualpix.capture.types import Baseline
 
@@ -44,6 +46,7 @@ def command() -> None:
 @click.option("--left", type=_FILE, help="Left file of a pair whose names do not tell.")
 @click.option("--right", type=_FILE, help="Right file of a pair: with --left, or with one left FILE.")
 @click.option("--baseline", type=click.Choice(["x", "y"]), help="Disparity axis of an exported pair [default: x].")
+@levels_options
 @click.option("--json", "as_json", is_flag=True, help="Result as JSON on stdout.")
 def shading(
     files: tuple[Path, ...],
@@ -51,6 +54,8 @@ def shading(
     left: Path | None,
     right: Path | None,
     baseline: Baseline | None,
+    black: float | None,
+    white: float | None,
     as_json: bool,
 ) -> None:
     """Make a shading profile from captures of a white sheet.
@@ -60,12 +65,11 @@ def shading(
     PROFILE.png shows both halves, their ratio and what is left. Use it by `dualpix decode --shading PROFILE.json`.
     """
     _check_output(output)
-    result = calibrate(_read(_pairs(files, left, right), baseline))
+    result = calibrate(_read(_pairs(files, left, right), baseline, Levels(black, white)))
     result = replace(result, profile=kept_facts(output, result.profile))
     write_profile(output, result.profile)
     save_picture(output.with_suffix(".png"), picture(result))
-    for warning in result.warnings:
-        click.echo(f"dualpix: warning: {warning}", err=True)
+    _say(result.warnings)
     if as_json:
         click.echo(json.dumps(_record(result, output), indent=2, ensure_ascii=False))
     else:
@@ -92,6 +96,7 @@ def shading(
     "--pixel-pitch-um", type=float, help="Of the decoded view; sensor width / view width for resized exports."
 )
 @click.option("--baseline", type=click.Choice(["x", "y"]), help="Disparity axis of an exported pair [default: x].")
+@levels_options
 @click.option("--json", "as_json", is_flag=True, help="Result as JSON on stdout.")
 def gain(
     planes: tuple[Path, ...],
@@ -102,6 +107,8 @@ def gain(
     f_number: float | None,
     pixel_pitch_um: float | None,
     baseline: Baseline | None,
+    black: float | None,
+    white: float | None,
     as_json: bool,
 ) -> None:
     """Measure the disparity gain on textured planes at known distances.
@@ -122,7 +129,7 @@ def gain(
         _positive(f_number, "--f-number"),
         _positive(pixel_pitch_um, "--pixel-pitch-um"),
     )
-    measured, width_px = _measured(pairs, distance_m, focus_m, baseline)
+    measured, width_px = _measured(pairs, distance_m, focus_m, baseline, Levels(black, white))
     result = gain_module.fit_gain(measured, lens, view_width_px=width_px)
     profile = kept_facts(output, result.profile)
     write_profile(output, profile)
@@ -166,6 +173,7 @@ def gain(
     "--keep-kernels", "step", type=int, metavar="STEP", help="Keep the kernels too, one value per STEP px (odd)."
 )
 @click.option("--baseline", type=click.Choice(["x", "y"]), help="Disparity axis of an exported pair [default: x].")
+@levels_options
 @click.option("--json", "as_json", is_flag=True, help="Result as JSON on stdout.")
 def psf(
     files: tuple[Path, ...],
@@ -178,6 +186,8 @@ def psf(
     camera: str | None,
     step: int | None,
     baseline: Baseline | None,
+    black: float | None,
+    white: float | None,
     as_json: bool,
 ) -> None:
     """Measure the blur of both halves over the field.
@@ -208,7 +218,8 @@ def psf(
                 f"{len(files)} captures and {'a' if sharp else 'no'} --sharp",
                 expected="one blurred capture with --sharp, or LEFT.npy RIGHT.npy",
             )
-        clear, blurred = (read_views(path, None, baseline) for path in (sharp, files[0]))
+        levels = Levels(black, white)
+        clear, blurred = (_view(path, None, baseline, levels) for path in (sharp, files[0]))
         kernels = psf_module.deconvolve(clear, blurred, size_px)
         grid = psf_module.measure_psf(kernels, blurred.width_on_sensor_px)
         meta = blurred.meta
@@ -270,17 +281,24 @@ def _measured(
     distance_m: Sequence[float],
     focus_m: Sequence[float] | None,
     baseline: Baseline | None,
+    levels: Levels,
 ) -> tuple[list[Plane], int]:
     planes, width_px = [], 0
     with ProgressLine("measuring planes") as line:
         for index, (path, right) in enumerate(pairs):
             line.update(index, len(pairs), path.name, important=len(pairs) > 1)
-            views = read_views(path, right, baseline)
+            views = _view(path, right, baseline, levels)
             width_px = views.width_on_sensor_px
             focus = views.meta.focus_distance_m if focus_m is None else focus_m[index]
             planes.append(measure_plane(views, distance_m[index], focus))
         line.update(len(pairs), len(pairs), important=False)
     return planes, width_px
+
+
+def _view(path: Path, right: Path | None, baseline: Baseline | None, levels: Levels) -> PlaneViews:
+    views = read_views(path, right, baseline, levels)
+    _say([f"'{path.name}': {warning}" for warning in views.warnings])
+    return views
 
 
 def _say(warnings: Sequence[str]) -> None:
@@ -375,12 +393,14 @@ def _pairs(files: Sequence[Path], left: Path | None, right: Path | None) -> list
     return [(path, right) for path in paths if path not in partners]
 
 
-def _read(pairs: Sequence[tuple[Path, Path | None]], baseline: Baseline | None) -> list[Sheet]:
+def _read(pairs: Sequence[tuple[Path, Path | None]], baseline: Baseline | None, levels: Levels) -> list[Sheet]:
     sheets = []
     with ProgressLine("reading sheets") as line:
         for index, (path, right) in enumerate(pairs):
             line.update(index, len(pairs), path.name, important=len(pairs) > 1)
-            sheets.append(read_sheet(path, right, baseline))
+            sheet = read_sheet(path, right, baseline, levels)
+            _say([f"'{path.name}': {warning}" for warning in sheet.warnings])
+            sheets.append(sheet)
         line.update(len(pairs), len(pairs), important=False)
     return sheets
 

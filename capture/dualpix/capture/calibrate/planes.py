@@ -30,6 +30,7 @@ import numpy.typing as npt
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode_capture
 from dualpix.capture.raw.geometry import as_sensor, upright_baseline
+from dualpix.capture.raw.levels import Levels
 from dualpix.capture.stereo import match_sgbm
 from dualpix.capture.types import Baseline, CaptureMeta, FloatImage, Mask
 
@@ -75,6 +76,8 @@ class PlaneViews:
     size_hw: tuple[int, int]
     """Of the picture in samples, as the sensor lies."""
     meta: CaptureMeta
+    warnings: tuple[str, ...] = ()
+    """Of the decoder."""
 
     @property
     def cells(self) -> tuple[int, int]:
@@ -111,19 +114,22 @@ class Plane:
     meta: CaptureMeta
 
 
-def read_views(path: Path, right: Path | None = None, baseline: Baseline | None = None) -> PlaneViews:
+def read_views(
+    path: Path, right: Path | None = None, baseline: Baseline | None = None, levels: Levels | None = None
+) -> PlaneViews:
     """Decode a textured plane; a mosaic by its greens, a picture by its green channel.
 
     Args:
         path: a capture, or the left file of a pair.
         right: the right file of a pair.
         baseline: axis of the disparity of a pair whose form does not tell.
+        levels: black and white of such a pair.
 
     Raises:
         DecodeError: cannot be decoded.
         PlaneError: clipped or too small.
     """
-    capture = decode_capture(path, right=right, baseline=baseline, layout="green")
+    capture = decode_capture(path, right=right, levels=levels, baseline=baseline, layout="green")
     orientation, sensor_baseline = capture.meta.orientation, capture.views.baseline
     left, other = (as_sensor(_channel(capture.view(half)), orientation) for half in _HALVES)
     usable = ~as_sensor(capture.saturated, orientation)
@@ -151,6 +157,7 @@ def read_views(path: Path, right: Path | None = None, baseline: Baseline | None 
         baseline=sensor_baseline,
         size_hw=capture.views.left.size_hw,
         meta=capture.meta,
+        warnings=capture.views.warnings,
     )
 
 

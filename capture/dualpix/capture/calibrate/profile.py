@@ -24,7 +24,7 @@ from dualpix.capture.calibrate.entries import MAX_GRID, Entry, ProfileError, inf
 from dualpix.capture.calibrate.facts import GainField, PsfGrid, SensorFacts, read_gain, read_psf, read_sensor
 from dualpix.capture.files import parse_json, read_bounded, write_bytes
 from dualpix.capture.raw.shading import Gain, gain_of
-from dualpix.capture.types import Baseline, CaptureMeta, FloatImage
+from dualpix.capture.types import ANY_PIXEL, Baseline, CaptureMeta, FloatImage
 
 __all__ = [
     "SCHEMA", "CameraProfile", "HalfNoise", "ProfileError", "Shading", "kept_facts", "parse_profile", "profile_gain",
@@ -185,7 +185,7 @@ def kept_facts(path: Path, profile: CameraProfile) -> CameraProfile:
         ("camera", earlier.camera, profile.camera),
         ("baseline", earlier.baseline, profile.baseline),
     ):
-        if one and other and one != other:
+        if one and other and one != other and not (what == "camera" and may_be_one_camera(one, other)):
             raise ProfileError(
                 f"'{path.name}' is a profile of {what} '{one}'",
                 expected=f"'{other}', as the captures",
@@ -195,6 +195,14 @@ def kept_facts(path: Path, profile: CameraProfile) -> CameraProfile:
     notes = {**(earlier.notes or {}), **(profile.notes or {})}
     sources = tuple(dict.fromkeys((*earlier.sources, *profile.sources)))
     return replace(earlier, **{**new, "notes": notes or None, "sources": sources})
+
+
+def may_be_one_camera(first: str | None, second: str | None) -> bool:
+    """Whether two names can be one camera's: unknown ones can, and a Pixel of no number can be any of them."""
+    if not first or not second or first == second:
+        return True
+    shorter, longer = sorted((first, second), key=len)
+    return shorter == ANY_PIXEL and longer.startswith(f"{ANY_PIXEL} ")
 
 
 def profile_gain(
@@ -222,7 +230,7 @@ def profile_gain(
             expected=f"{_size(size_hw)} as the capture",
             hint="calibrate with white sheets of the same camera and crop",
         )
-    if profile.camera and meta.camera and profile.camera != meta.camera:
+    if not may_be_one_camera(profile.camera, meta.camera):
         raise ProfileError(
             f"the profile is of a '{profile.camera}'",
             expected=f"'{meta.camera}' as the capture",

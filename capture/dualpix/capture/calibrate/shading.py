@@ -24,6 +24,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode_capture
 from dualpix.capture.raw.geometry import upright_baseline
 from dualpix.capture.raw.layout import thumbnail
+from dualpix.capture.raw.levels import Levels
 from dualpix.capture.raw.planes import Plane
 from dualpix.capture.raw.shading import smooth_log
 from dualpix.capture.types import Baseline, CaptureMeta, FloatImage
@@ -63,6 +64,8 @@ class Sheet:
     meta: CaptureMeta
     ratio_noise: float
     """Expected rms error of the smoothed log(left / right) by pixel noise."""
+    warnings: tuple[str, ...] = ()
+    """Of the decoder."""
 
 
 @dataclass(frozen=True)
@@ -91,19 +94,22 @@ class Calibration:
     warnings: tuple[str, ...]
 
 
-def read_sheet(path: Path, right: Path | None = None, baseline: Baseline | None = None) -> Sheet:
+def read_sheet(
+    path: Path, right: Path | None = None, baseline: Baseline | None = None, levels: Levels | None = None
+) -> Sheet:
     """Decode a white sheet and check that it is one.
 
     Args:
         path: a capture, or the left file of a pair.
         right: the right file of a pair.
         baseline: axis of the disparity of a pair whose form does not tell.
+        levels: black and white of such a pair.
 
     Raises:
         DecodeError: cannot be decoded.
         SheetError: clipped, too dark, or not a plain evenly lit sheet.
     """
-    capture = decode_capture(path, right=right, baseline=baseline, equalise=False)
+    capture = decode_capture(path, right=right, levels=levels, baseline=baseline, equalise=False)
     views = capture.views
     clipped = float(views.saturated.mean())
     if clipped > _MAX_CLIPPED:
@@ -120,7 +126,7 @@ def read_sheet(path: Path, right: Path | None = None, baseline: Baseline | None 
     if upright_baseline(views.baseline, views.meta.orientation)[1]:
         left, right_light = right_light, left  # turning upright exchanged them; a profile lies as the sensor does
     noise = _ratio_noise(views.left, left) + _ratio_noise(views.right, right_light)
-    return Sheet(path.name, left, right_light, views.left.size_hw, views.baseline, views.meta, noise)
+    return Sheet(path.name, left, right_light, views.left.size_hw, views.baseline, views.meta, noise, views.warnings)
 
 
 def calibrate(sheets: Sequence[Sheet]) -> Calibration:

@@ -34,6 +34,7 @@ from dualpix.capture.raw.layout import (
     thumbnail,
     view_shape,
 )
+from dualpix.capture.raw.levels import Levels
 from dualpix.capture.raw.naming import FocusedOn, sign_evidence
 from dualpix.capture.raw.noise import NoiseModel, measure_noise
 from dualpix.capture.raw.npy import NumpyPairDecoder
@@ -45,7 +46,7 @@ from dualpix.capture.raw.raw_depth import RawDepthDumpDecoder, RawDepthPngDecode
 from dualpix.capture.raw.shading import Gain, refined_gain, self_gain, sheet_gain
 from dualpix.capture.types import Baseline, CaptureMeta, DualPixelImage, FloatImage, Mask
 
-__all__ = ["DECODERS", "Decoder", "RawCapture", "decode", "decode_capture", "read_planes"]
+__all__ = ["DECODERS", "Decoder", "Levels", "RawCapture", "decode", "decode_capture", "read_planes"]
 
 # Asked in this order: the particular before the generic.
 DECODERS: tuple[Decoder, ...] = (
@@ -163,6 +164,7 @@ def decode(
     shading: Path | None = None,
     equalise: bool = True,
     encoding: Encoding = "auto",
+    levels: Levels | None = None,
     baseline: Baseline | None = None,
     layout: Layout = "superpixel",
     colour: Colour = "auto",
@@ -183,6 +185,7 @@ def decode(
         equalise: multiply the right half by a smooth gain so that both are equally bright: from ``shading`` or
             ``flat_field``, otherwise from the views. Never clips.
         encoding: tone curve of a generic pair; "auto" takes 8-bit as sRGB, the rest as linear.
+        levels: codes of no light and of full light of a pair, where its kind of file does not tell.
         baseline: axis of the disparity of a pair, where the file form does not tell.
         layout: what a Bayer mosaic becomes, see :mod:`.layout`; other files keep their own form.
         colour: of views with three channels made from a mosaic: "camera" is the sensor's own, "srgb" is white-balanced
@@ -202,6 +205,7 @@ def decode(
         shading=shading,
         equalise=equalise,
         encoding=encoding,
+        levels=levels,
         baseline=baseline,
         layout=layout,
         colour=colour,
@@ -215,13 +219,14 @@ def read_planes(
     sub: Path | None = None,
     dump: Dump | None = None,
     encoding: Encoding = "auto",
+    levels: Levels | None = None,
     baseline: Baseline | None = None,
 ) -> SensorViews:
     """The samples of both halves as read, with their levels and the saturated ones: what everything else is made of.
 
     Neither named by sign, equalised, demosaiced nor rotated. Arguments and errors as for :func:`decode`.
     """
-    return _read(opened(Source(Path(path), b"", right, encoding, baseline, sub, dump)))[1]
+    return _read(opened(Source(Path(path), b"", right, encoding, baseline, sub, dump, levels or Levels())))[1]
 
 
 def decode_capture(
@@ -236,12 +241,13 @@ def decode_capture(
     shading: Path | None = None,
     equalise: bool = True,
     encoding: Encoding = "auto",
+    levels: Levels | None = None,
     baseline: Baseline | None = None,
     layout: Layout = "superpixel",
     colour: Colour = "auto",
 ) -> RawCapture:
     """As :func:`decode`, with the levels and the untouched frames, and each view developed on demand."""
-    source = opened(Source(Path(path), b"", right, encoding, baseline, sub, dump))
+    source = opened(Source(Path(path), b"", right, encoding, baseline, sub, dump, levels or Levels()))
     decoder, views = _read(source)
     orientation = views.meta.orientation
     upright_axis, turned_over = upright_baseline(views.baseline, orientation)
@@ -255,7 +261,8 @@ def decode_capture(
         views = _noted(views, "rotation", f"orientation {orientation} reverses the baseline: halves exchanged")
     gain = None
     if equalise:
-        gain, warnings = _gain(views, flat_field, shading, exchange, encoding)
+        sheet = None if flat_field is None else _sheet_source(flat_field, source)
+        gain, warnings = _gain(views, sheet, shading, exchange)
         note = f"right x smooth gain {gain.grid.min():.3f}..{gain.grid.max():.3f} ({gain.origin})"
         views = replace(_noted(views, "equalised", note), warnings=views.warnings + warnings)
     elif flat_field is not None or shading is not None:
@@ -364,17 +371,16 @@ def _noted(views: SensorViews, key: str, note: str) -> SensorViews:
 
 def _gain(
     views: SensorViews,
-    flat_field: tuple[Path, Path] | None,
+    sheet: Source | None,
     shading: Path | None,
     exchange: bool,
-    encoding: Encoding,
 ) -> tuple[Gain, tuple[str, ...]]:
     """The gain of the right half, and what the user should know about it."""
-    if flat_field is not None and shading is not None:
+    if sheet is not None and shading is not None:
         raise DecodeError("both a flat field and a shading profile were given", expected="one of the two")
     warnings: tuple[str, ...] = ()
-    if flat_field is not None:
-        gain = _sheet(views, flat_field, exchange, encoding)
+    if sheet is not None:
+        gain = _sheet(views, sheet, exchange)
     elif shading is not None:
         # Not at the top: profiles are made of decoded captures, so that module imports this one.
         from dualpix.capture.calibrate.profile import profile_gain, read_profile
@@ -391,16 +397,21 @@ def _thumbnails(views: SensorViews) -> tuple[FloatImage, FloatImage, FloatImage]
     return left, right, valid
 
 
-def _sheet(views: SensorViews, flat_field: tuple[Path, Path], exchange: bool, encoding: Encoding) -> Gain:
+def _sheet_source(flat_field: tuple[Path, Path], capture: Source) -> Source:
+    """A white sheet, which has the form of the capture."""
     left, right = flat_field
     same = right.exists() and left.exists() and left.samefile(right)
-    _, sheet = _read(opened(Source(left, b"", None if same else right, encoding)))
+    return Source(left, b"", None if same else right, capture.encoding, levels=capture.levels)
+
+
+def _sheet(views: SensorViews, sheet_source: Source, exchange: bool) -> Gain:
+    _, sheet = _read(opened(sheet_source))
     if sheet.left.samples.shape != views.left.samples.shape:
         raise DecodeError(
-            f"the white sheet '{left.name}' has frames of {sheet.left.size_hw} (h, w)",
+            f"the white sheet '{sheet_source.path.name}' has frames of {sheet.left.size_hw} (h, w)",
             expected=f"{views.left.size_hw} as the capture",
             hint="take it with the same camera and settings",
         )
     sheet = _exchanged(sheet) if exchange else sheet
     (white_left, _), (white_right, _) = (thumbnail(plane, sheet.saturated) for plane in (sheet.left, sheet.right))
-    return replace(sheet_gain(white_left, white_right), origin=f"white sheet {left.name}")
+    return replace(sheet_gain(white_left, white_right), origin=f"white sheet {sheet_source.path.name}")

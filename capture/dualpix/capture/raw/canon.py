@@ -24,11 +24,13 @@ from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.boxes import is_cr3
 from dualpix.capture.raw.dng import Description, Side, read_description
 from dualpix.capture.raw.exif import capture_meta
-from dualpix.capture.raw.libraw import Frame, RawFrame, no_second_frame, read_frames
-from dualpix.capture.raw.planes import CELL, Plane
+from dualpix.capture.raw.levels import not_of_raws
+from dualpix.capture.raw.libraw import no_second_frame, read_frames
+from dualpix.capture.raw.planes import CELL, BlackRest, Plane
 from dualpix.capture.raw.plugin import SensorViews, Source
+from dualpix.capture.raw.sensor_frame import Frame, RawFrame
 from dualpix.capture.raw.structure import DNG_VERSION, Structure, check_whole, mapped, structure_of
-from dualpix.capture.raw.tiff import TiffReader
+from dualpix.capture.raw.tiff import TiffReader, is_tiff
 from dualpix.capture.types import CaptureMeta, Mask
 
 # Which half aperture frame 1 is, by EXIF model, once someone has measured it (known-far background must have
@@ -65,12 +67,22 @@ class Measured:
     picture: Frame
     """(h, w): the samples within the crop."""
     black: BlackLevel
-    clip: tuple[int, int, int, int]
+    clip: tuple[float, float, float, float]
     """Raw value from which a sample counts as clipped, in cell order."""
     clipped: Mask | None
     """(h, w); None where nothing clipped."""
-    peak: int
+    peak: float
     """Largest sample of the picture."""
+
+    @property
+    def black_rest(self) -> BlackRest | None:
+        """What black has beyond ``black``, over the picture."""
+        crop, rest = self.frame.crop, self.frame.black_rest
+        return None if rest is None else rest.within(crop.top, crop.left, crop.height, crop.width)
+
+    def plane(self, scale: float) -> Plane:
+        """The picture as light: ``scale`` is that of a count."""
+        return Plane(self.picture, self.black.levels, scale, True, self.black.noise_dn, self.black_rest)
 
 
 class CanonDecoder:
@@ -86,7 +98,7 @@ class CanonDecoder:
         head = source.head
         if is_cr3(head) or (head[:4] == b"II*\0" and head[8:10] == b"CR"):
             return None
-        if head[:4] not in (b"II*\0", b"MM\0*"):
+        if not is_tiff(head):
             return "not a CR2, CR3 or DNG"
         try:
             with mapped(source.path) as data:
@@ -109,7 +121,8 @@ class CanonDecoder:
             raise _no_halves(source.path, structure)
         check_whole(source.path, structure)
         composite, half = read_frames([(source.path, 0), (source.path, 1)], measure)
-        return dual_views(source.path, structure, (composite, half))
+        views = dual_views(source.path, structure, (composite, half))
+        return replace(views, warnings=views.warnings + not_of_raws(source.levels))
 
 
 def _no_halves(path: Path, structure: Structure) -> DecodeError:
@@ -136,14 +149,15 @@ def dual_views(path: Path, structure: Structure, both: tuple[Measured, Measured]
     frame, crop = composite.frame, composite.frame.crop
     black = (composite.black.levels, half.black.levels)
     scale = 1 / (frame.white - float(np.mean(black[0])))
-    if not 0 < scale < 1:
+    if not 0 < scale < math.inf:
         raise DecodeError(f"'{path.name}': white level {frame.white} is not above black {black[0]}")
-    total_dn, stored_dn = (m.black.noise_dn for m in both)
-    total = Plane(composite.picture, black[0], scale, True, total_dn)
-    stored = Plane(half.picture, black[1], scale, True, stored_dn)
+    total, stored = composite.plane(scale), half.plane(scale)
     difference = tuple(first - second for first, second in zip(*black, strict=True))
+    total_dn, stored_dn = (m.black.noise_dn for m in both)
     derived_dn = None if total_dn is None or stored_dn is None else math.hypot(total_dn, stored_dn)
-    derived = Plane(_difference(composite, half), difference, scale, True, derived_dn)
+    rest = _rest_difference(frame, half.frame)
+    crop_rest = None if rest is None else rest.within(crop.top, crop.left, crop.height, crop.width)
+    derived = Plane(_difference(composite, half), difference, scale, True, derived_dn, crop_rest)
     saturated = clipped_in_either(composite, half)
     _check_ratio(path, total, stored, saturated)
     side, assumed, meta = _naming(structure)
@@ -161,7 +175,7 @@ def dual_views(path: Path, structure: Structure, both: tuple[Measured, Measured]
     samples = composite.frame.samples, half.frame.samples  # all that frames() keeps: the masks need not live on
 
     def frames() -> dict[str, npt.NDArray[np.generic]]:
-        return {"frame0": samples[0], "frame1": samples[1], "other": derived_mosaic(*samples, *black)}
+        return {"frame0": samples[0], "frame1": samples[1], "other": derived_mosaic(*samples, *black, rest)}
 
     return SensorViews(
         left,
@@ -182,8 +196,8 @@ def measure(frame: RawFrame) -> Measured:
     """Black, clip levels and clipped samples of one frame. Raises DecodeError where no black level is possible."""
     crop = frame.crop
     picture = frame.samples[crop.top : crop.top + crop.height, crop.left : crop.left + crop.width]
-    peak = int(picture.max())
-    clip = clip_levels(picture, frame.white, peak)
+    peak = picture.max().item()
+    clip = (frame.white,) * 4 if frame.is_floating else clip_levels(picture, int(frame.white), peak)
     clipped = _clipped(picture, clip) if peak >= min(clip) else None
     return Measured(frame, picture, black_level(frame), clip, clipped, peak)
 
@@ -197,8 +211,17 @@ def clipped_in_either(composite: Measured, half: Measured) -> Mask:
     return np.logical_or(first, second, out=first)
 
 
-def _difference(composite: Measured, half: Measured) -> npt.NDArray[np.signedinteger[Any]]:
+def _rest_difference(composite: RawFrame, half: RawFrame) -> BlackRest | None:
+    """Of the blacks of two frames, beyond their levels."""
+    first, second = composite.black_rest, half.black_rest
+    nothing = BlackRest.none(composite.samples.shape)
+    return None if first is second is None else (first or nothing).minus(second or nothing)
+
+
+def _difference(composite: Measured, half: Measured) -> npt.NDArray[Any]:
     """AB - A, exact: 14-bit samples fit 16 signed bits and take half the memory."""
+    if composite.frame.is_floating or half.frame.is_floating:
+        return np.subtract(composite.picture, half.picture, dtype=np.float32)
     if max(composite.peak, half.peak) > np.iinfo(np.int16).max:
         return np.subtract(composite.picture, half.picture, dtype=np.int32, casting="unsafe")
     difference = np.empty_like(composite.picture, order="C")
@@ -240,17 +263,15 @@ def light_ratio(total: Plane, stored: Plane, saturated: Mask) -> float | None:
     A part of the rows is enough.
     """
     step = max(saturated.size // _ENOUGH_SAMPLES, 1)
-    good = ~_some_cells(saturated, step)
+    rows = np.arange(len(saturated)).reshape(-1, 2)[::step].ravel()
+    good = ~saturated[rows]
     if not good.any():
         return None
-    light, part = (
-        float(replace(plane, samples=_some_cells(plane.samples, step)).light()[good].mean())
-        for plane in (total, stored)
-    )
+    light, part = (float(plane.light(rows)[good].mean()) for plane in (total, stored))
     return part / light if light >= 0.002 else None  # a capped lens: the ratio would be noise
 
 
-def _some_cells(samples: npt.NDArray[Scalar], step: int) -> npt.NDArray[Scalar]:
+def _some_cells(samples: npt.NDArray[Any], step: int) -> npt.NDArray[Any]:
     height, width = samples.shape
     return samples.reshape(height // 2, 2, width)[::step].reshape(-1, width)
 
@@ -275,7 +296,8 @@ def _naming(structure: Structure) -> tuple[Side, bool, CaptureMeta]:
 def black_level(frame: RawFrame) -> BlackLevel:
     """Black per mosaic channel, measured on the masked left columns; the metadata where these do not look masked.
 
-    The two frames have offsets of their own and LibRaw measures them for known sizes only, so this is done here.
+    The two frames have offsets of their own and LibRaw measures them for known sizes only, so this is done here. Where
+    a DNG states a black that varies beyond the cell, the few masked columns cannot tell more than it does.
 
     Raises:
         DecodeError: neither gives a possible level.
@@ -283,7 +305,8 @@ def black_level(frame: RawFrame) -> BlackLevel:
     strip = frame.samples[frame.crop.top :, _MASK_SKIP_LEFT : max(frame.crop.left - _MASK_SKIP_RIGHT, 0)]
     strip = strip[:, : strip.shape[1] // 2 * 2]
     cells = [strip[row::2, column::2] for row, column in CELL]
-    if min(c.size for c in cells) >= _MASK_MIN_SAMPLES:
+    measurable = frame.black_rest is None and not frame.is_floating
+    if measurable and min(c.size for c in cells) >= _MASK_MIN_SAMPLES:
         means, spreads = zip(*(_masked_level(c) for c in cells), strict=True)
         expected = float(np.mean(frame.metadata_black))
         near = expected <= 0 or abs(float(np.mean(means)) - expected) <= max(0.35 * expected, 160)
@@ -296,7 +319,7 @@ def black_level(frame: RawFrame) -> BlackLevel:
             expected="a black level below half the white level",
             hint="the metadata are damaged",
         )
-    return BlackLevel(frame.metadata_black, "metadata")
+    return BlackLevel(frame.metadata_black, frame.black_source)
 
 
 def _masked_level(values: Frame) -> tuple[float, float]:
@@ -340,19 +363,31 @@ def _pile_up(values: Frame, low: int, white: int) -> int:
 
 
 def derived_mosaic(
-    composite: Frame, half: Frame, black0: Sequence[float], black1: Sequence[float]
-) -> npt.NDArray[np.int32]:
-    """The other photodiode as a full mosaic in raw counts: ``(AB - black0) - (A - black1)``, int32, signed.
+    composite: Frame, half: Frame, black0: Sequence[float], black1: Sequence[float], rest: BlackRest | None = None
+) -> npt.NDArray[np.int32] | npt.NDArray[np.float32]:
+    """The other photodiode as a full mosaic in raw counts, signed: ``(AB - black0) - (A - black1)``.
 
-    Blacks are taken per channel and their difference is rounded to whole counts.
+    Args:
+        composite: both photodiodes (H, W).
+        half: one of them.
+        black0: of ``composite``, per channel.
+        black1: of ``half``.
+        rest: difference of what the blacks have beyond that.
+
+    Returns:
+        int32, the difference of the blacks rounded to whole counts; float32 for samples in floating point.
     """
-    other = composite.astype(np.int32) - half
+    floating = composite.dtype.kind == "f"
+    other = np.asarray(composite.astype(np.float32 if floating else np.int32) - half)
+    varying = None if rest is None else rest.of()
     for first, second, (row, column) in zip(black0, black1, CELL, strict=True):
-        other[row::2, column::2] -= round(first - second)
+        offset = np.float32(first - second)
+        offsets = offset if varying is None else varying[row::2, column::2] + offset
+        other[row::2, column::2] -= offsets if floating else np.rint(offsets).astype(np.int32)
     return other
 
 
-def _clipped(picture: Frame, clip: Sequence[int]) -> Mask:
+def _clipped(picture: Frame, clip: Sequence[float]) -> Mask:
     """(H, W): True where a sample reaches the clip level of its channel."""
     if len(set(clip)) == 1:
         return np.asarray(picture >= clip[0])

@@ -16,9 +16,11 @@ from pathlib import Path
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.canon import dual_views, measure
+from dualpix.capture.raw.levels import not_of_raws
 from dualpix.capture.raw.libraw import no_second_frame, read_frames
 from dualpix.capture.raw.plugin import HEAD_BYTES, SensorViews, Source
 from dualpix.capture.raw.structure import DNG_VERSION, Structure, check_whole, mapped, read_structure, structure_of
+from dualpix.capture.raw.tiff import is_tiff
 
 MAIN_WORDS = ("main", "composite", "frame0")
 SUB_WORDS = ("sub", "dp", "dpdata", "half", "frame1", "1")
@@ -39,7 +41,7 @@ class DngPairDecoder:
         """None where a sub file was given, or lies beside a DNG of one sample per pixel."""
         if source.sub is not None:
             return None
-        if source.head[:4] not in (b"II*\0", b"MM\0*"):
+        if not is_tiff(source.head):
             return "not a DNG"
         if sub_name(source.path) is None:
             return "no second DNG beside it"
@@ -69,7 +71,8 @@ class DngPairDecoder:
             )
         views = dual_views(source.path, header, (composite, half))
         files = {"frame 0": f"file {source.path.name}", "frame 1": f"file {sub.name}"}
-        return replace(views, meta=replace(views.meta, provenance={**views.meta.provenance, **files}))
+        meta = replace(views.meta, provenance={**views.meta.provenance, **files})
+        return replace(views, meta=meta, warnings=views.warnings + not_of_raws(source.levels))
 
 
 def sub_name(main: Path) -> Path | None:

@@ -48,18 +48,6 @@ def read_hints(data: bytes, kind: str) -> Hints:
         return Hints()
 
 
-def upright_tiff(data: bytes) -> bytes:
-    """A TIFF with its Orientation entries of IFD0 set to 1, so that no library turns the samples while decoding."""
-    order = "<" if data[:2] == b"II" else ">"
-    start = struct.unpack_from(order + "I", data, 4)[0]
-    count = struct.unpack_from(order + "H", data, start)[0]
-    changed = bytearray(data)
-    for at in range(start + 2, start + 2 + 12 * count, 12):
-        if struct.unpack_from(order + "H", data, at)[0] == _ORIENTATION:
-            struct.pack_into(order + "HIHH", changed, at + 2, 3, 1, 1, 0)
-    return bytes(changed)
-
-
 def _tiff_hints(data: bytes) -> Hints:
     reader = TiffReader(data)
     picture = reader.ifd(reader.first_offset)

@@ -4,7 +4,8 @@ The size is taken from the header and checked before anything is decoded, and a 
 rather than read as a half-grey picture. What follows the end of a picture, as the video of a motion photo, is left.
 
 Samples are given as stored: an EXIF orientation is reported beside them, never applied, because the disparity lies
-along the stored rows and has to be turned with the picture. (OpenCV by itself turns a TIFF, but no PNG or JPEG.)
+along the stored rows and has to be turned with the picture. (OpenCV by itself turns a TIFF, but no PNG or JPEG.) TIFF
+files have a reader of their own, :mod:`.tiff_picture`.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw import jpeg
-from dualpix.capture.raw.hints import Hints, read_hints, upright_tiff
+from dualpix.capture.raw.hints import Hints, read_hints
 from dualpix.capture.raw.native import captured_stderr
 from dualpix.capture.raw.plugin import MAX_PIXELS
-from dualpix.capture.raw.tiff import TiffReader
+from dualpix.capture.raw.tiff import TiffReader, is_tiff
+from dualpix.capture.raw.tiff_picture import read_tiff_picture
 
 Samples = npt.NDArray[Any]
 
@@ -41,8 +43,11 @@ class Picture:
     """A decoded picture file and what it says about itself."""
 
     samples: Samples
-    """As stored, see :func:`read_picture`."""
+    """(H, W) or (H, W, 3) in R, G, B; uint8, uint16 or float32, as stored."""
     hints: Hints
+    white: float = 1.0
+    """Code of full light: the largest of an integer sample, by its type or, where it says less, by the file (a PGM, a
+    TIFF of 10 to 14 bits); 1.0 of floats."""
 
 
 def picture_kind(head: bytes) -> str | None:
@@ -51,7 +56,7 @@ def picture_kind(head: bytes) -> str | None:
         return "png"
     if head.startswith(b"\xff\xd8\xff"):
         return "jpeg"
-    if head[:4] in (b"II*\0", b"MM\0*"):
+    if is_tiff(head):
         return "tiff"
     return "pgm" if head[:2] == b"P5" and head[2:3].isspace() else None
 
@@ -59,10 +64,17 @@ def picture_kind(head: bytes) -> str | None:
 def read_picture(path: Path) -> Samples:
     """The samples of a picture: (H, W) or (H, W, 3) in R, G, B; uint8, uint16 or float32. Alpha is dropped.
 
+    Integers use the whole range of their type: those of a PGM of another maximum, or packed in 10 to 14 bits, are
+    stretched.
+
     Raises:
         DecodeError: unreadable, cut, absurdly large, not finite, or of a sample type without meaning here.
     """
-    return read_tagged_picture(path).samples
+    picture = read_tagged_picture(path)
+    samples, full = picture.samples, _full_scale(picture.samples)
+    if picture.white == full:
+        return samples
+    return np.rint(samples * np.float64(full / picture.white)).astype(samples.dtype)
 
 
 def read_tagged_picture(path: Path) -> Picture:
@@ -72,11 +84,15 @@ def read_tagged_picture(path: Path) -> Picture:
     if kind is None:
         raise DecodeError(f"'{path.name}' is not a picture", expected="PNG, TIFF, JPEG or binary PGM")
     if kind == "pgm":
-        return Picture(read_pgm(path)[0], Hints())
+        grey, maximum = read_pgm(path)
+        return Picture(grey.astype(np.uint8) if maximum < 256 else grey, Hints(), float(maximum))
     {"png": _check_png, "tiff": _check_tiff, "jpeg": _check_jpeg}[kind](path, data)
     hints = read_hints(data, kind)
-    if kind == "tiff" and hints.orientation != 1:
-        data = upright_tiff(data)
+    if kind == "tiff":
+        tiff = read_tiff_picture(path, data)
+        check_finite(path, tiff.samples)
+        white = 1.0 if tiff.samples.dtype.kind == "f" else float((1 << tiff.bits) - 1)
+        return Picture(np.ascontiguousarray(tiff.samples), hints, white)
     with captured_stderr() as complaints:
         try:
             image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
@@ -84,7 +100,12 @@ def read_tagged_picture(path: Path) -> Picture:
             image = None
     if image is None or any("error" in line.lower() for line in complaints):
         raise _damaged(path, kind.upper())
-    return Picture(_checked(path, np.asarray(image)), hints)
+    samples = _checked(path, np.asarray(image))
+    return Picture(samples, hints, _full_scale(samples))
+
+
+def _full_scale(samples: Samples) -> float:
+    return 1.0 if samples.dtype.kind == "f" else float(np.iinfo(samples.dtype).max)
 
 
 def read_pgm(path: Path) -> tuple[npt.NDArray[np.uint16], int]:
@@ -207,11 +228,6 @@ def _check_tiff(path: Path, data: bytes) -> None:
     reader = TiffReader(data)
     ifd = reader.ifd(reader.first_offset)
     _check_packed_size(path, ifd.integer(0x0100), ifd.integer(0x0101), len(data))
-    offsets = ifd.integers(0x0111) or ifd.integers(0x0144)
-    sizes = ifd.integers(0x0117) or ifd.integers(0x0145)
-    ends = [offset + size for offset, size in zip(offsets, sizes, strict=False)]
-    if not ends or max(ends) > len(data):
-        raise _cut(path, "TIFF")
 
 
 def _check_jpeg(path: Path, data: bytes) -> None:

@@ -12,8 +12,6 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import rawpy
-
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw import DECODERS, opened
 from dualpix.capture.raw.canon import Measured, clipped_in_either, light_ratio, measure
@@ -23,11 +21,9 @@ from dualpix.capture.raw.dump import Dump
 from dualpix.capture.raw.exif import capture_meta
 from dualpix.capture.raw.geometry import upright_baseline
 from dualpix.capture.raw.images import picture_kind
-from dualpix.capture.raw.libraw import even_crop, read_frames, reason_of
+from dualpix.capture.raw.libraw import frame_size, read_frames, read_mosaic
 from dualpix.capture.raw.makernote import CanonNote, read_canon_note
-from dualpix.capture.raw.native import captured_stderr
 from dualpix.capture.raw.pair import find_right
-from dualpix.capture.raw.planes import Plane
 from dualpix.capture.raw.plugin import Decoder, SensorViews, Source
 from dualpix.capture.raw.structure import (
     COMPOSITE,
@@ -72,6 +68,8 @@ class Inspection:
     """Light of frame 1 over that of frame 0, measured; about 0.5 for one photodiode."""
     broken: str | None = None
     """What is cut or damaged."""
+    warnings: tuple[str, ...] = ()
+    """What decoding would warn of, of a pair."""
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``--json``."""
@@ -228,30 +226,19 @@ def _raw_verdict(source: Source, answer: Inspection) -> str:
 
 
 def _with_sizes(answer: Inspection) -> Inspection:
-    """Sizes and crop as LibRaw takes them from the header."""
+    """Sizes and crop as the frames are read."""
     frames: list[FrameInfo] = []
     for frame in answer.frames:
         if frame.index is None:
             frames.append(frame)
             continue
-        path, index = _place(answer, frame)
         try:
-            sizes = _sizes(path, index)
-        except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
-            return replace(answer, broken=f"LibRaw cannot open frame {frame.index}: {reason_of(error)}")
-        frames.append(replace(frame, width=sizes.raw_width, height=sizes.raw_height))
-        crop = answer.crop or even_crop(sizes, (sizes.raw_height, sizes.raw_width))
-        answer = replace(answer, crop=crop)
+            height, width, crop = frame_size(*_place(answer, frame))
+        except DecodeError as error:
+            return replace(answer, broken=str(error))
+        frames.append(replace(frame, width=width, height=height))
+        answer = replace(answer, crop=answer.crop or crop)
     return replace(answer, frames=tuple(frames))
-
-
-def _sizes(path: Path, index: int) -> Any:
-    """The only thing rawpy tells without unpacking: of the levels it would have to read the whole frame."""
-    raw = rawpy.RawPy()
-    with captured_stderr():
-        raw.set_unpack_params(shot_select=index)
-        raw.open_file(str(path))
-    return raw.sizes
 
 
 def _with_measured_levels(answer: Inspection) -> Inspection:
@@ -259,8 +246,12 @@ def _with_measured_levels(answer: Inspection) -> Inspection:
     raw = [frame for frame in answer.frames if frame.index is not None]
     if not raw:
         return answer
+    alone = answer.format == "DNG" and len(raw) == 1  # an ordinary raw may begin with any colour: read as in a stack
     try:
-        results = read_frames([_place(answer, frame) for frame in raw], measure)
+        if alone:
+            results = [measure(read_mosaic(answer.path))]
+        else:
+            results = read_frames([_place(answer, frame) for frame in raw], measure)
     except DecodeError as error:
         return replace(answer, broken=str(error))
     sizes = [result.picture.shape for result in results]
@@ -268,7 +259,7 @@ def _with_measured_levels(answer: Inspection) -> Inspection:
         return replace(answer, broken=f"its frames have pictures of {sizes}")
     measured = {frame.index: result for frame, result in zip(raw, results, strict=True)}
     frames = tuple(_measured(f, measured[f.index]) if f.index is not None else f for f in answer.frames)
-    answer = replace(answer, frames=frames, crop=results[0].frame.crop)
+    answer = replace(answer, frames=frames, crop=answer.crop if alone else results[0].frame.crop)
     if not answer.dual_pixel:
         return answer
     ratio = _light_ratio(results[0], results[1])
@@ -290,8 +281,7 @@ def _measured(frame: FrameInfo, result: Measured) -> FrameInfo:
 
 def _light_ratio(composite: Measured, half: Measured) -> float | None:
     scale = 1 / max(composite.frame.white - max(composite.black.levels), 1.0)
-    total, part = (Plane(m.picture, m.black.levels, scale, mosaic=True) for m in (composite, half))
-    return light_ratio(total, part, clipped_in_either(composite, half))
+    return light_ratio(composite.plane(scale), half.plane(scale), clipped_in_either(composite, half))
 
 
 # --- pairs --------------------------------------------------------------------------------------------------------
@@ -318,6 +308,7 @@ def _pair(source: Source, decoder: Decoder) -> Inspection:
         frames=_pair_frames(views),
         meta=views.meta,
         baseline=upright_baseline(views.baseline, views.meta.orientation)[0],
+        warnings=views.warnings,
     )
 
 

@@ -133,6 +133,8 @@ def _facts(answer: Inspection) -> Iterator[tuple[str, str]]:
         yield "black level", "from " + " or ".join(sorted(sources))
     elif answer.frames and not answer.broken:
         yield "black level", "with --levels"
+    for warning in answer.warnings:
+        yield "warning", warning
     if answer.light_ratio is not None:
         yield "light", f"frame 1 / frame 0 = {answer.light_ratio:.3f}"
 

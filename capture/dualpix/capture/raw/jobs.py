@@ -22,6 +22,7 @@ from dualpix.capture.raw import RawCapture, decode_capture
 from dualpix.capture.raw.dump import Dump
 from dualpix.capture.raw.inputs import Job, find_jobs
 from dualpix.capture.raw.layout import Colour, Layout
+from dualpix.capture.raw.levels import Levels
 from dualpix.capture.raw.naming import FocusedOn
 from dualpix.capture.raw.plugin import Encoding
 from dualpix.capture.raw.pool import Answer, Work, attempt, cpu_count, run_in_processes
@@ -29,8 +30,8 @@ from dualpix.capture.raw.resume import earlier_result
 from dualpix.capture.types import Baseline
 
 __all__ = [
-    "Batch", "DecodeOptions", "Job", "Outcome", "Work", "batch_options", "decode_options", "jobs_of", "resume_option",
-    "run_jobs",
+    "Batch", "DecodeOptions", "Job", "Outcome", "Work", "batch_options", "decode_options", "jobs_of", "levels_options",
+    "resume_option", "run_jobs",
 ]  # fmt: skip
 
 _FILE = click.Path(path_type=Path)
@@ -82,10 +83,15 @@ class DecodeOptions:
     shading: Path | None = None
     equalise: bool = True
     encoding: Encoding = "auto"
+    black: float | None = None
+    white: float | None = None
     baseline: Baseline | None = None
     dump: Dump | None = None
     layout: Layout = "superpixel"
     colour: Colour = "auto"
+
+    def __post_init__(self) -> None:
+        Levels(self.black, self.white)  # refuses what cannot be before any file is read
 
     def decode(self, job: Job) -> RawCapture:
         """Decode one capture. Raises DecodeError."""
@@ -100,6 +106,7 @@ class DecodeOptions:
             shading=self.shading,
             equalise=self.equalise,
             encoding=self.encoding,
+            levels=Levels(self.black, self.white),
             baseline=self.baseline,
             layout=self.layout,
             colour=self.colour,
@@ -124,6 +131,7 @@ def decode_options(command: C) -> C:
         click.option(
             "--encoding", type=click.Choice(["auto", "srgb", "linear"]), default="auto", help="Of exported pairs."
         ),
+        levels_options,
         click.option(
             "--baseline", type=click.Choice(["x", "y"]), help="Disparity axis of an exported pair [default: x]."
         ),
@@ -133,6 +141,15 @@ def decode_options(command: C) -> C:
             callback=lambda _, __, text: None if text is None else Dump.parse(text),
             help="Geometry of headerless interleaved dumps.",
         ),
+    )
+
+
+def levels_options(command: C) -> C:
+    """Add ``--black`` and ``--white`` to a click command: the values of :class:`.levels.Levels`."""
+    return _with(
+        command,
+        click.option("--black", type=float, help="Code of no light in an exported pair, where the file lacks it [0]."),
+        click.option("--white", type=float, help="Code of full light in it [the largest of its samples' type]."),
     )
 
 
@@ -265,6 +282,8 @@ def _answers(
 
 def _outcome(job: Job, answer: Answer, line: ProgressLine) -> Outcome:
     if answer.error is None:
+        for warning in (answer.record or {}).get("warnings", ()):
+            line.say(f"dualpix: warning: '{job.path.name}': {warning}")
         return Outcome(job, answer.record, None, "done")
     line.say(f"dualpix: error: {answer.error}")
     return Outcome(job, None, answer.error, "failed")

@@ -129,7 +129,8 @@ def develop_mask(saturated: Mask, mosaic: bool, layout: Layout) -> Mask:
 
 
 def _binned(plane: Plane, layout: Layout, rows: slice) -> FloatImage:
-    red, green1, green2, blue = (plane.samples[rows][row::2, column::2] for row, column in CELL)
+    counts = plane.counts(rows)
+    red, green1, green2, blue = (counts[row::2, column::2] for row, column in CELL)
     black, scale = plane.black, np.float32(plane.scale)
     green = green1.astype(np.float32)
     green += green2

@@ -1,4 +1,7 @@
-"""Frames of a multi-frame raw through LibRaw, both at once.
+"""Frames of a raw file: both of a dual-pixel one at once, or the only one of an ordinary raw.
+
+LibRaw unpacks them, but for the forms of DNG that it does not read right (:mod:`.tiff_samples`); levels of a DNG are
+always those of its own tags (:mod:`.dng_levels`).
 
 The frame is selected *before* the file is opened: LibRaw picks the directory (CR2) or the track (CR3) while it
 identifies the file, so ``rawpy.imread(path, shot_select=1)``, which selects afterwards, returns frame 0 again without a
@@ -10,55 +13,45 @@ samples stay where LibRaw put them: at 30 megapixels a copy would cost as much a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import rawpy
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.dng import Crop
+from dualpix.capture.raw.dng_frame import dng_of
+from dualpix.capture.raw.dng_levels import Area
 from dualpix.capture.raw.native import captured_stderr
 from dualpix.capture.raw.plugin import MAX_PIXELS
-
-Frame = npt.NDArray[np.uint16]
+from dualpix.capture.raw.sensor_frame import (
+    Frame,
+    RawFrame,
+    read_only,
+    shrunk_to_cells,
+    srgb_from_camera,
+    white_balance,
+)
+from dualpix.capture.raw.structure import compression_name
 
 # Colour numbers of rawpy (0 R, 1 G, 2 B, 3 second G) in the order of the mosaic cell: R, G (first row), G, B (second).
 _RGGB = [[0, 1], [3, 2]]
 # A lossless raw has more than half a byte for a pixel of both frames, a C-RAW of darkness some hundredths.
 _MAX_PIXELS_PER_BYTE = 64
+_LOSSLESS = 7
 _DAMAGE = ("data corrupted", "Unexpected end of file")
-# CIE XYZ (D65) from linear sRGB, IEC 61966-2-1.
-_XYZ_FROM_SRGB = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
-Matrix = tuple[tuple[float, float, float], ...]
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class RawFrame:
-    """One full sensor frame with what the metadata say about it. Per-channel values are in cell order R, G, G, B."""
-
-    samples: Frame
-    """(H, W), RGGB from the top left, masked borders included; read-only."""
-    metadata_black: tuple[float, float, float, float]
-    white: int
-    crop: Crop
-    """The picture area, even offsets and sizes."""
-    white_balance: tuple[float, float, float] | None
-    """R, G, B multipliers of the camera's white balance, green = 1."""
-    srgb_from_camera: Matrix | None
-    """White-balanced camera colour to linear sRGB, rows sum to 1; None where the colour of the model is not known."""
 
 
 def read_frame(path: Path, index: int) -> RawFrame:
     """Frame ``index`` of a raw file, bit-exact.
 
     Raises:
-        DecodeError: LibRaw cannot read it, has no such frame, or reports damage.
+        DecodeError: it cannot be read, has no such frame, or damage is reported.
     """
     return read_frames([(path, index)], lambda frame: frame)[0]
 
@@ -71,7 +64,7 @@ def read_frames(wanted: Sequence[tuple[Path, int]], then: Callable[[RawFrame], T
         then: what to do with a frame in its thread.
 
     Raises:
-        DecodeError: LibRaw cannot read one, it has no such frame, or damage is reported; also what ``then`` raises.
+        DecodeError: one cannot be read, there is no such frame, or damage is reported; also what ``then`` raises.
     """
     with captured_stderr() as complaints, ThreadPoolExecutor(len(wanted)) as pool:
         results = list(pool.map(lambda which: then(_read_frame(*which)), wanted))
@@ -79,22 +72,75 @@ def read_frames(wanted: Sequence[tuple[Path, int]], then: Callable[[RawFrame], T
     return results
 
 
+def read_mosaic(path: Path) -> RawFrame:
+    """The visible part of an ordinary Bayer raw of any phase, cut so that it begins with red.
+
+    Raises:
+        DecodeError: it cannot be read, has no Bayer mosaic, or damage is reported.
+    """
+    dng = dng_of(path)
+    if dng is not None and dng.unpacked_here:
+        return dng.mosaic()
+    with captured_stderr() as complaints, _opened(path, 0, "a complete raw file") as raw:
+        frame, place = _visible(path, raw)
+    _raise_damage(path, complaints)
+    return frame if dng is None else dng.with_levels(frame, 0, place)
+
+
+def frame_size(path: Path, index: int) -> tuple[int, int, Crop]:
+    """Height and width of a frame and its picture area, from the header alone.
+
+    Raises:
+        DecodeError: it cannot be opened.
+    """
+    dng = dng_of(path)
+    if dng is not None and dng.unpacked_here:
+        return dng.size
+    raw = rawpy.RawPy()
+    try:
+        with captured_stderr():
+            raw.set_unpack_params(shot_select=index)
+            raw.open_file(str(path))  # the only thing rawpy tells without unpacking is the sizes
+        sizes = raw.sizes
+    except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
+        raise DecodeError(f"LibRaw cannot open frame {index}: {reason_of(error)}{_coding(path)}") from error
+    return sizes.raw_height, sizes.raw_width, even_crop(sizes, (sizes.raw_height, sizes.raw_width))
+
+
 def _read_frame(path: Path, index: int) -> RawFrame:
+    dng = dng_of(path)
+    if dng is not None and dng.unpacked_here:
+        return dng.frame(index)
+    with _opened(path, index, "a complete Dual Pixel RAW") as raw:
+        frame = _frame(path, raw)
+    return frame if dng is None else dng.with_levels(frame, index)
+
+
+@contextmanager
+def _opened(path: Path, index: int, expected: str) -> Iterator[Any]:
+    """A raw whose frame is unpacked within the block."""
     raw = rawpy.RawPy()
     try:
         raw.set_unpack_params(shot_select=index)
         raw.open_file(str(path))
         _check_size(path, raw.sizes)
         raw.unpack()
-        return _frame(path, raw)
+        yield raw
     except rawpy.LibRawRequestForNonexistentImageError as error:
         raise no_second_frame(path) from error
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
         raise DecodeError(
-            f"LibRaw cannot read frame {index} of '{path.name}': {reason_of(error)}",
-            expected="a complete Dual Pixel RAW",
+            f"LibRaw cannot read frame {index} of '{path.name}': {reason_of(error)}{_coding(path)}",
+            expected=expected,
             hint="the file may be cut or damaged, copy it again",
         ) from error
+
+
+def _coding(path: Path) -> str:
+    """How a DNG's samples are coded, for what goes beyond the lossless JPEG of every converter."""
+    dng = dng_of(path)
+    coding = compression_name(dng.ifd) if dng is not None else ""
+    return f" (its samples are {coding})" if coding and dng is not None and dng.ifd.integer(0x0103) != _LOSSLESS else ""
 
 
 def _check_size(path: Path, sizes: Any) -> None:
@@ -123,54 +169,40 @@ def _frame(path: Path, raw: Any) -> RawFrame:
     if samples is None or samples.ndim != 2 or pattern is None or pattern.tolist() != _RGGB:
         found = "no mosaic" if samples is None or pattern is None else f"colour pattern {pattern.tolist()}"
         raise DecodeError(f"'{path.name}' has {found}", expected="an RGGB Bayer mosaic")
+    return _framed(raw, read_only(samples), even_crop(raw.sizes, samples.shape))
+
+
+def _visible(path: Path, raw: Any) -> tuple[RawFrame, Area]:
+    """The visible samples from red on, and where they lie in the stored picture."""
+    visible, pattern = raw.raw_image_visible, raw.raw_pattern
+    if visible is None or visible.ndim != 2 or pattern is None or pattern.shape != (2, 2):
+        raise DecodeError(f"'{path.name}' has no Bayer mosaic", expected="an ordinary raw")
+    row, column = (int(places[0]) for places in np.nonzero(raw.raw_colors_visible[:2, :2] == 0))
+    margins = Area(raw.sizes.top_margin, raw.sizes.left_margin, *visible.shape)
+    place = margins.moved(row, column).whole_cells
+    samples = np.array(visible[row : row + place.height, column : column + place.width])
+    return _framed(raw, read_only(samples), Crop(0, 0, place.width, place.height)), place
+
+
+def _framed(raw: Any, samples: Frame, crop: Crop) -> RawFrame:
     black = raw.black_level_per_channel
     return RawFrame(
-        samples=_readonly(samples),
+        samples=samples,
         metadata_black=(black[0], black[1], black[3], black[2]),
         white=int(raw.white_level),
-        crop=even_crop(raw.sizes, samples.shape),
-        white_balance=_white_balance(raw.camera_whitebalance),
-        srgb_from_camera=_srgb_from_camera(raw.rgb_xyz_matrix),
+        crop=crop,
+        white_balance=white_balance(*map(float, raw.camera_whitebalance[:3])),
+        srgb_from_camera=srgb_from_camera(raw.rgb_xyz_matrix),
     )
-
-
-def _readonly(samples: Frame) -> Frame:
-    """A view that keeps LibRaw's memory alive."""
-    samples = samples.view()
-    samples.flags.writeable = False
-    return samples
 
 
 def even_crop(sizes: Any, shape: tuple[int, int]) -> Crop:
     """The official crop, else LibRaw's visible area; shrunk to even numbers and into the mosaic."""
-    height, width = shape
-    left, top, w, h = sizes.left_margin, sizes.top_margin, sizes.width, sizes.height
     if sizes.crop_width and sizes.crop_height:
-        left, top, w, h = sizes.crop_left_margin, sizes.crop_top_margin, sizes.crop_width, sizes.crop_height
-    right, bottom = min(left + w, width), min(top + h, height)
-    left, top = left + left % 2, top + top % 2
-    crop = Crop(left, top, (right - left) // 2 * 2, (bottom - top) // 2 * 2)
-    return crop if crop.width > 0 and crop.height > 0 else Crop(0, 0, width // 2 * 2, height // 2 * 2)
-
-
-def _white_balance(multipliers: list[float]) -> tuple[float, float, float] | None:
-    red, green, blue = (float(v) for v in multipliers[:3])
-    if not all(np.isfinite(v) and v > 0 for v in (red, green, blue)):
-        return None
-    return red / green, 1.0, blue / green
-
-
-def _srgb_from_camera(camera_from_xyz: npt.NDArray[np.float32]) -> Matrix | None:
-    """The inverse of the model's XYZ -> camera matrix after sRGB -> XYZ, with rows that keep white (as dcraw does)."""
-    camera_from_srgb = np.asarray(camera_from_xyz[:3], np.float64) @ _XYZ_FROM_SRGB
-    sums = camera_from_srgb.sum(axis=1, keepdims=True)
-    if not np.isfinite(sums).all() or (np.abs(sums) < 1e-6).any():
-        return None
-    camera_from_srgb /= sums
-    if abs(np.linalg.det(camera_from_srgb)) < 1e-6:
-        return None
-    red, green, blue = np.linalg.inv(camera_from_srgb).tolist()
-    return tuple(red), tuple(green), tuple(blue)
+        place = sizes.crop_left_margin, sizes.crop_top_margin, sizes.crop_width, sizes.crop_height
+    else:
+        place = sizes.left_margin, sizes.top_margin, sizes.width, sizes.height
+    return shrunk_to_cells(*place, shape)
 
 
 def _raise_damage(path: Path, complaints: list[str]) -> None:

@@ -13,9 +13,10 @@ raw_left_pd/CAP/7/result_pd_left...  raw_right_pd/CAP/7/result_pd_right... Herrm
 ==================================== ===================================== ==========================
 
 Exported views (Canon's DPP, other people's converters) are display-referred: 8-bit samples are taken through the
-inverse sRGB curve. 16-bit and float samples are taken as linear, black at 0. Both are assumptions, stated in the
-provenance. A 16-bit file that says otherwise itself (ICC profile, sRGB chunk, EXIF ColorSpace) is believed, and
-``--encoding`` overrides everything.
+inverse sRGB curve. 16-bit and float samples are taken as linear, black at 0, white at the largest integer or 1.0. These
+are assumptions, stated in the provenance. A 16-bit file that says otherwise itself (ICC profile, sRGB chunk, EXIF
+ColorSpace; the maximum of a PGM, the bits of a packed TIFF) is believed, and ``--encoding``, ``--black`` and
+``--white`` override everything. Samples that look like raw counts make a warning (:mod:`.levels`).
 
 An EXIF orientation is honoured: samples are decoded as stored, and the views come out upright like those of a raw, the
 axis of the disparity and the names of the halves turned along. Both files must state the same. An axis given by the
@@ -38,6 +39,7 @@ from dualpix.capture.picture import linear_from_srgb
 from dualpix.capture.raw.geometry import upright_baseline
 from dualpix.capture.raw.hints import Hints
 from dualpix.capture.raw.images import Samples, picture_kind, read_tagged_picture
+from dualpix.capture.raw.levels import range_warnings
 from dualpix.capture.raw.planes import Plane
 from dualpix.capture.raw.plugin import SensorViews, Source
 from dualpix.capture.types import Baseline, CaptureMeta
@@ -213,8 +215,14 @@ class PairDecoder:
                 expected="the same in both",
                 hint="export both in the same way",
             )
+        if left.white != right.white:
+            raise DecodeError(
+                f"'{source.path.name}' has white at {left.white:g} and '{right_path.name}' at {right.white:g}",
+                expected="the same in both",
+                hint="export both in the same way",
+            )
         halves = Half(left.samples, f"file {source.path.name}"), Half(right.samples, f"file {right_path.name}")
-        return exported_views(source, halves, left.hints)
+        return exported_views(source, halves, left.hints, left.white)
 
 
 @dataclass(frozen=True)
@@ -227,14 +235,33 @@ class Half:
     """For the provenance."""
 
 
-def exported_views(source: Source, halves: tuple[Half, Half], hints: Hints) -> SensorViews:
-    """Checked left and right samples to linear planes; white is the largest integer, or 1.0."""
+def exported_views(
+    source: Source, halves: tuple[Half, Half], hints: Hints, full_scale: float | None = None
+) -> SensorViews:
+    """Checked left and right samples to linear planes.
+
+    Args:
+        source: the pair, and what the user states of it.
+        halves: of one form.
+        hints: what the files say.
+        full_scale: white where nobody states another; the largest integer of the samples, or 1.0, by default.
+
+    Raises:
+        DecodeError: levels that do not fit together.
+    """
     stored = halves[0].samples, halves[1].samples
     encoding, why = _encoding(source, stored[0], hints)
-    white = 1.0 if stored[0].dtype.kind == "f" else float(np.iinfo(stored[0].dtype).max)
-    left, right, combined = _planes(stored, white, encoding)
+    usual = full_scale or (1.0 if stored[0].dtype.kind == "f" else float(np.iinfo(stored[0].dtype).max))
+    black, white = source.levels.over(0.0, usual)
+    left, right, combined = _planes(stored, (black, white), encoding)
     clipped = np.asarray((stored[0] >= white) | (stored[1] >= white))
-    provenance = {"left": halves[0].origin, "right": halves[1].origin, "tone": f"{encoding} ({why})"}
+    levels = source.levels.origin("by the type of the samples")
+    provenance = {
+        "left": halves[0].origin,
+        "right": halves[1].origin,
+        "tone": f"{encoding} ({why})",
+        "levels": f"black {black:g}, white {white:g} ({levels})",
+    }
     baseline = source.baseline or _usual_baseline(source.path, stored[0])
     if source.baseline:
         baseline = upright_baseline(source.baseline, hints.orientation)[0]
@@ -245,8 +272,14 @@ def exported_views(source: Source, halves: tuple[Half, Half], hints: Hints) -> S
         saturated=np.asarray(clipped.any(axis=-1) if clipped.ndim == 3 else clipped, bool),
         meta=CaptureMeta(orientation=hints.orientation, provenance=provenance),
         baseline=baseline,
-        details={"format": f"{stored[0].dtype} pair", "black": 0, "white": white, "encoding": f"{encoding} ({why})"},
+        details={
+            "format": f"{stored[0].dtype} pair",
+            "black": black,
+            "white": white,
+            "encoding": f"{encoding} ({why})",
+        },
         frames=lambda: pair_frames(*stored),
+        warnings=range_warnings(stored, white, source.levels, linear=encoding == "linear"),
     )
 
 
@@ -261,13 +294,15 @@ def _encoding(source: Source, samples: Samples, hints: Hints) -> tuple[str, str]
     return "linear", "assumed"
 
 
-def _planes(stored: Sequence[Samples], white: float, encoding: str) -> tuple[Plane, Plane, Plane]:
+def _planes(stored: Sequence[Samples], levels: tuple[float, float], encoding: str) -> tuple[Plane, Plane, Plane]:
     """Left, right, and their mean."""
+    black, white = levels
+    scale = 1 / (white - black)
     if encoding == "linear" and stored[0].dtype.kind == "u":
         total = np.add(stored[0], stored[1], dtype=np.uint32)
-        left, right = (Plane(samples, (0.0,), 1 / white, mosaic=False) for samples in stored)
-        return left, right, Plane(total, (0.0,), 0.5 / white, mosaic=False)
-    light = [np.asarray(samples, np.float32) / np.float32(white) for samples in stored]
+        left, right = (Plane(samples, (black,), scale, mosaic=False) for samples in stored)
+        return left, right, Plane(total, (2 * black,), scale / 2, mosaic=False)
+    light = [(np.asarray(samples, np.float32) - np.float32(black)) / np.float32(white - black) for samples in stored]
     if encoding == "srgb":
         light = [linear_from_srgb(values) for values in light]
     left, right = (Plane(values, (0.0,), 1.0, mosaic=False) for values in light)

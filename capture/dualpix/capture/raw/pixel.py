@@ -25,10 +25,11 @@ from dualpix.capture.raw.images import Samples, picture_kind, read_pgm, read_pic
 from dualpix.capture.raw.pair import check_pair, find_right, pair_frames
 from dualpix.capture.raw.planes import Plane
 from dualpix.capture.raw.plugin import SensorViews, Source
-from dualpix.capture.types import Baseline, CaptureMeta, Mask
+from dualpix.capture.types import ANY_PIXEL, Baseline, CaptureMeta, Mask
 
 PDCAPTURE_BLACK, PDCAPTURE_WHITE = 64, 1023
 PIXEL4_BLACK, PIXEL4_WHITE = 1024, 16383
+PIXEL4 = "Google Pixel 4"
 _PIXEL4_SIZES: dict[tuple[int, int], Baseline] = {(2016, 1512): "x", (1512, 2016): "y"}
 # Noise reaches a little below black, merging a little above white.
 _PIXEL4_RANGE = (PIXEL4_BLACK - 256, PIXEL4_WHITE + 128)
@@ -68,7 +69,7 @@ class PdCaptureDecoder:
         return _views(
             (source.path, raw_left),
             (right_path, raw_right),
-            (PDCAPTURE_BLACK, PDCAPTURE_WHITE),
+            source.levels.over(PDCAPTURE_BLACK, PDCAPTURE_WHITE),
             details,
             "x",
             (left, right),
@@ -103,19 +104,21 @@ class Pixel4PngDecoder:
         check_pair(source.path, left, right_path, right)
         baseline = source.baseline or _PIXEL4_SIZES[left.shape[1], left.shape[0]]
         details = {"format": "Pixel 4 PNG, 14 bit"}
-        levels = (PIXEL4_BLACK, PIXEL4_WHITE)
-        return _views((source.path, left), (right_path, right), levels, details, baseline, (left, right))
+        levels = source.levels.over(PIXEL4_BLACK, PIXEL4_WHITE)
+        pair = (source.path, left), (right_path, right)
+        return _views(*pair, levels, details, baseline, (left, right), camera=PIXEL4)
 
 
 def _views(
     left: tuple[Path, Samples],
     right: tuple[Path, Samples],
-    levels: tuple[int, int],
+    levels: tuple[float, float],
     details: Mapping[str, object],
     baseline: Baseline,
     stored: tuple[Samples, Samples],
     *,
     pixel_aspect: float = 1.0,
+    camera: str = ANY_PIXEL,
 ) -> SensorViews:
     black, white = levels
     scale = 1 / (white - black)
@@ -132,7 +135,7 @@ def _views(
         right=halves[1],
         combined=total,
         saturated=saturated,
-        meta=CaptureMeta(camera="Google Pixel", pixel_aspect=pixel_aspect, provenance=provenance),
+        meta=CaptureMeta(camera=camera, pixel_aspect=pixel_aspect, provenance=provenance),
         baseline=baseline,
         details={**details, "black": black, "white": white, "clip": white},
         frames=lambda: pair_frames(*stored),

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from dualpix.capture.raw.levels import Levels
 from dualpix.capture.raw.planes import Plane
 from dualpix.capture.types import Baseline, CaptureMeta, Mask
 
@@ -45,6 +46,8 @@ class Source:
     """The file of the second frame, where a converter wrote the two frames of a raw as two files."""
     dump: Dump | None = None
     """The geometry of a file without a header."""
+    levels: Levels = field(default_factory=Levels)
+    """Black and white of a pair, where the user states them; in the numbers that the decoder says it reads."""
 
 
 @dataclass(frozen=True)

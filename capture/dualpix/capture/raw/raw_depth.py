@@ -72,13 +72,15 @@ class RawDepthDumpDecoder:
                 expected="a RAW_DEPTH dump of this geometry",
                 hint="look at --dump and at the byte order (little-endian)",
             )
+        levels = source.levels.over(BLACK, WHITE)
+        said = source.levels.origin("assumed, as PDCapture")
         provenance = {
-            "levels": f"black {BLACK}, white {WHITE} of 10 bits (assumed, as PDCapture)",
+            "levels": f"black {levels[0]:g}, white {levels[1]:g} of 10 bits ({said})",
             "pixel_aspect": "2 (assumed: half the sensor's columns, a quarter of its rows)",
         }
         form = f"RAW_DEPTH{'10' if source.dump.bits == 10 else ''} dump, {_form(samples, counts)}"
         views = (counts[:, 0::2], counts[:, 1::2])
-        return _views(halves, views, form, source.baseline or "x", 2.0, provenance)
+        return _views(halves, views, form, source.baseline or "x", 2.0, provenance, levels)
 
 
 class RawDepthPngDecoder:
@@ -108,9 +110,11 @@ class RawDepthPngDecoder:
             raise DecodeError(f"'{right_path.name}' holds other than 10-bit samples", expected="a file as its left")
         baseline, aspect = _PNG_SIZES[left.shape[1], left.shape[0]]
         halves = _Half(left, f"file {source.path.name}"), _Half(right, f"file {right_path.name}")
-        provenance = {"levels": f"white {WHITE} of 10 bits, black {BLACK} (assumed, as PDCapture)"}
+        levels = source.levels.over(BLACK, WHITE)
+        said = source.levels.origin("assumed, as PDCapture")
+        provenance = {"levels": f"white {levels[1]:g} of 10 bits, black {levels[0]:g} ({said})"}
         form = f"RAW_DEPTH PNG, {_form(left, counts[0])}"
-        return _views(halves, (counts[0], counts[1]), form, source.baseline or baseline, aspect, provenance)
+        return _views(halves, (counts[0], counts[1]), form, source.baseline or baseline, aspect, provenance, levels)
 
 
 def ten_bit(samples: Samples) -> npt.NDArray[np.uint16] | None:
@@ -143,19 +147,21 @@ def _views(
     baseline: Baseline,
     pixel_aspect: float,
     provenance: Mapping[str, str],
+    levels: tuple[float, float],
 ) -> SensorViews:
+    black, white = levels
     left, right = (np.ascontiguousarray(samples) for samples in counts)
-    scale = 1 / (WHITE - BLACK)
+    scale = 1 / (white - black)
     return SensorViews(
-        left=Plane(left, (float(BLACK),), scale, mosaic=False),
-        right=Plane(right, (float(BLACK),), scale, mosaic=False),
-        combined=Plane(left + right, (2.0 * BLACK,), scale / 2, mosaic=False),
-        saturated=np.asarray((left >= WHITE) | (right >= WHITE)),
+        left=Plane(left, (float(black),), scale, mosaic=False),
+        right=Plane(right, (float(black),), scale, mosaic=False),
+        combined=Plane(left + right, (2.0 * black,), scale / 2, mosaic=False),
+        saturated=np.asarray((left >= white) | (right >= white)),
         meta=CaptureMeta(
             pixel_aspect=pixel_aspect,
             provenance={"left": halves[0].origin, "right": halves[1].origin, **provenance},
         ),
         baseline=baseline,
-        details={"format": form, "black": BLACK, "white": WHITE, "clip": WHITE},
+        details={"format": form, "black": black, "white": white, "clip": white},
         frames=lambda: pair_frames(halves[0].stored, halves[1].stored),
     )

@@ -6,7 +6,6 @@ them: two image directories behind each other (CR2), two tracks of full size (CR
 
 from __future__ import annotations
 
-import math
 import mmap
 import struct
 from collections.abc import Iterator, Sequence
@@ -16,9 +15,11 @@ from pathlib import Path
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.boxes import RawTrack, is_cr3, read_cr3
-from dualpix.capture.raw.makernote import cr2_maker_note, cr3_maker_note
+from dualpix.capture.raw.dng_levels import black_source, dng_levels, picture_area
+from dualpix.capture.raw.makernote import cr2_maker_note, cr3_maker_note, dng_maker_note
 from dualpix.capture.raw.plugin import MAX_PIXELS
-from dualpix.capture.raw.tiff import Buffer, Ifd, TiffReader
+from dualpix.capture.raw.tiff import Buffer, Ifd, TiffReader, is_tiff
+from dualpix.capture.raw.tiff_samples import is_floating
 
 COMPOSITE, HALF, SINGLE, SHOT, PREVIEW, LINEAR = (
     "both photodiodes",
@@ -30,8 +31,8 @@ COMPOSITE, HALF, SINGLE, SHOT, PREVIEW, LINEAR = (
 )
 
 DNG_VERSION = 0xC612
-_CFA, _LINEAR_RAW = 32803, 34892
-_COMPRESSIONS = {1: "none", 6: "JPEG", 7: "lossless JPEG", 8: "deflate", 34892: "lossy JPEG", 52546: "JPEG XL"}
+_CFA, _LINEAR_RAW, _EXIF = 32803, 34892, 0x8769
+COMPRESSIONS = {1: "none", 6: "JPEG", 7: "lossless JPEG", 8: "deflate", 34892: "lossy JPEG", 52546: "JPEG XL"}
 _MAX_SUB_IFDS = 16
 _MAX_JPEG_MARKERS = 64
 _EMPTY = Ifd({}, 0)
@@ -57,8 +58,8 @@ class FrameInfo:
     black: tuple[float, ...] | None = None
     """Raw value of no light in cell order R, G, G, B, or one value."""
     black_source: str | None = None
-    white: int | None = None
-    clip: tuple[int, ...] | None = None
+    white: float | None = None
+    clip: tuple[float, ...] | None = None
     """Raw value from which samples clip, measured, in the order of ``black``."""
 
 
@@ -76,6 +77,8 @@ class Structure:
     exif: Ifd
     note: Ifd | None = None
     """Canon's maker notes."""
+    raw: Ifd | None = None
+    """The directory of a DNG's raw picture."""
     broken: str | None = None
     """What is cut, by the file's own lists."""
 
@@ -162,7 +165,8 @@ def _cr3(data: Buffer) -> Structure:
         frames.append(FrameInfo(role, track.width, track.height, track.bits, _crx(track), track.size, index))
     broken = _broken([(t.offset, t.size) for t in full], len(data)) or _absurd(frames)
     note = cr3_maker_note(layout.blobs.get(b"CMT3"))
-    return Structure("CR3 C-RAW" if lossy else "CR3", tuple(frames), dual, why, picture, exif, note, broken)
+    kind = "CR3 C-RAW" if lossy else "CR3"
+    return Structure(kind, tuple(frames), dual, why, picture, exif, note, broken=broken)
 
 
 def _crx(track: RawTrack) -> str:
@@ -181,59 +185,91 @@ def _cr2(reader: TiffReader, picture: Ifd) -> Structure:
         extents += strips
         bits = _lossless_jpeg_bits(reader.data, strips[0][0]) if strips else None
         frames.append(FrameInfo(role, None, None, bits, "lossless JPEG", sum(size for _, size in strips), index))
-    exif_at = picture.integer(0x8769)
+    exif_at = picture.integer(_EXIF)
     note = cr2_maker_note(reader, exif_at) if exif_at else None
     exif = reader.ifd(exif_at) if exif_at else _EMPTY
-    return Structure("CR2", tuple(frames), dual, why, picture, exif, note, _broken(extents, len(reader.data)))
+    broken = _broken(extents, len(reader.data))
+    return Structure("CR2", tuple(frames), dual, why, picture, exif, note, broken=broken)
 
 
 def _dng(reader: TiffReader, picture: Ifd) -> Structure:
-    chain = list(reader.chain())
-    pictures = [*chain, *(reader.ifd(at) for ifd in chain for at in ifd.integers(0x014A)[:_MAX_SUB_IFDS])]
-    mosaics = [ifd for ifd in pictures if ifd.integer(0x0106) == _CFA]
-    main = max(mosaics, key=lambda ifd: ifd.integer(0x0100) * ifd.integer(0x0101), default=None)
+    pictures = _pictures(reader)
+    main = _main(pictures)
     samples = main.integer(0x0115, 1) if main else 0
     dual, why = samples == 2, f"SamplesPerPixel {samples}"
     if main is None:
         linear = any(ifd.integer(0x0106) == _LINEAR_RAW for ifd in pictures)
         why = "no mosaic: already demosaiced" if linear else "no raw image in it"
     frames: list[FrameInfo] = []
+    wrong = None
     for ifd in pictures:
         info = _tiff_frame(ifd)
         roles = [(COMPOSITE, 0), (HALF, 1)] if dual else [(SINGLE, 0)]
         if ifd is main:
-            frames += [_with_dng_levels(replace(info, role=role, index=index), ifd) for role, index in roles]
+            own = [replace(info, role=role, index=index) for role, index in roles]
+            try:
+                own = [_with_dng_levels(frame, ifd) for frame in own]
+            except DecodeError as error:
+                wrong = f"{error.found}, not {error.expected}"
+            frames += own
         elif info.width:
             frames.append(info)
     broken = _absurd(frames)
     if main is not None:
-        broken = broken or _broken(strip_extents(main), len(reader.data)) or _short(main, samples)
-    exif_at = picture.integer(0x8769)
+        broken = broken or _broken(strip_extents(main), len(reader.data)) or _short(main, samples) or wrong
+    exif_at = picture.integer(_EXIF)
     exif = reader.ifd(exif_at) if exif_at else picture
-    return Structure("DNG", tuple(frames), dual, why, picture, exif, None, broken)
+    note = dng_maker_note(reader, picture, exif_at)
+    return Structure("DNG", tuple(frames), dual, why, picture, exif, note, main, broken)
+
+
+def _pictures(reader: TiffReader) -> list[Ifd]:
+    """The directories of a DNG: of its chain, and those below them."""
+    chain = list(reader.chain())
+    return [*chain, *(reader.ifd(at) for ifd in chain for at in ifd.integers(0x014A)[:_MAX_SUB_IFDS])]
+
+
+def _main(pictures: Sequence[Ifd]) -> Ifd | None:
+    """The largest mosaic."""
+    mosaics = [ifd for ifd in pictures if ifd.integer(0x0106) == _CFA]
+    return max(mosaics, key=lambda ifd: ifd.integer(0x0100) * ifd.integer(0x0101), default=None)
+
+
+def dng_directory(data: Buffer) -> tuple[TiffReader, Ifd] | None:
+    """The raw directory of a DNG, and the reader of its file; None for any other file.
+
+    Raises:
+        DecodeError: a DNG whose directories cannot be followed.
+    """
+    if raw_kind(bytes(data[:16])) == "CR3" or not is_tiff(bytes(data[:4])):
+        return None
+    reader = TiffReader(data)
+    if DNG_VERSION not in reader.ifd(reader.first_offset).tags:
+        return None
+    main = _main(_pictures(reader))
+    return None if main is None else (reader, main)
 
 
 def _tiff_frame(ifd: Ifd) -> FrameInfo:
     width, height = _size(ifd)
-    code = ifd.integer(0x0103, 1)
-    compression = _COMPRESSIONS.get(code, f"TIFF compression {code}")
     role = LINEAR if ifd.integer(0x0106) == _LINEAR_RAW else PREVIEW
-    return FrameInfo(role, width, height, ifd.integer(0x0102, 1), compression, sum(s for _, s in strip_extents(ifd)))
+    coded_bytes = sum(size for _, size in strip_extents(ifd))
+    return FrameInfo(role, width, height, ifd.integer(0x0102, 1), compression_name(ifd), coded_bytes)
+
+
+def compression_name(ifd: Ifd) -> str:
+    """How the samples of a TIFF directory are coded."""
+    code = ifd.integer(0x0103, 1)
+    name = COMPRESSIONS.get(code, f"TIFF compression {code}")
+    return f"{name}, floating point" if is_floating(ifd) else name
 
 
 def _with_dng_levels(info: FrameInfo, ifd: Ifd) -> FrameInfo:
-    """BlackLevel and WhiteLevel of one sample; black is listed by row and column of its pattern, then by sample."""
-    samples, sample = ifd.integer(0x0115, 1), info.index or 0
-    pattern = ifd.integers(0xC619) or (1, 1)
-    levels, white = ifd.numbers(0xC61A), ifd.integers(0xC61D)
-    cells = pattern[0] * pattern[1] if len(pattern) == 2 else 0
-    black = (
-        tuple(float(v) for v in levels[sample::samples]) if cells in (1, 4) and len(levels) == cells * samples else ()
-    )
-    if not all(math.isfinite(level) for level in black):
-        black = ()
-    stated = white[min(sample, len(white) - 1)] if white else None
-    return replace(info, black=black or None, black_source="metadata" if black else None, white=stated)
+    """Black and white of one sample. Raises DecodeError where the tags contradict each other."""
+    levels = dng_levels(ifd, info.index or 0)
+    part = picture_area(ifd)
+    black = tuple(round(level, 3) for level in levels.cell(part))
+    return replace(info, black=black, black_source=black_source(levels, part), white=levels.white)
 
 
 def _judge(count: int, one: str, many: str) -> tuple[bool, str, list[str]]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,6 @@ from typing import Any
 import cv2
 import numpy as np
 import numpy.typing as npt
-import rawpy
 
 from dualpix.capture.cameras.protocol import Role
 from dualpix.capture.errors import DecodeError
@@ -32,10 +31,10 @@ from dualpix.capture.raw.geometry import upright
 from dualpix.capture.raw.images import picture_kind, read_bounded, read_tagged_picture
 from dualpix.capture.raw.jpeg import exif_of
 from dualpix.capture.raw.layout import develop, develop_mask
-from dualpix.capture.raw.libraw import read_frames, reason_of
+from dualpix.capture.raw.libraw import read_frames, read_mosaic
 from dualpix.capture.raw.makernote import cr2_maker_note
 from dualpix.capture.raw.planes import Plane
-from dualpix.capture.raw.plugin import MAX_PIXELS, Source
+from dualpix.capture.raw.plugin import Source
 from dualpix.capture.raw.structure import DNG_VERSION, check_whole, mapped, raw_kind, readable_ifd, structure_of
 from dualpix.capture.raw.tiff import TiffReader
 from dualpix.capture.stack.foreign import refuse_foreign, refuse_thumbnail
@@ -266,46 +265,22 @@ def _read_raw(source: Source, orientation: int | None) -> DecodedFrame:
 def _first_frame(path: Path) -> tuple[Plane, Mask]:
     """Composite of a dual-pixel raw, as :func:`dualpix.capture.raw.decode` takes it."""
     found = read_frames([(path, 0)], measure)[0]
-    black = found.black.levels
-    scale = 1.0 / (found.frame.white - float(np.mean(black)))
-    if not 0 < scale < 1:
-        raise DecodeError(f"'{path.name}': white level {found.frame.white} is not above black {black}")
     saturated = np.zeros(found.picture.shape, bool) if found.clipped is None else found.clipped
-    return Plane(found.picture, black, scale, True), saturated
+    return found.plane(_scale(path, found.black.levels, found.frame.white)), saturated
 
 
 def _single_frame(path: Path) -> tuple[Plane, Mask]:
-    """An ordinary Bayer raw of any phase: cut so that it begins with red."""
-    raw = rawpy.RawPy()
-    try:
-        raw.open_file(str(path))
-        if raw.sizes.raw_width * raw.sizes.raw_height > MAX_PIXELS:
-            raise DecodeError(f"'{path.name}' claims {raw.sizes.raw_width}x{raw.sizes.raw_height} pixels")
-        raw.unpack()
-        return _bayer_plane(path, raw)
-    except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
-        raise DecodeError(
-            f"LibRaw cannot read '{path.name}': {reason_of(error)}",
-            expected="a complete raw file",
-            hint="the file may be cut or damaged, copy it again",
-        ) from error
-    finally:
-        raw.close()
+    """An ordinary Bayer raw of any phase."""
+    frame = read_mosaic(path)
+    black = frame.metadata_black
+    plane = Plane(frame.samples, black, _scale(path, black, frame.white), True, black_rest=frame.black_rest)
+    return plane, np.asarray(frame.samples >= frame.white)
 
 
-def _bayer_plane(path: Path, raw: Any) -> tuple[Plane, Mask]:
-    visible, pattern = raw.raw_image_visible, raw.raw_pattern
-    if visible is None or visible.ndim != 2 or pattern is None or pattern.shape != (2, 2):
-        raise DecodeError(f"'{path.name}' has no Bayer mosaic", expected="an ordinary raw")
-    colours = raw.raw_colors_visible[:2, :2]
-    row, column = (int(places[0]) for places in np.nonzero(colours == 0))
-    mosaic = visible[row:, column:]
-    mosaic = np.array(mosaic[: mosaic.shape[0] // 2 * 2, : mosaic.shape[1] // 2 * 2])
-    levels, white = raw.black_level_per_channel, float(raw.white_level)
-    black = tuple(float(levels[c]) for c in (colours[row, column], 1, 3, 2))
-    if not 0 <= min(black) <= max(black) < white:
-        raise DecodeError(f"'{path.name}': white level {white:g} is not above black {black}")
-    return Plane(mosaic, black, 1.0 / (white - float(np.mean(black))), True), np.asarray(mosaic >= white)
+def _scale(path: Path, black: Sequence[float], white: float) -> float:
+    if not max(black) < white:
+        raise DecodeError(f"'{path.name}': white level {white:g} is not above black {tuple(black)}")
+    return 1.0 / (white - float(np.mean(black)))
 
 
 def _read_picture(path: Path, orientation: int | None) -> DecodedFrame:
@@ -313,14 +288,13 @@ def _read_picture(path: Path, orientation: int | None) -> DecodedFrame:
     samples = picture.samples
     meta = picture_meta(path)
     light: FloatImage
-    if samples.dtype == np.uint8:
+    saturated = samples >= picture.white
+    if samples.dtype == np.uint8 and picture.white == 255:
         light = _linear_codes()[samples]
-        saturated = samples == 255
     else:
-        white = 1.0 if samples.dtype.kind == "f" else 65535.0
-        light = np.asarray(samples, np.float32) / np.float32(white)
-        light = linear_from_srgb(light) if picture.hints.tone == "srgb" else light
-        saturated = samples >= white
+        light = np.asarray(samples, np.float32) / np.float32(picture.white)
+        encoded = samples.dtype == np.uint8 or picture.hints.tone == "srgb"
+        light = linear_from_srgb(light) if encoded else light
     if light.ndim == 2:
         light = np.repeat(light[..., None], 3, axis=2)
     mask = saturated.any(axis=-1) if saturated.ndim == 3 else saturated
