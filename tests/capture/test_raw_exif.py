@@ -30,9 +30,9 @@ EMPTY = Ifd({}, 0)
 
 
 def meta(**tags: object) -> CaptureMeta:
-    """From EXIF tags named t9206=... and maker note tags named n0093=...; values as the reader gives them."""
-    exif, note = (Ifd({int(k[1:], 16): v for k, v in tags.items() if k[0] == kind}, 0) for kind in "tn")  # type: ignore[misc]
-    return capture_meta(EMPTY, exif, makernote=note, provenance={})
+    """From EXIF tags t9206=..., maker note tags n0093=... and tags of the picture p0132=..., as a reader gives them."""
+    exif, note, picture = (Ifd({int(k[1:], 16): v for k, v in tags.items() if k[0] == kind}, 0) for kind in "tnp")  # type: ignore[misc]
+    return capture_meta(picture, exif, makernote=note, provenance={})
 
 
 def focus_note(tag: int, at: int, upper_cm: int, lower_cm: int) -> Ifd:
@@ -165,9 +165,14 @@ def test_date_time(written: str, offset: str, read: str | None) -> None:
         ({"t9003": "2024:05:06 07:08:09", "t9291": "x"}, "2024-05-06T07:08:09"),
         ({"t9003": "2024:05:06 07:08:09", "t9292": "7"}, "2024-05-06T07:08:09"),  # of the other time
         ({"t9004": "2024:05:06 07:08:09", "t9292": "7", "t9012": "-01:00"}, "2024-05-06T07:08:09.7-01:00"),
+        ({"p0132": "2024:05:06 07:08:09", "t9290": "07", "t9010": "+00:00"}, "2024-05-06T07:08:09.07+00:00"),
+        ({"t9003": "2024:05:06 07:08:09", "p0132": "2024:05:06 07:08:09", "t9290": "5", "t9010": "+09:00"},
+         "2024-05-06T07:08:09.5+09:00"),  # of the same moment
+        ({"t9003": "2024:05:06 07:08:09", "p0132": "2024:06:06 07:08:09", "t9290": "5", "t9010": "+09:00"},
+         "2024-05-06T07:08:09"),  # edited a month later
     ],
-)
-def test_fractions_of_a_second_and_the_other_time(tags: dict[str, str], read: str) -> None:
+)  # fmt: skip
+def test_fractions_of_a_second_and_other_times(tags: dict[str, str], read: str) -> None:
     assert meta(**tags).date_time == read
 
 

@@ -17,7 +17,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
@@ -181,14 +181,13 @@ def read_json(
         DualpixError: of the kind ``error``: it cannot be read, is too large, or is no JSON.
     """
     try:
-        data = read_bounded(path, most_bytes, "it", expected=expected, error=error)
-        return parse_json_named(data, "it", expected, error)
+        return parse_json(read_bounded(path, most_bytes, "it", expected=expected, error=error), "it", expected, error)
     except error as failed:
         raise error(f"'{path}' {otherwise}: {failed.found}", expected=expected) from failed
 
 
-def parse_json_named(data: bytes | str, named: str, expected: str, error: type[DualpixError] = DualpixError) -> Any:
-    """As :func:`parse_json`, with a message for the user.
+def parse_json(data: bytes | str, named: str, expected: str, error: type[DualpixError] = DualpixError) -> Any:
+    """JSON as the standard has it: no NaN, no infinity (nor numbers that become it), no end of digits or of nesting.
 
     Args:
         data: UTF-8, with or without a byte order mark.
@@ -200,44 +199,15 @@ def parse_json_named(data: bytes | str, named: str, expected: str, error: type[D
         DualpixError: of the kind ``error``.
     """
     try:
-        return parse_json(data)
-    except ValueError as failed:
-        raise error(f"{named} is no JSON ({str(failed)[:120]})", expected=expected) from failed
-
-
-def parse_json(data: bytes | str, *, finite: bool = True) -> Any:
-    """JSON as the standard has it: no NaN, no infinity, no end of digits or of nesting, whole characters only.
-
-    Args:
-        data: the text.
-        finite: refuse numbers beyond a double's range, as 1e999; else they are infinite, for whoever checks ranges.
-
-    Raises:
-        ValueError: it is no such JSON.
-    """
-    try:
-        value = json.loads(data, parse_constant=_no_constant, parse_float=_finite if finite else None, parse_int=_whole)
-    except RecursionError as error:
-        raise ValueError("nested too deeply") from error
-    level = [value]
-    for _ in range(_DEEPEST):
-        level = [part for item in level for part in _parts(item)]
-        if not level:
-            return value
-    raise ValueError("nested too deeply")  # what is done with it goes down again, and Python has an end to that
-
-
-def _parts(item: Any) -> Iterable[Any]:
-    """What a list or an object holds; a text is looked at for halves of characters, which cannot be written."""
-    if isinstance(item, str) and not item.isascii():
-        item.encode()  # UnicodeEncodeError is a ValueError
-    if isinstance(item, dict):
-        return [*item.keys(), *item.values()]
-    return item if isinstance(item, list) else ()
-
-
-def _no_constant(name: str) -> float:
-    raise ValueError(f"{name} is no number of JSON")
+        value = json.loads(data, parse_constant=_finite, parse_float=_finite, parse_int=_whole)
+    except (ValueError, RecursionError) as failed:
+        reason = "nested too deeply" if isinstance(failed, RecursionError) else str(failed)[:120]
+        raise error(f"{named} is no JSON ({reason})", expected=expected) from failed
+    if _deeper_than(value, _DEEPEST):  # what is done with it goes down again, and Python has an end to that
+        raise error(f"{named} is no JSON (nested too deeply)", expected=expected)
+    if _has_half_characters(value):  # such a text can be printed nowhere, and not be written again
+        raise error(f"{named} is no JSON (half of a character in a text)", expected=expected)
+    return value
 
 
 def _finite(text: str) -> float:
@@ -251,6 +221,30 @@ def _whole(text: str) -> int:
     if len(text) > _MOST_DIGITS:  # whatever is computed from it would fail: no float can be that large
         raise ValueError(f"a number of {len(text)} digits")
     return int(text)
+
+
+def _deeper_than(value: Any, most: int) -> bool:
+    level = [value]
+    for _ in range(most):
+        level = [item for holder in level for item in _items(holder)]
+        if not level:
+            return False
+    return True
+
+
+def _items(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []
+
+
+def _has_half_characters(value: Any) -> bool:
+    """Whether a text holds a surrogate alone, which JSON can spell and UTF-8 cannot."""
+    if isinstance(value, str):
+        return not value.isascii() and any("\ud800" <= character <= "\udfff" for character in value)
+    if isinstance(value, dict):
+        return any(map(_has_half_characters, value)) or any(map(_has_half_characters, value.values()))
+    return isinstance(value, list) and any(map(_has_half_characters, value))
 
 
 def json_ready(value: Any, infinity: str | None = None) -> Any:

@@ -68,10 +68,10 @@ def test_names_that_look_the_same_as_folders_are_two_lenses() -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"", "not JSON"),
-        (b'{"format": 1', "not JSON"),
-        (b"\xff\xfe", "not JSON"),
-        (b"[" * 100_000, "not JSON"),
+        (b"", "no JSON"),
+        (b'{"format": 1', "no JSON"),
+        (b"\xff\xfe", "no JSON"),
+        (b"[" * 100_000, "no JSON"),
         (b"{}", "has no 'backlash_units'"),
         (b" " * (2 << 20), "has over"),
     ],

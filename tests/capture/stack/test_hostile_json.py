@@ -40,16 +40,21 @@ def checked(value: Any, read: Callable[[str], object]) -> list[str]:
     return said
 
 
-@pytest.mark.parametrize("hostile", ["1e999", "NaN", "5000 digits", "deep", "100 levels", "900 levels"])
+@pytest.mark.parametrize(
+    "hostile",
+    ["1e999", "NaN", "400 digits", "5000 digits", "deep", "100 levels", "900 levels", "half a surrogate"],
+)
 def test_what_is_no_json_of_ours(hostile: str) -> None:
-    with pytest.raises(ValueError, match=r"no number of JSON|digits|nested too deeply"):
-        parse_json('{"a": [' + HOSTILE[hostile] + "]}")
+    said = (
+        r"it is no JSON \((.* is no number of JSON|a number of \d+ digits|nested too deeply|half of a .*)\); expected x"
+    )
+    with pytest.raises(DualpixError, match=said):
+        parse_json('{"a": [' + HOSTILE[hostile] + "]}", "it", "x")
 
 
-def test_what_is(tmp_path: Path) -> None:
-    value = {"a": [1.5e308, -1, "x", None, True], "b": {"c": [[[]]]}}
-    assert parse_json(json.dumps(value)) == value == parse_json(json.dumps(value).encode())
-    assert parse_json("1e999", finite=False) == float("inf")
+def test_what_is() -> None:
+    value = {"a": [1.5e308, -1, "x", None, True, "\u00e9\U0001f600"], "b": {"c": [[[]]]}}
+    assert parse_json(json.dumps(value), "it", "x") == value == parse_json(json.dumps(value).encode(), "it", "x")
 
 
 @pytest.fixture(scope="module")
@@ -82,10 +87,7 @@ def test_a_plan(tmp_path: Path) -> None:
     made = make_plan("diopter", near_m=0.5, far_m=4, count=3)
 
     def read(text: str) -> None:
-        try:
-            value = parse_json(text)
-        except ValueError as error:
-            raise DualpixError(str(error)) from error
+        value = parse_json(text, "the plan", "a plan")
         json.dumps(plan_from_json(value).to_json(), allow_nan=False)
 
     checked(made.to_json(), read)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from tests.support.brackets import META, scene_frame, taken, write_bracket, writ
 from dualpix.capture.cli import main
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.stack.importer import Given, Imported, import_stack
+from dualpix.capture.stack.record import read_record
 
 ENDS = Given(ends_d=(2.5, 0.5))
 
@@ -100,3 +102,13 @@ def test_the_order_is_an_option(tmp_path: Path, capsys: pytest.CaptureFixture[st
         assert (stopped.value.code or 0) == code
         shown = capsys.readouterr()
         assert said in shown.out + shown.err
+
+
+def test_what_was_said_is_kept_and_said_beside_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_bracket(tmp_path / "in", ROLLED, [taken(META, n) for n in range(6)])
+    with pytest.raises(SystemExit) as stopped:
+        main(["capture", "import", str(tmp_path / "in"), "-o", str(tmp_path / "out"), "--json"])
+    shown = capsys.readouterr()
+    notes = json.loads(shown.out)["plan"]["parameters"]["notes"]
+    assert not stopped.value.code and "order: by EXIF time" in notes[0] and f"dualpix: note: {notes[0]}" in shown.err
+    assert read_record(tmp_path / "out").plan["parameters"]["notes"] == notes

@@ -98,7 +98,7 @@ def test_only_one_process_writes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"event": "header"}\nnot json\n{"event": "shot"}\n', "line 2 of .*: no JSON"),
+        (b'{"event": "header"}\nnot json\n{"event": "shot"}\n', "line 2 of .*: it is no JSON"),
         (b"[]\n", "line 1 of .* is no event"),
         (b'{"event": 3}\n', "is no event"),
         (b'{"event": "header", "x": NaN}\n', "NaN"),

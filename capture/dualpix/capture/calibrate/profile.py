@@ -164,10 +164,7 @@ def parse_profile(data: bytes, name: str) -> CameraProfile:
     Raises:
         ProfileError: not JSON, or not of the published form.
     """
-    try:
-        content = parse_json(data)
-    except ValueError as error:
-        raise ProfileError(f"'{name}' is no JSON ({error})", expected="a profile of 'dualpix calibrate'") from error
+    content = parse_json(data, f"'{name}'", "a profile of 'dualpix calibrate'", ProfileError)
     try:
         return _profile(Entry(content, "the profile"))
     except ProfileError as error:

@@ -528,10 +528,7 @@ def _whole(value: Any) -> int | None:
 
 
 def _object(text: str | bytes, where: str) -> dict[str, Any]:
-    try:
-        value = parse_json(text)
-    except ValueError as error:
-        raise ProtocolError(f"{where} is no JSON: {error}") from error
+    value = parse_json(text, where, "a message of the companion app", ProtocolError)
     if not isinstance(value, dict):
         raise ProtocolError(f"{where} holds {type(value).__name__}", expected="an object")
     return value

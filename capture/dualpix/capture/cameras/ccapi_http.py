@@ -216,11 +216,11 @@ class CcapiLink:
             return {}
         try:
             if len(data) > _MAX_JSON_BYTES:
-                raise ValueError(f"more than {_MAX_JSON_BYTES} bytes")
-            value = parse_json(data)
-        except ValueError as error:
+                raise CameraError(f"answer to '{path}' has more than {_MAX_JSON_BYTES} bytes")
+            value = parse_json(data, f"answer to '{path}'", "an object", CameraError)
+        except CameraError:
             self.close()
-            raise CameraError(f"answer to '{path}' is no JSON: {error}") from error
+            raise
         if not isinstance(value, dict):
             raise CameraError(f"answer to '{path}' is {type(value).__name__}", expected="an object")
         return value

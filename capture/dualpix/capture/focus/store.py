@@ -81,9 +81,7 @@ def read(path: Path) -> LensCalibration:
     """
     data = read_bounded(path, MAX_BYTES, f"the lens calibration '{path}'", expected="a lens calibration")
     try:
-        return LensCalibration.from_json(parse_json(data))
-    except ValueError as error:
-        raise _damaged(path, "it is not JSON") from error
+        return LensCalibration.from_json(parse_json(data, "it", "a lens calibration"))
     except DualpixError as error:
         raise _damaged(path, str(error)) from error
 

@@ -115,8 +115,8 @@ def _address(target: str) -> str:
     address = target
     if path.suffix == ".json" or path.is_file():
         try:
-            address = str(parse_json(path.read_bytes())["address"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            address = str(parse_json(path.read_bytes(), "it", _EXPECTED)["address"])
+        except (OSError, KeyError, TypeError, DualpixError) as error:
             raise DualpixError(f"no scheduler file '{target}'", expected=_EXPECTED) from error
     if not _ADDRESS.fullmatch(address):
         raise DualpixError(f"'{address}' is no address of a scheduler", expected=_EXPECTED)

@@ -16,7 +16,8 @@ from dualpix.capture.raw.tiff import Ifd
 from dualpix.capture.types import CaptureMeta
 
 _UM_PER_UNIT = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}  # inch, cm; TIFF/EP adds mm and um
-_TIMES = ((0x9003, 0x9291, 0x9011), (0x9004, 0x9292, 0x9012))
+_FRACTION = re.compile(r"\d{1,6}", re.ASCII)
+_OFFSET = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
 _INFINITY = Fraction(0xFFFFFFFF, 1)
 _MAX_TEXT = 128
 _SUBJECT_DISTANCE, _FOCUS_RANGE_M = 0x9206, (1e-3, 1e5)
@@ -41,7 +42,7 @@ def capture_meta(
     return CaptureMeta(
         camera=_camera(picture),
         lens_model=clean_text(exif.text(0xA434)) or clean_text(note.lens_model),
-        date_time=_date_time(exif),
+        date_time=_date_time(picture, exif),
         iso=_iso(exif),
         exposure_s=_number(exif, 0x829A, 1e-7, 1e5),
         f_number=_number(exif, 0x829D, 0.3, 200),
@@ -100,17 +101,25 @@ def _camera(picture: Ifd) -> str | None:
     return model or make
 
 
-def _date_time(exif: Ifd) -> str | None:
-    """DateTimeOriginal, else DateTimeDigitized, as ISO 8601, with the fraction of a second, in as many digits as it is
-    stated, and the offset from UTC, where the camera states them."""
-    for time_tag, fraction_tag, offset_tag in _TIMES:
+def _date_time(picture: Ifd, exif: Ifd) -> str | None:
+    """DateTimeOriginal, else DateTimeDigitized, else DateTime, as ISO 8601.
+
+    With the fraction of a second, in as many digits as are stated, and the offset from UTC, where the camera states
+    them of this time or of another that is the same.
+    """
+    stated = [
+        (exif.text(0x9003), 0x9291, 0x9011),
+        (exif.text(0x9004), 0x9292, 0x9012),
+        (picture.text(0x0132), 0x9290, 0x9010),
+    ]
+    for text, _, _ in stated:
         try:
-            taken = datetime.strptime(exif.text(time_tag) or "", "%Y:%m:%d %H:%M:%S")
+            taken = datetime.strptime(text or "", "%Y:%m:%d %H:%M:%S")
         except ValueError:
             continue
-        fraction, offset = exif.text(fraction_tag) or "", exif.text(offset_tag) or ""
-        part = f".{fraction}" if re.fullmatch(r"\d{1,6}", fraction, re.ASCII) else ""
-        zone = offset if re.fullmatch(r"[+-](0\d|1[0-4]):[0-5]\d", offset, re.ASCII) else ""
+        same = [(fraction, offset) for other, fraction, offset in stated if other == text]
+        part = next((f".{f}" for tag, _ in same if _FRACTION.fullmatch(f := exif.text(tag) or "")), "")
+        zone = next((z for _, tag in same if _OFFSET.fullmatch(z := exif.text(tag) or "")), "")
         return f"{taken.isoformat()}{part}{zone}"
     return None
 

@@ -229,13 +229,8 @@ def _read_plan(path: Path) -> FocusPlan:
     from dualpix.capture.focus.plan import plan_from_json
     from dualpix.capture.stack.record import MAX_FILE_BYTES
 
-    data = read_bounded(path, MAX_FILE_BYTES, f"the plan '{path}'", expected="a plan")
-    try:
-        return plan_from_json(parse_json(data))
-    except ValueError as error:
-        raise DualpixError(
-            f"the plan '{path}' is no JSON: {error}", hint="make one with 'dualpix capture plan -o'"
-        ) from error
+    named, expected = f"the plan '{path}'", "a plan of 'dualpix capture plan -o'"
+    return plan_from_json(parse_json(read_bounded(path, MAX_FILE_BYTES, named, expected=expected), named, expected))
 
 
 def _capture(request: _Request, as_json: bool) -> int:

@@ -136,7 +136,7 @@ def import_stack(
             frames.append(record)
             sizes.append((frame.name, size))
         check_sizes(sizes)
-        record_of_all = _record(listing, tuple(frames), given)
+        record_of_all = _record(listing, tuple(frames), given, notes)
         write_record(temporary, record_of_all)
     tell(len(ordered), len(ordered), "")
     return Imported(output, record_of_all, notes)
@@ -351,13 +351,13 @@ def _bytes_of(frame: ListedFrame) -> tuple[bytes, str]:
     return data.tobytes(), ".png"
 
 
-def _parameters(given: Given) -> dict[str, Any]:
-    """What the user said of the optics, which is believed before the files."""
+def _parameters(given: Given, notes: Sequence[str]) -> dict[str, Any]:
+    """What the user said of the optics, which is believed before the files; and what was said to the user."""
     said = {"focal_length_mm": given.focal_length_mm, "pixel_pitch_um": given.pixel_pitch_um}
-    return {name: value for name, value in said.items() if value is not None}
+    return {**{name: value for name, value in said.items() if value is not None}, "notes": list(notes)}
 
 
-def _record(listing: Listing, frames: tuple[FrameRecord, ...], given: Given) -> StackRecord:
+def _record(listing: Listing, frames: tuple[FrameRecord, ...], given: Given, notes: Sequence[str]) -> StackRecord:
     first = frame_meta(listing.frames[0].path) if listing.frames[0].part is None else CaptureMeta()
     wanted = [
         {
@@ -381,7 +381,7 @@ def _record(listing: Listing, frames: tuple[FrameRecord, ...], given: Given) -> 
         session="s0001",
         created_at=frames[0].taken_at,
         camera=camera,
-        plan={"mode": BACKEND, "parameters": _parameters(given), "frames": wanted},
+        plan={"mode": BACKEND, "parameters": _parameters(given, notes), "frames": wanted},
         frames=frames,
         complete=True,
         versions={"dualpix": version("dualpix")},

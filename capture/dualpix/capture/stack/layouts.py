@@ -280,8 +280,8 @@ def _zedd_white(path: Path) -> White:
     if not path.is_file():
         return (1.0, 1.0, 1.0)
     try:
-        return white_of(parse_json(read_text(path, 1 << 16))["white"])
-    except (ValueError, KeyError, TypeError, OverflowError) as error:
+        return white_of(parse_json(read_text(path, 1 << 16), "it", "the light of white")["white"])
+    except (ValueError, KeyError, TypeError, DualpixError) as error:
         raise DualpixError(f"'{path}' is damaged", expected='{"white": light of white, R, G, B}') from error
 
 

@@ -218,9 +218,9 @@ def _aligned_listing(listing: Listing) -> Listing | None:
     if listing.record is None or not (folder / ALIGNMENT).is_file():
         return None
     try:
-        sources = parse_json((folder / ALIGNMENT).read_bytes())["sources"]
+        sources = parse_json((folder / ALIGNMENT).read_bytes(), "it", ALIGNMENT)["sources"]
         fits = sources == {frame.files[0]: frame.sha256[0] for frame in listing.record.frames}
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, KeyError, TypeError, DualpixError):
         fits = False
     if not fits:
         raise DualpixError(

@@ -120,7 +120,7 @@ def read_record(folder: Path) -> StackRecord:
         raise RecordError(f"no {STACK} in '{path.parent}'", expected="the folder of a stack", hint=hint)
     data = read_bounded(path, MAX_FILE_BYTES, f"'{path}'", expected="the record of a stack", error=RecordError)
     try:
-        return from_json(parse_json(data, finite=False))
+        return from_json(parse_json(data))
     except RecordError as error:
         raise RecordError(f"'{path}': {error.found}", expected=error.expected, hint=error.hint) from error
 
@@ -193,16 +193,13 @@ def check_frames(frames: Sequence[FrameRecord]) -> None:
         )
 
 
-def parse_json(data: bytes, *, finite: bool = True) -> Any:
+def parse_json(data: bytes) -> Any:
     """As :func:`dualpix.capture.files.parse_json`.
 
     Raises:
         RecordError: it is no JSON.
     """
-    try:
-        return files.parse_json(data, finite=finite)
-    except ValueError as error:
-        raise RecordError(f"no JSON ({error})", expected="the record of a stack") from error
+    return files.parse_json(data, "it", "the record of a stack", RecordError)
 
 
 def plain(value: Any) -> Any:
@@ -289,17 +286,8 @@ def _mapping(kind: Any, value: Any, name: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise _wrong(name, value, "an object")
     if kind is Any:
-        _check_finite(value, name)
         return value
     return {key: _item(kind, item, _joined(name, key)) for key, item in value.items()}
-
-
-def _check_finite(value: Any, name: str) -> None:
-    """Whether plain data without a form of their own can be written again."""
-    if isinstance(value, float) and not math.isfinite(value):
-        raise _wrong(name, value, "a finite number")
-    for key, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
-        _check_finite(item, _joined(name, str(key)))
 
 
 def _leaf(kind: Any, value: Any, name: str) -> Any:

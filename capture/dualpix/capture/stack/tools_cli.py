@@ -146,6 +146,8 @@ def import_command(
     with _progress("importing") as tell:
         made = import_stacks(sources, output, given, tell)
     if as_json:
+        for note in (note for done in made for note in done.notes):
+            click.echo(f"dualpix: note: {note}", err=True)
         records = [done.record.to_json() for done in made]
         echo_json(records if given.stack == "all" else records[0])
     else:

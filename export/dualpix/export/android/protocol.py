@@ -28,7 +28,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from dualpix.capture.cameras.android_protocol import FILES, PACKAGE
-from dualpix.capture.files import parse_json_named
+from dualpix.capture.files import parse_json
 from dualpix.export.profile.result import Profile, ProfileError, profiles_from_json
 
 FORMAT = 1
@@ -134,7 +134,7 @@ def read_result(content: bytes, request: BenchRequest, file: str) -> tuple[Profi
     if len(content) > MAX_RESULT_BYTES:
         raise BenchError(f"{RESULT} has more than {MAX_RESULT_BYTES} bytes")
     try:
-        data = parse_json_named(content, RESULT, "the result of a measurement", BenchError)
+        data = parse_json(content, RESULT, "the result of a measurement", BenchError)
     except BenchError as error:
         raise BenchError(f"{RESULT} of the phone is damaged ({len(content)} bytes)", hint="measure again") from error
     if not isinstance(data, dict) or data.get("format") != FORMAT:
