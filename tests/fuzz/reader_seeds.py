@@ -116,10 +116,10 @@ def _write_profile(folder: Path) -> None:
 def _arrays() -> Iterator[Case]:
     depth = np.linspace(1, 4, _HW[0] * _HW[1], dtype=np.float32).reshape(_HW)
     kernels = np.ones((2, 5, 5), np.float32)
-    for kind, array in (("scene-npy", depth), ("truth-npy", depth), ("kernels", kernels)):
+    for kind, array in (("scene-npy", depth), ("kernels", kernels)):
         yield _case(kind, "a.npy", lambda f, a=array: np.save(f / "a.npy", a))
-    for kind in ("scene-tiff", "truth-tiff"):
-        yield _case(kind, "a.tiff", lambda f: tifffile.imwrite(f / "a.tiff", depth, compression="zlib", metadata=None))
+    packed = {"compression": "zlib", "metadata": None}
+    yield _case("scene-tiff", "a.tiff", lambda f: tifffile.imwrite(f / "a.tiff", depth, **packed))
 
 
 def _data_sets() -> Iterator[Case]:

@@ -46,7 +46,6 @@ from dualpix.export.profile.stored import read_record
 from dualpix.export.report import pictures_of
 from dualpix.export.verify import _Declared, _reference, verify
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
-from dualpix.models.stack_depth import depth_errors, read_truth_m
 from dualpix.models.train import TrainConfig, Trainer
 from dualpix.models.zoo import load_model
 
@@ -121,11 +120,6 @@ def _cached_scene(folder: Path, case: Case) -> None:
     _must(bool(torch.isfinite(sample.left).all()), "a scene that is not finite")
 
 
-def _truth(folder: Path, case: Case) -> None:
-    truth = read_truth_m(folder / case.main, (24, 32))
-    json.dumps(depth_errors(np.full((24, 32), 2.0, np.float32), truth))
-
-
 def _manifest(folder: Path, case: Case) -> None:
     """Most often with the digest of what it now says: whoever changes one can sign it anew."""
     try:
@@ -179,8 +173,6 @@ READERS: Mapping[str, Reader] = {
     "scene-npy": lambda folder, case: read_scene(folder / case.main),
     "scene-tiff": lambda folder, case: read_scene(folder / case.main),
     "stack": _stack,
-    "truth-npy": _truth,
-    "truth-tiff": _truth,
     "zedd": lambda folder, case: read_layout(folder),
 }
 """What is done with a case, by its kind without what follows a dot."""

@@ -417,7 +417,7 @@ def _picture(folder: Path, name: str) -> Markup:
     except (OSError, ValueError):  # a name that no file can have
         inside = False
     if not inside or path.suffix != ".png":
-        raise DualpixError(f"'{PICTURES}' names '{name}'", expected="a PNG file inside the folder")
+        raise DualpixError(f"'{PICTURES}' names '{name[:80]}'", expected="a PNG file inside the folder")
     if path.stat().st_size > _MAX_PICTURE_BYTES:
         raise DualpixError(f"'{name}' has {path.stat().st_size} bytes", expected=f"at most {_MAX_PICTURE_BYTES}")
     return _uri("image/png", path.read_bytes())

@@ -196,7 +196,8 @@ def _dataset(path: Path, axes: int) -> FloatImage:
 
 
 def _exposed(radiance: FloatImage) -> FloatImage:
-    brightness = radiance[..., :3] @ np.array([0.3, 0.59, 0.11], np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):
+        brightness = radiance[..., :3] @ np.array([0.3, 0.59, 0.11], np.float32)
     lit = brightness[np.isfinite(brightness) & (brightness > 0)]
     level = float(np.percentile(lit, 90)) if lit.size else 1.0
     with np.errstate(over="ignore", invalid="ignore"):

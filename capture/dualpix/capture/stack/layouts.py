@@ -147,7 +147,10 @@ def _read_csv(path: Path) -> Listing | None:
     table = path / FOCUS_CSV
     if not table.is_file():
         return None
-    rows = list(csv.DictReader(io.StringIO(read_text(table))))
+    try:
+        rows = list(csv.DictReader(io.StringIO(read_text(table))))
+    except csv.Error as error:
+        raise DualpixError(f"'{table}' is no table: {error}", expected="a header and a line for each frame") from error
     if not 0 < len(rows) <= _MAX_FRAMES:
         raise DualpixError(f"'{table}' has {len(rows)} frames", expected="a header and a line for each frame")
     frames = with_assumed_uncertainty([_csv_frame(table, row, index) for index, row in enumerate(rows)])
