@@ -80,6 +80,11 @@ class Benchmark:
             return f"a run is too short for the clock of processor time, which has ticks of {self.tick_s:.2g} s"
         return ""
 
+    @property
+    def ratios_of(self) -> str:
+        """Of which time the ratios are."""
+        return "wall time" if self.unfit else "processor time"
+
     def ratio(self, name: str, over: str) -> Ratio:
         """How many times faster ``name`` is than ``over``, round by round."""
         ours, theirs = self.latencies[name], self.latencies[over]
@@ -99,7 +104,7 @@ class Benchmark:
 
     def to_json(self) -> dict[str, Any]:
         """Plain data for ``manifest.json``."""
-        return asdict(self) | {"ratios_of": "wall time" if self.unfit else "processor time"}
+        return asdict(self) | {"ratios_of": self.ratios_of}
 
 
 def stored_ratio(benchmark: Mapping[str, Any], name: str, over: str) -> Ratio:

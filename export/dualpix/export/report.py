@@ -327,7 +327,8 @@ def _speed(profiles: tuple[Profile, ...]) -> Speed | None:
         cells = (*times, *(_number(b, ".3g", 1e-6) for b in memory), *ratios)
         rows.append((names[p.subject.file], str(p.settings.threads), *cells))
     places = "; ".join(dict.fromkeys(p.target.text for p in profiles))
-    text = f"{places}; {profiles[0].settings.runs} runs in turn"
+    kinds = " and ".join(dict.fromkeys(p.ratios_of or "wall time" for p in profiles if p.ratios))
+    text = f"{places}; {profiles[0].settings.runs} runs in turn" + (f", ratios of {kinds}" if kinds else "")
     charts: tuple[Chart, ...] = ()
     if len({p.settings.threads for p in profiles}) > 1:
         charts = (_chart(lambda theme: threads_chart(profiles, theme), "Latency against the number of threads"),)

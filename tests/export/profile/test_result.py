@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 import dualpix.export.profile
 from dualpix.export.profile.result import (
+    RATIOS_OF,
     Delegated,
     Memory,
     Operator,
@@ -47,7 +48,7 @@ def a_profile() -> Profile:
     """With every field filled."""
     return Profile(
         subject=Subject("net.pte", "ab" * 32, "xnnpack-int8"),
-        target=TargetFacts("host", "desk", "EPYC", "Linux", "executorch 1.5.1"),
+        target=TargetFacts("host", "desk", "EPYC", "Linux", "executorch 1.5.1", "x86-64-avx2", "avx2"),
         settings=Settings(2, 3, 4, ("other.pte",)),
         load_s=0.1,
         first_s=0.05,
@@ -63,9 +64,11 @@ def a_profile() -> Profile:
         peaks=Peaks(1e4, 1e3),
         delegated=Delegated(1.0, 0.98),
         ratios={"other.pte": 1.5},
+        ratio_iqrs={"other.pte": 0.25},
+        ratios_of="processor time",
         verified=True,
         max_abs_error=0.001,
-    ).timed((0.01, 0.02, 0.03, 0.04))
+    ).timed((0.01, 0.02, 0.03, 0.04), (0.01, 0.01, 0.02, 0.02))
 
 
 @st.composite
@@ -85,7 +88,9 @@ def profiles(draw: st.DrawFn) -> Profile:
         delegated=draw(optional | st.builds(Delegated, optional | st.floats(0, 1), optional | st.floats(0, 1))),
         ratios=draw(st.dictionaries(_TEXT, st.floats(1e-6, 1e6), max_size=3)),
         verified=draw(optional | st.booleans()),
-    ).timed(draw(st.lists(_SECONDS, min_size=1, max_size=9)))
+        ratio_iqrs=draw(st.dictionaries(_TEXT, st.floats(0, 1e6), max_size=3)),
+        ratios_of=draw(optional | st.sampled_from(RATIOS_OF)),
+    ).timed(draw(st.lists(_SECONDS, min_size=1, max_size=9)), draw(st.lists(_SECONDS, max_size=9)))
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -94,6 +99,19 @@ def test_profiles_survive_the_file_and_fit_the_schema(given_profiles: list[Profi
     data = json.loads(json.dumps(document(given_profiles), allow_nan=False))
     _validator().validate(data)
     assert profiles_from_json(data) == tuple(given_profiles)
+
+
+def test_files_from_before_classes_are_read() -> None:
+    data = json.loads(json.dumps(document([a_profile()])))
+    for field in ("ratio_iqrs", "ratios_of", "processor_s"):
+        del data["profiles"][0][field]
+    for field in ("processor_class", "processor_features"):
+        del data["profiles"][0]["target"][field]
+    _validator().validate(data)
+    (profile,) = profiles_from_json(data)
+    assert profile.target.text == "desk: EPYC, class not recorded, Linux, executorch 1.5.1"
+    assert profile.ratio_text("other.pte") == "1.50" and a_profile().ratio_text("other.pte") == "1.50 (0.25)"
+    assert not profile.processor_s and profile.ratios_of is None
 
 
 def test_percentiles_are_those_of_the_samples() -> None:
@@ -144,6 +162,12 @@ def _set(data: Any, path: str, value: Any) -> None:
         ("ratios", {"a": 0}),
         ("ratios", {"a": "fast"}),
         ("ratios", []),
+        ("ratio_iqrs", {"a": -0.1}),
+        ("ratios_of", "the moon"),
+        ("processor_s", None),
+        ("processor_s", [-1]),
+        ("target.processor_class", 3),
+        ("target.processor_features", "x" * 3000),
         ("verified", "yes"),
         ("thermal", {"before": "none"}),
     ],

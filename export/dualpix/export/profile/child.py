@@ -80,7 +80,7 @@ def _together(request: dict[str, Any]) -> dict[str, Any]:
         name: {other: {"median": ratio.median, "iqr": ratio.iqr} for other, ratio in bench.ratios(name).items()}
         for name in bench.latencies
     }
-    return {"samples": _samples_of(bench), "ratios": ratios} | eager
+    return {"samples": _samples_of(bench), "ratios": ratios, "ratios_of": bench.ratios_of} | eager
 
 
 def _samples_of(bench: Benchmark) -> dict[str, dict[str, Any]]:

@@ -107,6 +107,8 @@ def show(profiles: tuple[Profile, ...]) -> None:
     console.print(latency_table(profiles), markup=False)
     for line in ratio_lines(profiles):
         console.print(line, markup=False, highlight=False)
+    if times := dict.fromkeys(p.ratios_of or "wall time" for p in profiles if p.ratios):
+        console.print(f"ratios: median (IQR) over the rounds, of {' and '.join(times)}", markup=False, highlight=False)
     for where in dict.fromkeys(p.target for p in profiles):
         console.print(where.text, markup=False, highlight=False)
     for profile in profiles:

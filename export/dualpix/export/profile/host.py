@@ -182,6 +182,7 @@ def _together(bench: _Bench, alone: list[Profile], threads: int) -> list[Profile
             settings=replace(profile.settings, interleaved_with=others),
             ratios={other: float(ratio["median"]) for other, ratio in found.items()},
             ratio_iqrs={other: float(ratio["iqr"]) for other, ratio in found.items()},
+            ratios_of=answer["ratios_of"],
         )
         profiles.append(changed.timed(**answer["samples"][key]))
     return profiles

@@ -22,6 +22,7 @@ from dualpix.capture.processor import NOT_RECORDED
 
 FORMAT = 1
 KINDS = ("host", "adb", "apple")
+RATIOS_OF = ("processor time", "wall time")
 MAX_FILE_BYTES = 64 << 20
 _MAX_TEXT, _MAX_SAMPLES, _MAX_OPERATORS, _MAX_PROFILES = 2000, 100_000, 20_000, 256
 _MAX_SECONDS, _MAX_COUNT, _MAX_RATIO = 1e6, 2**53 - 1, 1e9
@@ -168,9 +169,11 @@ class Profile:
     peaks: Peaks | None = None
     delegated: Delegated | None = None
     ratios: Mapping[str, float] = field(default_factory=dict)
-    """How many times faster than each other: median over the rounds, of processor time with one thread."""
+    """How many times faster than each other: median over the rounds."""
     ratio_iqrs: Mapping[str, float] = field(default_factory=dict)
     """Their interquartile ranges."""
+    ratios_of: str | None = None
+    """Of which time they are, :data:`RATIOS_OF`; ``None`` in files that do not say, which have wall time."""
     processor_s: tuple[float, ...] = ()
     """Processor time of the timed runs, whichever thread spent it; none where the target does not tell."""
     verified: bool | None = None
@@ -256,7 +259,8 @@ def profile_from_json(data: object, where: str = "profile") -> Profile:
         delegated=read.maybe("delegated", lambda r: Delegated(r.share("macs"), r.share("operators"))),
         ratios=_by_other(read, "ratios", math.ulp(0.0)),
         ratio_iqrs=_by_other(read, "ratio_iqrs", 0.0),
-        processor_s=_times(read, "processor_s") if read.get("processor_s") is not None else (),
+        ratios_of=_ratios_of(read),
+        processor_s=_times(read, "processor_s") if "processor_s" in read.data else (),
         verified=_verified(read),
         max_abs_error=read.optional_number("max_abs_error", 0, math.inf),
         error=error,
@@ -337,6 +341,13 @@ def _by_other(read: _Reader, name: str, low: float) -> dict[str, float]:
     if len(found.data) > _MAX_PROFILES:
         raise ProfileError(f"{found.where} has {len(found.data)} entries", expected=f"at most {_MAX_PROFILES}")
     return {other: found.number(other, low, _MAX_RATIO) for other in found.data}
+
+
+def _ratios_of(read: _Reader) -> str | None:
+    said = read.text("ratios_of", optional=True)
+    if said not in (None, *RATIOS_OF):
+        raise ProfileError(f"{read.where}.ratios_of is '{said[:80]}'", expected="one of: " + ", ".join(RATIOS_OF))
+    return said
 
 
 def _verified(read: _Reader) -> bool | None:
