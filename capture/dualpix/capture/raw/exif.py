@@ -11,6 +11,7 @@ import re
 from datetime import datetime
 from fractions import Fraction
 
+from dualpix.capture.optics import LENS_RANGES
 from dualpix.capture.raw.makernote import CanonNote, read_canon_note
 from dualpix.capture.raw.tiff import Ifd
 from dualpix.capture.types import CaptureMeta
@@ -18,6 +19,9 @@ from dualpix.capture.types import CaptureMeta
 _UM_PER_UNIT = {2: 25400.0, 3: 10000.0, 4: 1000.0, 5: 1.0}  # inch, cm; TIFF/EP adds mm and um
 _INFINITY = Fraction(0xFFFFFFFF, 1)
 _MAX_TEXT = 128
+_F_NUMBERS, _FOCAL_LENGTHS_MM = (
+    (LENS_RANGES[name].low, LENS_RANGES[name].high) for name in ("f_number", "focal_length_mm")
+)
 _SUBJECT_DISTANCE, _FOCUS_RANGE_M = 0x9206, (1e-3, 1e5)
 
 
@@ -43,8 +47,8 @@ def capture_meta(
         date_time=_date_time(exif),
         iso=_iso(exif),
         exposure_s=_number(exif, 0x829A, 1e-7, 1e5),
-        f_number=_number(exif, 0x829D, 0.3, 200),
-        focal_length_mm=_number(exif, 0x920A, 0.5, 5000),
+        f_number=_number(exif, 0x829D, *_F_NUMBERS),
+        focal_length_mm=_number(exif, 0x920A, *_FOCAL_LENGTHS_MM),
         focus_distance_m=focus_distance_m,
         focus_distance_upper_m=note.focus_distance_upper_m,
         focus_distance_lower_m=note.focus_distance_lower_m,

@@ -15,6 +15,7 @@ from rich.table import Table
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir, write_json
+from dualpix.capture.lens_options import LensNumber
 from dualpix.capture.optics import distance_m
 from dualpix.capture.progress import ProgressLine
 
@@ -114,9 +115,9 @@ def export_command(
 @click.option("--first", "first_m", type=float, metavar="M", help="Focus of the first frame; even steps to --last.")
 @click.option("--last", "last_m", type=float, metavar="M", help="Focus of the last frame; inf is allowed.")
 @click.option("--uncertainty-d", type=click.FloatRange(min=0), help="Of each distance, one standard deviation.")
-@click.option("--f-number", type=click.FloatRange(min=0.1), help="Where the files do not say.")
-@click.option("--focal-length-mm", type=click.FloatRange(min=0.1), help="Where the files do not say.")
-@click.option("--pixel-pitch-um", type=click.FloatRange(min=0.01), help="Of the full-resolution picture.")
+@click.option("--f-number", type=LensNumber("f_number"), help="Where the files do not say.")
+@click.option("--focal-length-mm", type=LensNumber("focal_length_mm"), help="Where the files do not say.")
+@click.option("--pixel-pitch-um", type=LensNumber("pixel_pitch_um"), help="Of the full-resolution picture.")
 @click.option("--json", "as_json", is_flag=True, help="The record on stdout.")
 def import_command(
     sources: tuple[Path, ...],
