@@ -15,10 +15,13 @@ from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.capture.files import read_bounded
+from dualpix.models.confidence import Calibration, parse_calibration
 from dualpix.models.networks import NetworkSpec, build_network, network_spec
 
 ZOO = Path(__file__).parent
 DEFAULT_MODEL = "difusenet-compact"
+CONFIDENCE = "confidence.json"
+_TRAINED_PX = 36 * 0.42
 _MOST_JSON_BYTES = 1 << 20
 _PROBE_PX = 64
 """Side of the picture that a network must make sense of before it is taken."""
@@ -46,6 +49,46 @@ class LoadedModel:
         if not path.is_file():
             raise DualpixError(f"model '{self.name}' has no limits.json in '{self.folder}'", hint="add one to gate it")
         return _read_object(path)
+
+    def calibration(self, sizes: int) -> tuple[Calibration, str]:
+        """What the confidence of its disparity is judged by, and the model that this was made for.
+
+        ``confidence.json`` beside the weights; without one that of the default model.
+
+        Args:
+            sizes: number of working sizes whose results are merged.
+
+        Raises:
+            DualpixError: ``confidence.json`` is damaged.
+        """
+        own = self.folder / CONFIDENCE
+        path = own if own.is_file() else ZOO / DEFAULT_MODEL / CONFIDENCE
+        return read_calibration(path, sizes), path.parent.resolve().name
+
+    @property
+    def trained_disparity_px(self) -> float:
+        """Largest absolute disparity that training can have shown it, in working pixels.
+
+        From the card: the largest blur times the largest gain; of the shipped models where the card does not say.
+        """
+        training = self.card.get("training")
+        render = training.get("render") if isinstance(training, dict) else None
+        try:
+            known = float(render["max_coc_px"]) * max(float(gain) for gain in render["disparity_gain"])  # type: ignore[index]
+        except (KeyError, TypeError, ValueError):
+            return _TRAINED_PX
+        return known if math.isfinite(known) and known > 0 else _TRAINED_PX
+
+
+def read_calibration(path: Path, sizes: int) -> Calibration:
+    """The calibration in a ``confidence.json`` for results of one or of several working sizes.
+
+    Raises:
+        DualpixError: it is damaged.
+    """
+    value = _read_object(path)
+    key = "several_sizes" if sizes > 1 and "several_sizes" in value else "one_size"
+    return parse_calibration(value.get(key), f"'{path.name}' of '{path.parent.name}'")
 
 
 def known_models() -> list[str]:
