@@ -207,7 +207,7 @@ def test_bad_captures_are_refused_with_the_reason(
         (("--distances", "0,1"), "distances 0 m; expected a positive distance"),
         (("--distances", "nan,1"), "distances nan m; expected a positive distance"),
         (("--distances", "near,far"), "--distances near,far; expected metres, as in 0.6,1.5"),
-        (("--distances", "0.6,1.5", "--f-number", "-4"), "--f-number -4; expected a positive number"),
+        (("--distances", "0.6,1.5", "--f-number", "-4"), "--f-number is -4; expected 0.5 to 256"),
         (
             ("--distances", "0.6,1.5", "--focus-distance-m", "0.04", "--focal-length-mm", "50"),
             "focus distance 0.04 m is within the focal length of 50 mm",

@@ -316,7 +316,7 @@ def _set(content: dict[str, Any], where: str, value: Any) -> None:
         ("picture.height", None, "'picture' has no 'height'"),
         ("baseline", "z", "'baseline' is \"z\""),
         ("camera", 5, "'camera' is 5; expected a text"),
-        ("f_number", -1, "'f_number' is -1; expected a number > 0"),
+        ("f_number", -1, "'f_number' is -1; expected a number 0.5 to 256"),
         ("f_number", "2.8", "'f_number' is \"2.8\"; expected a number"),
         ("focus_distance_m", 0, "expected a number > 0"),
         ("noise", {"left": {"shot": 0, "read": 0}}, "'noise' has no 'right'"),

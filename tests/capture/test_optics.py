@@ -121,14 +121,48 @@ def test_depth_of_field_worked_by_hand() -> None:
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("f_number", 0.0, "f_number is 0"),
-        ("pixel_pitch_um", math.nan, "nan"),
+        ("f_number", 0.0, r"lens f_number is 0; expected 0\.5 to 256"),
+        ("f_number", -4.0, "f_number is -4"),
+        ("f_number", 1e9, r"f_number is 1e\+09"),
+        ("f_number", math.inf, "f_number is inf"),
+        ("focal_length_mm", 0.05, r"focal_length_mm is 0\.05; expected 0\.5 to 6000 mm"),
+        ("focal_length_mm", 1e9, r"focal_length_mm is 1e\+09"),
+        ("pixel_pitch_um", math.nan, "pixel_pitch_um is nan"),
+        ("pixel_pitch_um", 1e-6, "pixel_pitch_um is 1e-06"),
+        ("pixel_pitch_um", 1e7, r"pixel_pitch_um is 1e\+07"),
+        ("disparity_gain", 1e-300, "disparity_gain is 1e-300; expected 0.0001 to 1"),
+        ("disparity_gain", -0.2, r"disparity_gain is -0\.2"),
+        ("disparity_gain", 21.0, "disparity_gain is 21"),
         ("focus_distance_m", 0.04, "focal length"),
+        ("focus_distance_m", 0.0, "focus_distance_m is 0"),
+        ("focus_distance_m", math.nan, "focus_distance_m is nan"),
+        ("focus_distance_m", -math.inf, "focus_distance_m is -inf"),
     ],
 )
 def test_impossible_lenses_are_refused(field: str, value: float, message: str) -> None:
-    with pytest.raises(DualpixError, match=message):
+    with pytest.raises(DualpixError, match=message) as caught:
         optics.check_lens(replace(CANON, **{field: value}))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "lens",
+    [
+        LensModel(4.38, 1.73, 0.2, 1.4, 0.21),  # a phone, sensor pixels
+        LensModel(1.2, 2.8, 0.005, 0.5, 0.424),  # an endoscope's module
+        LensModel(5200, 14, math.inf, 8.0),  # the longest photographic lens
+        LensModel(300, 64, 2.0, 20.0, 0.004),  # view camera stopped down
+        LensModel(50, 0.95, 1.0, 36_000 / 32),  # a thumbnail of 32 px
+        LensModel(65, 16, 0.078, 4.3),  # five times life size
+    ],
+)
+def test_unusual_lenses_are_taken(lens: LensModel) -> None:
+    assert optics.check_lens(lens) is lens
+
+
+def test_disparity_per_diopter_is_the_slope_of_the_disparity() -> None:
+    near, far = (float(optics.disparity_px(1 / d, CANON)) for d in (2.0, 1.5))
+    assert optics.disparity_px_per_diopter(CANON) == pytest.approx((far - near) / 0.5)
 
 
 def test_import_brings_no_torch() -> None:

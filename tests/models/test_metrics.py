@@ -15,6 +15,7 @@ from dualpix.models.metrics import (
     depth_error,
     mean_absolute_error,
     rank_correlation,
+    sparsification,
 )
 
 maps = hnp.arrays(np.float64, (6, 7), elements=st.integers(-50, 50).map(lambda v: v / 8))
@@ -127,3 +128,42 @@ def test_nothing_to_score_is_a_user_error_and_shapes_are_checked() -> None:
         affine_invariant_error(np.zeros((2, 2)), np.full((2, 2), np.nan))
     with pytest.raises(ValueError, match="shapes differ"):
         affine_invariant_error(np.zeros((2, 2)), np.zeros((2, 3)))
+
+
+def test_leaving_out_by_the_error_itself_is_the_oracle() -> None:
+    error = np.random.default_rng(0).exponential(size=(30, 40))
+    found = sparsification(error, -error)
+    assert found.ause == pytest.approx(0, abs=1e-12) and np.array_equal(found.error, found.oracle)
+    assert found.kept[0] == 1 and found.error[0] == pytest.approx(1) and np.all(np.diff(found.error) < 0)
+
+
+def test_a_constant_confidence_leaves_the_error_as_it_is() -> None:
+    found = sparsification(np.random.default_rng(0).exponential(size=1000), np.full(1000, 0.3))
+    assert np.allclose(found.error, 1)
+    # the oracle of an exponential law keeps 1 + (1 - k) ln(1 - k) / k of the error at a share k
+    shares = found.kept[1:]
+    assert np.abs(found.oracle[1:] - (1 + (1 - shares) * np.log(1 - shares) / shares)).max() < 0.05
+
+
+def test_a_better_confidence_has_a_smaller_area() -> None:
+    rng = np.random.default_rng(0)
+    error = rng.exponential(size=5000)
+    areas = [sparsification(error, -error + k * rng.normal(size=5000)).ause for k in (0.1, 1.0, 10.0)]
+    assert areas[0] < areas[1] < areas[2] < sparsification(error, error).ause
+
+
+def test_sparsification_by_hand() -> None:
+    """From the surest on, errors 1 2 1 4: means of all 2, of three 4/3, of two 1.5, of one 1."""
+    found = sparsification([4.0, 2.0, 1.0, 1.0], [0.1, 0.8, 0.9, 0.5], steps=4)
+    assert found.error == pytest.approx(np.array([2, 4 / 3, 1.5, 1]) / 2)
+    assert found.oracle == pytest.approx(np.array([2, 4 / 3, 1, 1]) / 2)
+    assert found.ause == pytest.approx(0.25 * 0.25)
+
+
+def test_pixels_without_an_error_do_not_count_and_none_is_refused() -> None:
+    error = np.array([1.0, np.inf, 3.0, np.nan])
+    assert sparsification(error, [2.0, 9.0, 1.0, 9.0]).ause == pytest.approx(0)
+    with pytest.raises(DualpixError, match="no error to sparsify"):
+        sparsification(np.zeros(4), np.ones(4))
+    with pytest.raises(ValueError, match="shapes differ"):
+        sparsification(np.ones(4), np.ones(3))

@@ -2,8 +2,8 @@
 
 Convention: disparity is diverging about 0, pale where in focus, **red in front of the focus plane and blue behind it**;
 depth is sequential, bright near and dark far, its colours spaced evenly in diopters, as blur and its errors are. Both
-scales are perceptually even (ColorBrewer RdBu, viridis). Pixels without a value (masked, NaN) are grey; infinite depth
-is the far end of its scale.
+scales are perceptually even (ColorBrewer RdBu, viridis). Pixels without a value (masked, NaN) are grey, and below a
+confidence of ``SURE`` colours fade to it; infinite depth is the far end of its scale.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ Limits = tuple[float, float]
 Scale = Literal["diverging", "sequential", "depth"]
 
 INVALID_GREY = (0.5, 0.5, 0.5)
+SURE = 0.5
+"""Confidence from which colours are shown in full."""
 _MAPS: dict[Scale, str] = {"diverging": "RdBu", "sequential": "viridis_r", "depth": "viridis"}
 _ROUND_M = tuple(m * 10.0**e for e in (-2, -1, 0, 1, 2) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7))
 _OUTLIER_PERCENT = 0.5
@@ -49,7 +51,14 @@ class Panel:
     unit: str = ""
     valid: Mask | None = None
     limits: Limits | None = None
-    """Values at the ends of the scale, in diopters for depth; by default the middle 99 % of the valid ones."""
+    """Values at the ends of the scale, in diopters for depth; by default the middle 99 % of the valid ones, and of the
+    sure ones where there are any."""
+    confidence: FloatImage | None = None
+    """(H, W) 0..1 of values: unsure ones fade."""
+
+    def __post_init__(self) -> None:
+        if self.confidence is not None and self.confidence.shape != self.image.shape:
+            raise ValueError(f"confidence {self.confidence.shape} of values {self.image.shape}")
 
 
 def disparity_picture(
@@ -59,13 +68,16 @@ def disparity_picture(
     title: str = "disparity (blue: behind the focus plane)",
     unit: str = "px",
     limits: Limits | None = None,
+    confidence: FloatImage | None = None,
 ) -> Rgb:
     """Signed disparity (H, W) as an RGB picture with a scale bar; 0 is its middle unless ``limits`` say otherwise.
+
+    With a ``confidence`` (H, W) unsure pixels fade to grey.
 
     Returns:
         uint8 (H', W', 3) in R, G, B; the map is reduced to at most 960 px and surrounded by title and scale.
     """
-    return figure([Panel(title, disparity_px, "diverging", unit, valid, limits)])
+    return figure([Panel(title, disparity_px, "diverging", unit, valid, limits, confidence)])
 
 
 def depth_picture(
@@ -98,10 +110,13 @@ def coloured(panel: Panel) -> Rgb:
     if panel.scale is None:
         return np.asarray(panel.image, np.uint8)
     values = _on_scale(panel.image, panel.scale)
-    low, high = panel.limits or default_limits(panel.image, panel.valid, panel.scale)
+    low, high = _limits(panel, panel.scale)
     known = _known(values, panel.valid)
     position = np.clip((np.where(known, values, low) - low) / (high - low), 0.0, 1.0)
     colours = np.asarray(colormaps[_MAPS[panel.scale]](position))[..., :3]
+    if panel.confidence is not None:
+        sure = np.clip(panel.confidence / SURE, 0.0, 1.0)[..., None]
+        colours = sure * colours + (1 - sure) * np.array(INVALID_GREY)
     colours[~known] = INVALID_GREY
     return np.asarray(np.rint(colours * 255), np.uint8)
 
@@ -146,6 +161,15 @@ def save_picture(path: Path, picture: Rgb) -> None:
     write_bytes(path, data.tobytes())
 
 
+def _limits(panel: Panel, scale: Scale) -> Limits:
+    if panel.limits is not None:
+        return panel.limits
+    valid = panel.valid
+    if panel.confidence is not None and (sure := panel.confidence >= SURE).any():
+        valid = sure if valid is None else sure & valid
+    return default_limits(panel.image, valid, scale)
+
+
 def _known(values: npt.NDArray[Any], valid: Mask | None) -> Mask:
     known: Mask = ~np.isnan(values)
     return known if valid is None else known & valid
@@ -172,7 +196,7 @@ def _draw(
     axes.imshow(shown, aspect="auto", interpolation="nearest")
     if panel.scale is None:
         return
-    low, high = panel.limits or default_limits(panel.image, panel.valid, panel.scale)
+    low, high = _limits(panel, panel.scale)
     ramp = colormaps[_MAPS[panel.scale]](np.linspace(0.0, 1.0, 256))[:, None]
     scale = canvas.add_axes(bar)
     scale.imshow(ramp, aspect="auto", origin="lower", extent=(0, 1, low, high))

@@ -17,6 +17,7 @@ are applied to them, so torch is not imported and gradients pass.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -33,22 +34,72 @@ _MM_PER_M = 1000.0
 _UM_PER_MM = 1000.0
 
 
+@dataclass(frozen=True)
+class LensRange:
+    """What a value of a lens can be, both ends included."""
+
+    low: float
+    high: float
+    unit: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.low:g} to {self.high:g}{self.unit and ' ' + self.unit} ({self.why})"
+
+
+LENS_RANGES = {
+    "focal_length_mm": LensRange(0.5, 6000, "mm", "from an endoscope's to a telescope's"),
+    # N = 1 / (2 sin u) in air (ISO 517); at f/256 light of 550 nm is spread over 0.34 mm: a pinhole
+    "f_number": LensRange(0.5, 256, "", "faster than f/0.5 is no lens in air, f/256 is a pinhole"),
+    "focus_distance_m": LensRange(1e-3, math.inf, "m", "from the lens; inf is allowed"),
+    # 0.5 um is the smallest sensor pixel made; a view may be reduced, to 36 px of a sensor of 60 mm and more
+    "pixel_pitch_um": LensRange(0.3, 2000, "um", "of the decoded view: of the sensor, or more where it is reduced"),
+    # two points of a disc are at most a diameter apart; below, a blur of 100 px would be a shift of 0.01 px
+    "disparity_gain": LensRange(1e-4, 1, "", "the shift as a part of the blur: ideal halves give 0.424"),
+}
+"""Of a :class:`~dualpix.capture.types.LensModel`: outside, a value is a mistake or stands in another unit."""
+
+
 def check_lens(lens: LensModel) -> LensModel:
     """Return ``lens`` if it is physically possible.
 
     Raises:
-        DualpixError: a value is not positive, or the focus lies within the focal length.
+        DualpixError: a value is outside :data:`LENS_RANGES`, or the focus lies within the focal length.
     """
-    for name in ("focal_length_mm", "f_number", "pixel_pitch_um", "disparity_gain"):
-        value = getattr(lens, name)
-        if not (math.isfinite(value) and value > 0):
-            raise DualpixError(f"lens {name} is {value:g}", expected="a positive number")
+    for name in LENS_RANGES:
+        check_lens_value(name, getattr(lens, name), f"lens {name}")
+    return check_focus(lens)
+
+
+def check_focus(lens: LensModel) -> LensModel:
+    """Return ``lens`` if it can be focused where it says; its aperture may be one that nobody can make.
+
+    Raises:
+        DualpixError: the focus lies within the focal length.
+    """
     if not lens.focus_distance_m * _MM_PER_M > lens.focal_length_mm:
         raise DualpixError(
             f"focus distance {lens.focus_distance_m:g} m is within the focal length of {lens.focal_length_mm:g} mm",
             expected="a distance in m, from the lens",
         )
     return lens
+
+
+def check_lens_value(name: str, value: float, shown_name: str) -> float:
+    """Return one value of a lens if some lens can have it.
+
+    Args:
+        name: a key of :data:`LENS_RANGES`.
+        value: to be checked; NaN and infinity are refused but for a focus at infinity.
+        shown_name: what the message calls it.
+
+    Raises:
+        DualpixError: it is outside the range; the message says which that is.
+    """
+    allowed = LENS_RANGES[name]
+    if not allowed.low <= value <= allowed.high:
+        raise DualpixError(f"{shown_name} is {value:g}", expected=str(allowed))
+    return value
 
 
 def aperture_mm(lens: LensModel) -> float:
@@ -79,6 +130,11 @@ def circle_of_confusion_px(depth_m: Quantity, lens: LensModel) -> Quantity:
 def disparity_px(depth_m: Quantity, lens: LensModel) -> Quantity:
     """Disparity ``x_right - x_left``, in pixels of the view, of a point at ``depth_m`` (> 0, up to infinity)."""
     return circle_of_confusion_px(depth_m, lens) * lens.disparity_gain
+
+
+def disparity_px_per_diopter(lens: LensModel) -> float:
+    """By how much the disparity, in pixels of the view, falls for each diopter that a point comes nearer."""
+    return float(_circle_mm_per_diopter(lens) * (_UM_PER_MM / lens.pixel_pitch_um) * lens.disparity_gain)
 
 
 def disparity_at_infinity_px(lens: LensModel) -> float:

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-import torch
 from torch import nn
 
 from dualpix.capture.colour_map import Rgb, Scale
-from dualpix.capture.errors import DualpixError
+from dualpix.models.zoo import check_weights as check_weights
 from dualpix.quantize.calibration import CalibrationSet, Inputs
 from dualpix.quantize.gate import Accuracy, Array, Limits
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
@@ -63,19 +62,3 @@ class Options:
     """Relative loss allowed for mixed precision: 0.01 is 1 %."""
     assignment: Assignment | None = None
     """Mixed precision that ``dualpix quantize`` found."""
-
-
-def check_weights(module: nn.Module, name: str) -> None:
-    """Refuse weights that are not finite: every backend would write them without a word.
-
-    Raises:
-        DualpixError: names the first such parameter or buffer.
-    """
-    for key, tensor in module.state_dict().items():
-        bad = int((~torch.isfinite(tensor)).sum()) if tensor.is_floating_point() else 0
-        if bad:
-            raise DualpixError(
-                f"parameter '{key}' of '{name}' holds {bad} values that are not finite",
-                expected="finite weights",
-                hint="take an earlier checkpoint",
-            )

@@ -28,6 +28,7 @@ from dualpix.capture.picture import to_display
 from dualpix.capture.profiles import lens_model, load_profile
 from dualpix.capture.raw import decode
 from dualpix.capture.types import DualPixelImage, FloatImage, LensModel, Mask
+from dualpix.models.confidence import CONFIDENT
 from dualpix.models.data.rendered import EvalSample, evaluation_set
 from dualpix.models.metrics import (
     AffineInvariantScore,
@@ -37,6 +38,7 @@ from dualpix.models.metrics import (
     depth_error,
     mean_absolute_error,
     rank_correlation,
+    sparsification,
 )
 from dualpix.models.predict import DisparityMap, metric_depth
 from dualpix.models.prepare import network_inputs
@@ -51,7 +53,7 @@ _MM_PER_M = 1000
 _PANEL_PX = 480
 _MEANS = (
     "mae_m", "abs_rel", "rmse_diopters", "clamped", "ai1", "ai2", "one_minus_abs_rho", "one_minus_abs_rho_dense",
-    "mae_px", "bad_1px",
+    "mae_px", "bad_1px", "ause", "measured",
 )  # fmt: skip
 P = TypeVar("P", np.float32, np.uint8)
 
@@ -113,6 +115,11 @@ class SceneScore:
     group: str = ""
     depth: DepthScore | None = None
     """Where the truth is in m."""
+    ause: float | None = None
+    """Of the confidence, where there is one: area under the sparsification error, of the error in px where the truth
+    is, in diopters where it is in m, else after the affine fit; as a part of the mean error."""
+    measured: float | None = None
+    """Share of the pixels with a truth whose confidence is at least 0.5."""
 
     def to_json(self) -> dict[str, Any]:
         """A flat dictionary; the figures of depth are there where the truth is in m."""
@@ -264,19 +271,43 @@ def _shown_result(scene: Scene, result: Evaluated, scale: Scale, unit: str, limi
 
 def _score(scene: Scene, name: str, result: DisparityMap) -> Evaluated:
     found, target, valid = scene.window(result.disparity_px), scene.target, scene.valid
+    affine = affine_invariant_error(found, target, valid)
+    ause = measured = None
+    if result.judgement is not None:
+        confidence = scene.window(result.judgement.confidence)
+        measured = float((confidence[valid] >= CONFIDENT).mean())
+        ause = _ause(_errors(scene, found, affine), confidence, valid)
     return Evaluated(
         SceneScore(
             scene.name,
             name,
-            affine_invariant_error(found, target, valid),
+            affine,
             1.0 - abs(rank_correlation(found, target, valid, ties="dense")),
             mean_absolute_error(found, target, valid) if scene.in_pixels else None,
             bad_pixel_share(found, target, valid, threshold=1.0) if scene.in_pixels else None,
             scene.group,
             _depth_score(scene.metric, found, valid) if scene.metric is not None else None,
+            ause,
+            measured,
         ),
         result,
     )
+
+
+def _errors(scene: Scene, found: FloatImage, affine: AffineInvariantScore) -> npt.NDArray[np.float64]:
+    """Of each pixel: in diopters, in px, or in units of the target after the affine fit."""
+    if scene.metric is not None:
+        with np.errstate(divide="ignore"):
+            diopters = 1 / scene.metric.depth_of(found).astype(np.float64) - 1 / scene.metric.depth_m.astype(np.float64)
+        return np.asarray(np.abs(diopters))
+    fitted = found if scene.in_pixels else affine.scale * found + affine.offset
+    return np.abs(np.asarray(fitted, np.float64) - scene.target)
+
+
+def _ause(error: npt.NDArray[np.float64], confidence: FloatImage, valid: Mask) -> float:
+    """0 where there is no error at all."""
+    wrong = error[valid & np.isfinite(error)]
+    return sparsification(error, confidence, valid).ause if wrong.sum() > 0 else 0.0
 
 
 def _depth_score(truth: MetricTruth, found_px: FloatImage, valid: Mask) -> DepthScore:

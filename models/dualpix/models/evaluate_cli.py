@@ -43,6 +43,8 @@ _COLUMNS = {
     "one_minus_abs_rho": "1-|ρ|",
     "mae_px": "MAE px",
     "bad_1px": "> 1 px",
+    "ause": "AUSE",
+    "measured": "measured",
 }
 _FOLDERS = {"pixel4-xin": (pixel4_xin, "*_gt_defocus.png"), "dp119": (dp119, "*_depth_mm.png")}
 """Data in a folder: the reader, and the files that there is one of for each scene."""
@@ -80,13 +82,17 @@ def command(
     pictures: Path | None,
     as_json: bool,
 ) -> None:
-    """Score networks beside semi-global matching on data with ground truth; lower is better in every column.
+    """Score networks beside semi-global matching on data with ground truth; lower is better but for what is measured.
 
     AI(1) and AI(2) are the mean absolute and root mean square error after the best affine fit (ICCV 2019 form), ρ is
     Spearman's rank correlation with average ranks. Matching always works at 1008 px, the yardstick's size.
 
     dp119 (Canon R6 II, truth in m) gives errors of depth as well: disparity becomes depth by the profile that ships,
     without a fit to the scene, clamped to 0.25 ... 10 m. RMSE is that of inverse depth.
+
+    AUSE scores the confidence: the area between the error that is left when the least sure pixels are left out and the
+    least that could be, as a part of the mean error. Measured is the share of the pixels with a confidence of at least
+    0.5; all other scores are of all pixels.
     """
     scenes, total = _scenes(data, folder, count, size)
     runs = _runs(methods, models, working_size)

@@ -66,6 +66,20 @@ class DepthScore:
 
 
 @dataclass(frozen=True)
+class Sparsification:
+    """How the error falls when the least sure pixels are left out; see :func:`sparsification`."""
+
+    kept: Array
+    """Shares of the pixels that are kept, from 1 down."""
+    error: Array
+    """Mean error of the surest such share, as a part of the mean over all pixels."""
+    oracle: Array
+    """The same where the error itself says which to leave out: no confidence can be better."""
+    ause: float
+    """Area between both; 0 is perfect, below that of a constant confidence is of use."""
+
+
+@dataclass(frozen=True)
 class _Samples:
     prediction: Array
     target: Array
@@ -158,6 +172,41 @@ def depth_error(
         rmse_diopters=float(np.sqrt(((1 / s.prediction - 1 / s.target) ** 2).mean())),
         clamped=float(((s.prediction <= range_m[0]) | (s.prediction >= range_m[1])).mean()),
     )
+
+
+def sparsification(
+    error: npt.ArrayLike, confidence: npt.ArrayLike, valid: npt.ArrayLike | None = None, *, steps: int = 50
+) -> Sparsification:
+    """Sparsification curve and AUSE (Ilg et al., "Uncertainty Estimates ... for Optical Flow", ECCV 2018).
+
+    Pixels of equal confidence leave together in the mean: they count with their mean error, so that a constant
+    confidence keeps the error as it is.
+
+    Args:
+        error: any shape, >= 0, any unit.
+        confidence: same shape, more is surer.
+        valid: same shape, bool; pixels that count. Those whose error is not finite do not.
+        steps: shares of pixels left out, 0 to 1 - 1 / steps.
+
+    Raises:
+        DualpixError: no pixel counts, or none has an error.
+        ValueError: shapes differ.
+    """
+    e, c = np.asarray(error, np.float64), np.asarray(confidence, np.float64)
+    use = np.ones(e.shape, np.bool_) if valid is None else np.asarray(valid, np.bool_)
+    if not e.shape == c.shape == use.shape:
+        raise ValueError(f"shapes differ: error {e.shape}, confidence {c.shape}, {use.shape}")
+    use = use & np.isfinite(e)
+    if not use.any() or not e[use].sum() > 0:
+        raise DualpixError("no error to sparsify", expected="pixels with a truth, and an error")
+    e, c = e[use], c[use]
+    order = np.argsort(-c, kind="stable")
+    _, group, count = np.unique(-c[order], return_inverse=True, return_counts=True)
+    ranked = (np.bincount(group, e[order]) / count)[group]
+    kept = 1 - np.arange(steps) / steps
+    last = np.maximum(np.ceil(kept * e.size).astype(np.intp), 1)
+    curves = [(np.cumsum(values)[last - 1] / last) / e.mean() for values in (ranked, np.sort(e))]
+    return Sparsification(kept, curves[0], curves[1], float(np.trapezoid(curves[0] - curves[1], 1 - kept)))
 
 
 def _samples(

@@ -4,12 +4,15 @@ Convention: the result is ``x_right - x_left`` along the capture's baseline, in 
 size, > 0 behind the focus plane. Methods work on smaller pictures, the *working* views: one channel, square pixels,
 baseline along x (a portrait capture is transposed there and back), long side about ``working_long_side_px``. Scaling a
 picture down scales its disparities with it, so they are scaled back up by the factor along the baseline.
+
+How sure each pixel is follows from the views and the map (:mod:`.evidence`, :mod:`.confidence`), and what is wrong with
+a pair as a whole (:mod:`.halves`) is said beside it; neither changes a disparity.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import cv2
@@ -22,41 +25,42 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.profiles import gain_at
 from dualpix.capture.stereo import SgbmSettings, match_sgbm
 from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensModel, Mask
+from dualpix.models.judge import Estimate, Judge
 from dualpix.models.prepare import network_inputs
-from dualpix.models.zoo import LoadedModel
+from dualpix.models.working import (
+    WORKING_LONG_SIDE_PX,
+    DisparityMap,
+    WorkingViews,
+    baseline_size,
+    to_view,
+    working_size,
+    working_views,
+)
+from dualpix.models.zoo import CONFIDENCE, ZOO, LoadedModel, read_calibration
 
-WORKING_LONG_SIDE_PX = 1008
+__all__ = [
+    "WORKING_LONG_SIDE_PX",
+    "DisparityMap",
+    "WorkingViews",
+    "estimate",
+    "lens_of",
+    "match_disparity",
+    "metric_depth",
+    "network_estimator",
+    "network_working_sizes",
+    "predict_disparity",
+    "run_estimator",
+    "sgbm_estimator",
+    "with_profile",
+    "working_views",
+]
+
 NETWORK_PYRAMID = (1.0, 2 / 3)
 """Working sizes of a network, relative to the largest: chosen on Canon R6 II captures (not on Pixel 4 scenes), where
 the blend of the two beats either alone; the coarse one sees more of the scene at a time."""
 SMALLEST_SIDE_PX = 16
 """Below this a view holds nothing to match."""
 Blend = Literal["mean", "median"]
-
-
-@dataclass(frozen=True)
-class WorkingViews:
-    """What a method sees: (H, W) halves and a (H, W) or (H, W, 3) full-aperture view, linear, baseline along x."""
-
-    left: FloatImage
-    right: FloatImage
-    combined: FloatImage
-
-
-@dataclass(frozen=True)
-class DisparityMap:
-    """Disparity of a decoded view and how it was made."""
-
-    disparity_px: FloatImage
-    """(H, W) in pixels of the decoded view, along its baseline."""
-    valid: Mask | None
-    """(H, W), True where measured rather than filled; None where the method does not tell (networks)."""
-    method: str
-    working_size_hw: tuple[tuple[int, int], ...]
-    """Size of each working view, baseline along x."""
-    scale: tuple[float, ...]
-    """View pixels per working pixel along the baseline, for each working view."""
-
 
 Estimator = Callable[[WorkingViews], tuple[FloatImage, Mask | None]]
 """A method: working views to disparity in working pixels, and where it was measured."""
@@ -87,12 +91,15 @@ def predict_disparity(
             f"model '{model.name}' gives {model.spec.output}", expected="a model that gives disparity_px"
         )
     sizes = network_working_sizes(image) if working_long_side_px is None else working_long_side_px
-    return estimate(image, network_estimator(model), model.name, working_long_side_px=sizes, blend=blend)
+    found = run_estimator(image, network_estimator(model), model.name, sizes, blend)
+    calibration, calibrated_for = model.calibration(len(found.result.scale))
+    judge = Judge(calibration, calibrated_for, "centre", model.trained_disparity_px, "that the network was trained on")
+    return judge(image, found)
 
 
 def network_working_sizes(image: DualPixelImage) -> tuple[int, ...]:
     """Long sides in px at which a network works by default, largest first."""
-    largest = max(_working_size(image, WORKING_LONG_SIDE_PX))
+    largest = max(working_size(image, WORKING_LONG_SIDE_PX))
     return tuple(max(SMALLEST_SIDE_PX, round(largest * share)) for share in NETWORK_PYRAMID)
 
 
@@ -105,10 +112,15 @@ def match_disparity(
 ) -> DisparityMap:
     """Disparity by :func:`dualpix.capture.stereo.match_sgbm`; otherwise as :func:`predict_disparity`."""
 
-    def matcher(views: WorkingViews) -> tuple[FloatImage, Mask | None]:
-        return match_sgbm(views.left, views.right, settings)
+    chosen = settings or SgbmSettings()
+    found = run_estimator(image, sgbm_estimator(chosen), "sgbm", working_long_side_px, blend)
+    calibration = read_calibration(ZOO / "sgbm" / CONFIDENCE, len(found.result.scale))
+    return Judge(calibration, "sgbm", "left", chosen.reach_px, "that are searched")(image, found)
 
-    return estimate(image, matcher, "sgbm", working_long_side_px=working_long_side_px, blend=blend)
+
+def sgbm_estimator(settings: SgbmSettings | None = None) -> Estimator:
+    """Semi-global matching as a method."""
+    return lambda views: match_sgbm(views.left, views.right, settings)
 
 
 def estimate(
@@ -122,29 +134,41 @@ def estimate(
     """Run any method at one or several working sizes and bring the result to the view's size and pixels.
 
     Raises:
-        DualpixError: the capture holds NaN or infinity, or is too small.
+        DualpixError: the capture holds NaN or infinity, or is too small; or the method gives no numbers.
     """
+    return run_estimator(image, estimator, method, working_long_side_px, blend).result
+
+
+def run_estimator(
+    image: DualPixelImage, estimator: Estimator, method: str, sizes: int | Sequence[int], blend: Blend
+) -> Estimate:
+    """As :func:`estimate`, with the views and the spread of the sizes, by which the result is judged."""
     _check(image)
-    sizes = [working_long_side_px] if isinstance(working_long_side_px, int) else list(working_long_side_px)
+    sizes = [sizes] if isinstance(sizes, int) else list(sizes)
     if not sizes or min(sizes) < SMALLEST_SIDE_PX:
         raise DualpixError(f"working size {sizes}", expected=f"one or more of at least {SMALLEST_SIDE_PX} px")
     maps, masks, shapes, scales = [], [], [], []
+    finest: WorkingViews | None = None
     for size in dict.fromkeys(sizes):
         views = working_views(image, size)
         disparity, measured = estimator(views)
-        maps.append(_to_view(disparity, image))
-        masks.append(None if measured is None else _to_view(measured.astype(np.float32), image, factor=1.0) > 0.5)
+        _check_numbers(disparity, method)
+        maps.append(to_view(disparity, image))
+        masks.append(None if measured is None else to_view(measured.astype(np.float32), image, factor=1.0) > 0.5)
         shapes.append((disparity.shape[0], disparity.shape[1]))
-        scales.append(_baseline_size(image) / disparity.shape[1])
+        scales.append(baseline_size(image) / disparity.shape[1])
+        finest = views if finest is None or views.left.size > finest.left.size else finest
+    assert finest is not None  # noqa: S101 - there is a size
     known = [m for m in masks if m is not None]
     merged = maps[0] if len(maps) == 1 else (np.median if blend == "median" else np.mean)(np.stack(maps), axis=0)
-    return DisparityMap(
+    result = DisparityMap(
         np.ascontiguousarray(merged, dtype=np.float32),
         np.logical_or.reduce(known) if known else None,
         method,
         tuple(shapes),
         tuple(scales),
     )
+    return Estimate(result, finest, np.ptp(np.stack(maps), axis=0) if len(maps) > 1 else None)
 
 
 def network_estimator(model: LoadedModel) -> Estimator:
@@ -164,20 +188,6 @@ def network_estimator(model: LoadedModel) -> Estimator:
         return result, None
 
     return run
-
-
-def working_views(image: DualPixelImage, long_side_px: int = WORKING_LONG_SIDE_PX) -> WorkingViews:
-    """Area-average a capture's views to square pixels and a long side of at most ``long_side_px``, baseline along x."""
-    height, width = _working_size(image, long_side_px)
-
-    def shrink(view: FloatImage) -> FloatImage:
-        upright = view if image.baseline == "x" else view.swapaxes(0, 1)
-        # a copy: OpenCV takes transposed arrays only by way of one
-        return cv2.resize(np.ascontiguousarray(upright), (width, height), interpolation=cv2.INTER_AREA).astype(
-            np.float32
-        )
-
-    return WorkingViews(shrink(_one_channel(image.left)), shrink(_one_channel(image.right)), shrink(image.combined))
 
 
 def lens_of(meta: CaptureMeta) -> LensModel | list[str]:
@@ -244,31 +254,14 @@ def _check(image: DualPixelImage) -> None:
         raise DualpixError(f"the views are only {size}", expected=f"at least {SMALLEST_SIDE_PX} px either way")
 
 
-def _one_channel(view: FloatImage) -> FloatImage:
-    """Green of a colour view: on a Bayer sensor the channel with the most samples and the least noise."""
-    return view if view.ndim == 2 else view[..., 1]
-
-
-def _baseline_size(image: DualPixelImage) -> int:
-    return image.size_hw[1] if image.baseline == "x" else image.size_hw[0]
-
-
-def _working_size(image: DualPixelImage, long_side_px: int) -> tuple[int, int]:
-    """(height, width) with the baseline along x; pixels become square by shrinking the finer axis."""
-    height, width = image.size_hw if image.baseline == "x" else image.size_hw[::-1]
-    aspect = image.meta.pixel_aspect
-    square_h, square_w = height * min(aspect, 1.0), width / max(aspect, 1.0)
-    shrink = min(1.0, long_side_px / max(square_h, square_w))
-    return max(1, round(square_h * shrink)), max(1, round(square_w * shrink))
-
-
-def _to_view(working: FloatImage, image: DualPixelImage, factor: float | None = None) -> FloatImage:
-    """Resize a working map to the view; values are scaled from working to view pixels unless ``factor`` is given."""
-    height, width = image.size_hw
-    size = (width, height) if image.baseline == "x" else (height, width)
-    scaled = working * (_baseline_size(image) / working.shape[1] if factor is None else factor)
-    full: FloatImage = cv2.resize(scaled.astype(np.float32), size, interpolation=cv2.INTER_LINEAR).astype(np.float32)
-    return full if image.baseline == "x" else full.T
+def _check_numbers(disparity: FloatImage, method: str) -> None:
+    bad = int(np.count_nonzero(~np.isfinite(disparity)))
+    if bad:
+        raise DualpixError(
+            f"'{method}' gives {bad} disparities of this capture that are NaN or infinite",
+            expected="finite ones",
+            hint="try other weights, or --method sgbm",
+        )
 
 
 def _to_tensor(view: FloatImage) -> torch.Tensor:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -21,6 +20,7 @@ from dualpix.capture.calibrate.profile import CameraProfile
 from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, make_output_dir, write_json
+from dualpix.capture.lens_options import LensNumber
 from dualpix.capture.picture import Pixel, square_pixels
 from dualpix.capture.profiles import load_profile, profile_names
 from dualpix.capture.raw import RawCapture
@@ -37,8 +37,12 @@ from dualpix.capture.raw.jobs import (
 from dualpix.capture.raw.resume import with_requests
 from dualpix.capture.stack.focus_depth import Method as StackMethod
 from dualpix.capture.terminal import echo_json
-from dualpix.capture.types import DualPixelImage, LensModel, Mask
+from dualpix.capture.types import DualPixelImage, LensModel
 from dualpix.models import stack_depth
+from dualpix.models.confidence import CONFIDENT
+from dualpix.models.halves import Finding
+from dualpix.models.judge import LITTLE
+from dualpix.models.metres import measured_depth
 from dualpix.models.predict import (
     WORKING_LONG_SIDE_PX,
     DisparityMap,
@@ -49,6 +53,7 @@ from dualpix.models.predict import (
     with_profile,
 )
 from dualpix.models.stack_depth import StackOptions, is_stack, run_stacks
+from dualpix.models.working import Judgement
 from dualpix.models.zoo import DEFAULT_MODEL, load_model
 
 SIDECAR = "depth.json"
@@ -73,14 +78,23 @@ Method = Callable[[DualPixelImage], DisparityMap]
 @click.option("--right", type=_FILE, help="Right file of a pair: with --left, or with one left FILE.")
 @click.option("--sub", type=_FILE, help="The second frame's own DNG, with one FILE.")
 @decode_options
-@click.option("--focal-length-mm", type=float, help="Lens data that the file lacks or has wrong; all five give depth.")
-@click.option("--f-number", type=float, help="Aperture number N; of a stack, which of its apertures.")
-@click.option("--focus-distance-m", type=float, help="From the lens to the plane in focus; 'inf' is allowed.")
-@click.option("--pixel-pitch-um", type=float, help="Of the decoded view, along the baseline.")
+@click.option(
+    "--focal-length-mm", type=LensNumber("focal_length_mm"),
+    help="Lens data that the file lacks or has wrong; all five give depth.",
+)  # fmt: skip
+@click.option("--f-number", type=LensNumber("f_number"), help="Aperture number N; of a stack, which of its apertures.")
+@click.option(
+    "--focus-distance-m", type=LensNumber("focus_distance_m"),
+    help="From the lens to the plane in focus; 'inf' is allowed.",
+)  # fmt: skip
+@click.option("--pixel-pitch-um", type=LensNumber("pixel_pitch_um"), help="Of the decoded view, along the baseline.")
 @click.option(
     "--profile", help="Of the camera: one of `dualpix calibrate`, or the name of a shipped one. Gives the gain."
 )
-@click.option("--disparity-gain", type=float, help="Disparity per circle of confusion; ideal 0.424, Pixel 4 0.21.")
+@click.option(
+    "--disparity-gain", type=LensNumber("disparity_gain"),
+    help="Disparity per circle of confusion; ideal 0.424, Pixel 4 0.21.",
+)  # fmt: skip
 @click.option(
     "--stack-method", type=click.Choice(get_args(StackMethod)), default="blur",
     help="Of focus stacks: by the blur of every frame, the peak of sharpness, or the sharpest frame.",
@@ -113,7 +127,8 @@ def command(
 
     FILES are what `dualpix decode` takes, or folders that `dualpix capture` made. A capture becomes OUTPUT/NAME/ with
     disparity_px.tiff (float32, x_right - x_left in pixels of the decoded view, > 0 behind the focus plane),
-    disparity.png, depth.json, and depth_m.tiff with depth.png where the lens data are known. A focus stack becomes
+    confidence.tiff (float32, 0 to 1), disparity.png (grey where unsure) and depth.json; where the lens data are known,
+    also depth_m.tiff with depth.png and depth_uncertainty_d.tiff (NaN where not measured). A focus stack becomes
     OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json.
     """
     debug = bool((ctx.obj or {}).get("debug"))
@@ -128,7 +143,8 @@ def command(
         return
     if truth:
         raise DualpixError("--truth was given without a stack", expected="one folder of a focus stack")
-    lens = _lens_options({name: settings.pop(name) for name in _LENS_FIELDS})
+    given = {name: settings.pop(name) for name in _LENS_FIELDS}
+    lens = {name: value for name, value in given.items() if value is not None}  # the rest may come from the file
     camera = None if profile is None else load_profile(profile)
     options = DecodeOptions(**settings)
     jobs = jobs_of(files, left, right, output, sub=sub, dumps=options.dump is not None)
@@ -147,7 +163,7 @@ def command(
 
     stop_at_once = debug or (len(jobs) == 1 and not as_json)
     outcomes = run_jobs("depth", jobs, process, sidecar=SIDECAR, batch=Batch(resume=resume), stop_at_once=stop_at_once)
-    _report(ctx, outcomes, _table(outcomes), as_json)
+    _report(ctx, outcomes, _table(outcomes), as_json, _findings_text(outcomes))
 
 
 def _report(ctx: click.Context, outcomes: list[Outcome], table: Table, as_json: bool, below: str = "") -> None:
@@ -200,9 +216,16 @@ def depth_of(
     with atomic_dir(job.folder, SIDECAR) as folder:
         unit = f"{image.baseline}_right - {image.baseline}_left in px, > 0 behind the focus plane"
         _write_tiff(folder / "disparity_px.tiff", result.disparity_px, unit)
-        shown = _Shown(image, result.valid)
-        save_picture(folder / "disparity.png", disparity_picture(shown.of(result.disparity_px), shown.valid))
-        record["depth"] = _write_depth(folder, result, lens_or_missing, profile, shown)
+        _write_tiff(folder / "confidence.tiff", result.judged.confidence, record["confidence"]["meaning"])
+        shown = _Shown(image)
+        picture = disparity_picture(
+            shown.of(result.disparity_px),
+            title="disparity (blue: behind the focus plane; grey: unsure)",
+            confidence=shown.of(result.judged.confidence),
+        )
+        save_picture(folder / "disparity.png", picture)
+        record["depth"], of_depth = _write_depth(folder, result, lens_or_missing, profile, shown)
+        record["findings"] += [asdict(finding) for finding in of_depth]
         write_json(folder / SIDECAR, record)
     return record
 
@@ -214,21 +237,11 @@ def _method(name: str, model: str, sizes: tuple[int, ...]) -> Method:
     return lambda image: predict_disparity(image, loaded, working_long_side_px=sizes or None)
 
 
-def _lens_options(given: dict[str, float | None]) -> dict[str, float]:
-    """The lens data that were given, if they can be; each alone, the rest may come from the file."""
-    lens = {name: value for name, value in given.items() if value is not None}
-    for name, value in lens.items():
-        if not value > 0 or (math.isinf(value) and name != "focus_distance_m"):
-            raise DualpixError(f"{_option(name)} is {value:g}", expected="a positive number")
-    return lens
-
-
 class _Shown:
     """Maps as people see them: with square pixels."""
 
-    def __init__(self, image: DualPixelImage, valid: Mask | None) -> None:
+    def __init__(self, image: DualPixelImage) -> None:
         self._image = image
-        self.valid = None if valid is None else self.of(valid)
 
     def of(self, values: npt.NDArray[Pixel]) -> npt.NDArray[Pixel]:
         return square_pixels(values, self._image.meta.pixel_aspect, self._image.baseline)
@@ -236,22 +249,30 @@ class _Shown:
 
 def _write_depth(
     folder: Path, result: DisparityMap, lens: LensModel | list[str], profile: CameraProfile | None, shown: _Shown
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], tuple[Finding, ...]]:
     """Write the metric depth if the lens is known; either way say what is."""
     if not isinstance(lens, LensModel):
-        return {"metric": False, "missing": lens, "hint": _hint(lens, profile)}
+        return {"metric": False, "missing": lens, "hint": _hint(lens, profile)}, ()
     field = profile.gain.relative if profile is not None and profile.gain is not None else None
-    depth = metric_depth(result.disparity_px, lens, field)
-    _write_tiff(folder / "depth_m.tiff", depth, "depth from the lens in m; inf at and beyond the disparity of infinity")
-    save_picture(folder / "depth.png", depth_picture(shown.of(depth), shown.valid))
-    known = depth if result.valid is None else depth[result.valid]
-    return {
+    depth = measured_depth(result, metric_depth(result.disparity_px, lens, field), lens, field)
+    known = depth.depth_m[depth.measured]
+    unit = "depth from the lens in m; inf at and beyond the disparity of infinity, NaN where not measured"
+    _write_tiff(folder / "depth_m.tiff", depth.depth_m, unit)
+    unit = "68 % of the depths are within this, in diopters (1/m); NaN where not measured"
+    _write_tiff(folder / "depth_uncertainty_d.tiff", depth.uncertainty_d, unit)
+    save_picture(
+        folder / "depth.png", depth_picture(shown.of(depth.depth_m), title="depth from the lens (grey: unsure)")
+    )
+    record = {
         "metric": True,
         "lens": {k: v if np.isfinite(v) else "inf" for k, v in asdict(lens).items()},
+        "measured_fraction": _fraction(depth.measured),
         "percentiles_m": _percentiles(known[np.isfinite(known)]),
+        "uncertainty_percentiles_d": _percentiles(depth.uncertainty_d[depth.measured]),
         "gain_over_field": field is not None,
         "infinite_fraction": _fraction(np.isinf(known)),
     }
+    return record, depth.findings
 
 
 def _hint(missing: list[str], profile: CameraProfile | None) -> str:
@@ -264,9 +285,9 @@ def _hint(missing: list[str], profile: CameraProfile | None) -> str:
 
 def _record(job: Job, capture: RawCapture, result: DisparityMap, seconds: float) -> dict[str, Any]:
     height, width = capture.size_hw
-    valid = result.disparity_px if result.valid is None else result.disparity_px[result.valid]
     axis = capture.baseline
     return {
+        "kind": "disparity_px",
         "inputs": [path.name for path in job.files],
         "request": dict(job.request or {}),
         "decoder": capture.decoder,
@@ -277,11 +298,28 @@ def _record(job: Job, capture: RawCapture, result: DisparityMap, seconds: float)
         "size": {"width": width, "height": height},
         "working_sizes_hw": [list(size) for size in result.working_size_hw],
         "view_px_per_working_px": list(result.scale),
-        "disparity_percentiles_px": _percentiles(valid),
-        "measured_fraction": None if result.valid is None else _fraction(result.valid),
+        "measured_fraction": _fraction(result.judged.measured),
+        "disparity_percentiles_px": _percentiles(result.disparity_px[result.judged.measured]),
+        "confidence": _confidence(result.judged),
+        "findings": [asdict(finding) for finding in result.judged.findings],
         "seconds": round(seconds, 3),
         "warnings": list(capture.warnings),
         "versions": {"dualpix": version("dualpix"), "torch": version("torch"), "opencv": version("opencv-python")},
+    }
+
+
+def _confidence(judged: Judgement) -> dict[str, Any]:
+    """What the confidence means, and how the method's reach stands to the picture."""
+    allowed, reach_px = judged.tolerance, judged.reach_px
+    within = f"{allowed.px:.3g} px + {allowed.relative:.0%} of the truth"
+    return {
+        "meaning": f"share of pixels of such evidence whose disparity is within {within}",
+        "tolerance": {"px": round(allowed.px, 6), "relative": allowed.relative},
+        "measured_from": CONFIDENT,
+        "mean": round(float(judged.confidence.mean()), 6),
+        "calibrated_for": judged.calibrated_for,
+        "reach_px": [round(-reach_px, 4), round(reach_px, 4)],
+        "beyond_reach_fraction": round(judged.beyond_reach, 6),
     }
 
 
@@ -306,23 +344,37 @@ def _option(field: str) -> str:
 def _table(outcomes: list[Outcome]) -> Table:
     percentiles = " / ".join(f"p{p}" for p in _SHOWN_PERCENTILES)
     file, result = (Column(name, overflow="fold") for name in ("file", "result"))
-    table = Table(file, "method", f"disparity px\n{percentiles}", f"depth m\n{percentiles}", "s", result)
+    table = Table(file, "method", "measured", f"disparity px\n{percentiles}", f"depth m\n{percentiles}", "s", result)
     for outcome in outcomes:
         record = outcome.record
         if record is None:
-            table.add_row(outcome.job.path.name, "", "", "", "", "[red]failed[/red]")
+            table.add_row(outcome.job.path.name, "", "", "", "", "", "[red]failed[/red]")
             continue
         depth = record["depth"]
         shown = _joined(depth["percentiles_m"]) if depth["metric"] else f"{len(depth['missing'])} lens data missing"
         table.add_row(
             outcome.job.path.name,
             record["method"],
+            f"{record['measured_fraction']:.0%}",
             _joined(record["disparity_percentiles_px"]),
             shown,
             f"{record['seconds']:.1f}",
             str(outcome.job.folder),
         )
     return table
+
+
+def _findings_text(outcomes: list[Outcome]) -> str:
+    """One line for each thing that a user must know, after the measured share where that is small."""
+    lines = []
+    for outcome in outcomes:
+        record = outcome.record or {}
+        share = record.get("measured_fraction", 1.0)
+        little = "nothing is measured: " if share == 0 else f"only {share:.1%} is measured: " if share < LITTLE else ""
+        for finding in record.get("findings", []):
+            lines.append(f"{outcome.job.path.name}: {little}{finding['text']}")
+            little = ""
+    return "\n".join(lines)
 
 
 def _joined(percentiles: dict[str, float] | None) -> str:

@@ -22,6 +22,7 @@ from dualpix.capture.calibrate.shading import Calibration, Sheet, calibrate, pic
 from dualpix.capture.colour_map import save_picture
 from dualpix.capture.errors import DecodeError, OutputError
 from dualpix.capture.files import make_output_dir
+from dualpix.capture.lens_options import LensNumber
 from dualpix.capture.progress import ProgressLine
 from dualpix.capture.raw.jobs import levels_options
 from dualpix.capture.raw.levels import Levels
@@ -90,10 +91,16 @@ def shading(
     metavar="M[,M...]",
     help="From the lens, of each capture or all [default: from the files, else fitted].",
 )
-@click.option("--focal-length-mm", type=float, help="With f-number and pitch: the gain relative to the blur.")
-@click.option("--f-number", type=float)
 @click.option(
-    "--pixel-pitch-um", type=float, help="Of the decoded view; sensor width / view width for resized exports."
+    "--focal-length-mm",
+    type=LensNumber("focal_length_mm"),
+    help="With f-number and pitch: the gain relative to the blur.",
+)
+@click.option("--f-number", type=LensNumber("f_number"))
+@click.option(
+    "--pixel-pitch-um",
+    type=LensNumber("pixel_pitch_um"),
+    help="Of the decoded view; sensor width / view width for resized exports.",
 )
 @click.option("--baseline", type=click.Choice(["x", "y"]), help="Disparity axis of an exported pair [default: x].")
 @levels_options
@@ -125,9 +132,9 @@ def gain(
     distance_m = _metres(distances, "--distances", len(pairs))
     focus_m = None if focus is None else _metres(focus, "--focus-distance-m", len(pairs), infinite=True)
     lens = gain_module.LensFacts(
-        _positive(focal_length_mm, "--focal-length-mm"),
-        _positive(f_number, "--f-number"),
-        _positive(pixel_pitch_um, "--pixel-pitch-um"),
+        focal_length_mm,
+        f_number,
+        pixel_pitch_um,
     )
     measured, width_px = _measured(pairs, distance_m, focus_m, baseline, Levels(black, white))
     result = gain_module.fit_gain(measured, lens, view_width_px=width_px)
@@ -268,12 +275,6 @@ def _metres(text: str, option: str, count: int, *, infinite: bool = False) -> li
             f"{count} captures and {len(values)} of {option}", expected="one for each capture, or one for all"
         )
     return values
-
-
-def _positive(value: float | None, option: str) -> float | None:
-    if value is not None and not 0 < value < 1e5:
-        raise DecodeError(f"{option} {value:g}", expected="a positive number")
-    return value
 
 
 def _measured(

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.calibrate.entries import MAX_GRID, Entry, infinite, numbers
+from dualpix.capture.optics import LENS_RANGES
 from dualpix.capture.types import FloatImage
 
 MAX_PLANES = 256
@@ -186,12 +187,12 @@ def read_gain(entry: Entry) -> GainField:
     planes = entry["planes"]
     return GainField(
         slope_px_per_diopter=entry["slope_px_per_diopter"].number(0, 1e5, above=True),
-        relative=entry["relative"].grid(shape, 0, 100, above=True),
+        relative=entry["relative"].grid(shape, 0.01, 100),
         focus_distance_m=entry["focus_distance_m"].distance_m(),
         focus_fitted=entry["focus_fitted"].flag(),
         residual_px=entry["residual_px"].number(0, 1e4),
         view_width_px=entry["view_width_px"].whole(1, 1 << 16),
-        pixel_pitch_um=entry.optional("pixel_pitch_um", 1000),
+        pixel_pitch_um=entry.optional("pixel_pitch_um", LENS_RANGES["pixel_pitch_um"].high),
         planes=tuple(
             _plane(Entry(value, f"{planes.name}[{i}]")) for i, value in enumerate(planes.items(most=MAX_PLANES))
         ),

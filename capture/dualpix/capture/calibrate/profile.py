@@ -23,6 +23,7 @@ import numpy as np
 from dualpix.capture.calibrate.entries import MAX_GRID, Entry, ProfileError, infinite, numbers
 from dualpix.capture.calibrate.facts import GainField, PsfGrid, SensorFacts, read_gain, read_psf, read_sensor
 from dualpix.capture.files import parse_json, read_bounded, write_bytes
+from dualpix.capture.optics import LENS_RANGES
 from dualpix.capture.raw.shading import Gain, gain_of
 from dualpix.capture.types import ANY_PIXEL, Baseline, CaptureMeta, FloatImage
 
@@ -302,17 +303,23 @@ def _profile(entry: Entry) -> CameraProfile:
         baseline=baseline.value,
         camera=entry["camera"].text() if entry.has("camera") else None,
         lens=entry["lens"].text() if entry.has("lens") else None,
-        f_number=entry.optional("f_number", 1000),
-        focal_length_mm=entry.optional("focal_length_mm", 1e5),
+        f_number=_lens_value(entry, "f_number"),
+        focal_length_mm=_lens_value(entry, "focal_length_mm"),
         focus_distance_m=entry["focus_distance_m"].distance_m() if entry.has("focus_distance_m") else None,
         sources=tuple(Entry(s, f"{sources.name}[{i}]").text() for i, s in enumerate(sources.items())),
         noise=_noise(entry["noise"]) if entry.has("noise") else None,
-        disparity_gain=entry.optional("disparity_gain", 10),
+        disparity_gain=_lens_value(entry, "disparity_gain"),
         gain=read_gain(entry["gain"]) if entry.has("gain") else None,
         psf=read_psf(entry["psf"]) if entry.has("psf") else None,
         sensor=read_sensor(entry["sensor"]) if entry.has("sensor") else None,
         notes=_notes(entry["notes"]) if entry.has("notes") else None,
     )
+
+
+def _lens_value(entry: Entry, key: str) -> float | None:
+    """A value that some lens can have, or None where there is no such entry."""
+    allowed = LENS_RANGES[key]
+    return entry[key].number(allowed.low, allowed.high) if entry.has(key) else None
 
 
 def _notes(entry: Entry) -> dict[str, str]:

@@ -34,6 +34,7 @@ from dualpix.capture.focus.plan import (
     make_plan,
 )
 from dualpix.capture.focus.scene import read_scene
+from dualpix.capture.lens_options import LensNumber
 from dualpix.capture.terminal import echo_json
 
 _FILE = click.Path(path_type=Path)
@@ -105,7 +106,7 @@ def parse_target(text: str, error_mm: float) -> Target:
 )
 @click.option("--exposure", metavar="S", help="At the widest aperture, e.g. 1/60 [default: as the camera is set].")
 @click.option("--iso", type=float)
-@click.option("--focal-length-mm", type=float, default=50.0)
+@click.option("--focal-length-mm", type=LensNumber("focal_length_mm"), default=50.0)
 @click.option("--sensor-width-mm", type=float, default=36.0)
 @click.option("--width", "width_px", type=int, default=1824, help="Of the picture that a network sees, in px.")
 @click.option("--calibration", "calibration_file", type=_FILE, help="Of the lens: shows what it really reaches.")

@@ -11,6 +11,7 @@ import re
 from datetime import datetime
 from fractions import Fraction
 
+from dualpix.capture.optics import LENS_RANGES
 from dualpix.capture.raw.makernote import CanonNote, read_canon_note
 from dualpix.capture.raw.tiff import Ifd
 from dualpix.capture.types import CaptureMeta
@@ -20,6 +21,9 @@ _FRACTION = re.compile(r"\d{1,6}", re.ASCII)
 _OFFSET = re.compile(r"[+-](0\d|1[0-4]):[0-5]\d", re.ASCII)
 _INFINITY = Fraction(0xFFFFFFFF, 1)
 _MAX_TEXT = 128
+_F_NUMBERS, _FOCAL_LENGTHS_MM = (
+    (LENS_RANGES[name].low, LENS_RANGES[name].high) for name in ("f_number", "focal_length_mm")
+)
 _SUBJECT_DISTANCE, _FOCUS_RANGE_M = 0x9206, (1e-3, 1e5)
 
 
@@ -45,8 +49,8 @@ def capture_meta(
         date_time=_date_time(picture, exif),
         iso=_iso(exif),
         exposure_s=_number(exif, 0x829A, 1e-7, 1e5),
-        f_number=_number(exif, 0x829D, 0.3, 200),
-        focal_length_mm=_number(exif, 0x920A, 0.5, 5000),
+        f_number=_number(exif, 0x829D, *_F_NUMBERS),
+        focal_length_mm=_number(exif, 0x920A, *_FOCAL_LENGTHS_MM),
         focus_distance_m=focus_distance_m,
         focus_distance_upper_m=note.focus_distance_upper_m,
         focus_distance_lower_m=note.focus_distance_lower_m,

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir, write_json
+from dualpix.capture.lens_options import LensNumber
 from dualpix.capture.optics import distance_m
 from dualpix.capture.progress import ProgressLine
 from dualpix.capture.terminal import echo_json
@@ -116,9 +117,9 @@ def export_command(
 @click.option("--order", type=click.Choice(["given", "time", "name"]), help="By which frames are put in order.")
 @click.option("--index", "stack", metavar="N|NAME|all", help="Which stack of a file that holds several.")
 @click.option("--uncertainty-d", type=click.FloatRange(min=0), help="Of each distance, one standard deviation.")
-@click.option("--f-number", type=click.FloatRange(min=0.1), help="Of a bracket, whatever the files say.")
-@click.option("--focal-length-mm", type=click.FloatRange(min=0.1), help="Of the lens, whatever the files say.")
-@click.option("--pixel-pitch-um", type=click.FloatRange(min=0.01), help="Of the full-resolution picture.")
+@click.option("--f-number", type=LensNumber("f_number"), help="Of a bracket, whatever the files say.")
+@click.option("--focal-length-mm", type=LensNumber("focal_length_mm"), help="Of the lens, whatever the files say.")
+@click.option("--pixel-pitch-um", type=LensNumber("pixel_pitch_um"), help="Of the full-resolution picture.")
 @click.option("--json", "as_json", is_flag=True, help="The record on stdout.")
 def import_command(
     sources: tuple[Path, ...],

@@ -175,8 +175,8 @@ def _lens_for(view: View, settings: RenderSettings, rng: np.random.Generator) ->
     if focus is None:
         far, near = (float(v) for v in np.percentile(proximity, (_FOCUS_PERCENT, 100 - _FOCUS_PERCENT)))
         focus = 1.0 / max(far + drawn * (near - far), _LEAST_DIOPTERS)
-    lens = settings.lens(focus, view.depth_m.shape[1])
-    lens = optics.check_lens(_spanned(lens, settings, _ends_m(view)))
+    lens = optics.check_lens(settings.lens(focus, view.depth_m.shape[1]))
+    lens = _spanned(lens, settings, _ends_m(view))  # of whatever aperture the blur takes, be it none that can be made
     _check_blur(float(np.abs(optics.circle_of_confusion_px(view.depth_m, lens)).max()), min(view.depth_m.shape))
     return lens
 
@@ -185,7 +185,7 @@ def _spanned(lens: LensModel, settings: RenderSettings, ends_m: tuple[float, flo
     """The lens with the aperture that spreads the depth range over ``coc_span_px``, if that was asked for."""
     if settings.coc_span_px is None:
         return lens
-    span = _coc_span_px(optics.check_lens(lens), ends_m)
+    span = _coc_span_px(lens, ends_m)
     if _flat(ends_m) or span < 1e-6:  # stays as the lens shows it
         return lens
     return replace(lens, f_number=lens.f_number * span / settings.coc_span_px)
@@ -237,7 +237,7 @@ def _frames(
     view: View, lens: LensModel, distances_m: tuple[float, ...], settings: RenderSettings
 ) -> Iterator[tuple[FloatImage, FloatImage]]:
     """Both halves (H, W, 3) at each focus distance; those of a renderer that tells none apart are alike."""
-    lenses = [optics.check_lens(replace(lens, focus_distance_m=distance)) for distance in distances_m]
+    lenses = [optics.check_focus(replace(lens, focus_distance_m=distance)) for distance in distances_m]
     if settings.method != "gather":
         for focused in lenses:
             yield _render(view, focused, settings)

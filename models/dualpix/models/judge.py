@@ -1,0 +1,98 @@
+"""How sure an estimate is: evidence, what is wrong with the pair, and the reach of the method, in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from dualpix.capture.types import DualPixelImage, FloatImage, Mask
+from dualpix.models.confidence import CONFIDENT, Calibration
+from dualpix.models.evidence import Evidence, Reference, gather_evidence
+from dualpix.models.halves import Finding, examine, why_nothing
+from dualpix.models.working import DisparityMap, Judgement, WorkingViews, baseline_size, to_view, to_working
+from dualpix.models.zoo import CONFIDENCE
+
+LITTLE = 0.05
+"""Measured share of a picture below which it is said why."""
+_OUTSIDE_SHARE = 0.01
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A map and what it was made from."""
+
+    result: DisparityMap
+    views: WorkingViews
+    """The finest."""
+    spread_px: FloatImage | None
+    """(H, W) by how much the sizes differ, in pixels of the decoded view."""
+
+
+def evidence_of(image: DualPixelImage, found: Estimate, reference: Reference) -> Evidence:
+    """What the finest working views say about an estimate."""
+    views = found.views
+    per_px = np.float32(views.left.shape[1] / baseline_size(image))
+    return gather_evidence(
+        views.left,
+        views.right,
+        to_working(found.result.disparity_px, image, views) * per_px,
+        spread_px=None if found.spread_px is None else to_working(found.spread_px, image, views) * per_px,
+        clipped=_clipped(image, views),
+        reference=reference,
+    )
+
+
+def _clipped(image: DualPixelImage, views: WorkingViews) -> Mask:
+    return np.asarray(to_working(image.saturated.astype(np.float32), image, views) > 0)
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Says how sure an estimate is."""
+
+    calibration: Calibration
+    calibrated_for: str
+    reference: Reference
+    reach_px: float
+    """In working pixels."""
+    reach_of: str
+
+    def __call__(self, image: DualPixelImage, found: Estimate) -> DisparityMap:
+        """The map with its confidence, and with what a user must know of the pair; the disparities are as they were."""
+        views, result = found.views, found.result
+        scale = baseline_size(image) / views.left.shape[1]
+        evidence = evidence_of(image, found, self.reference)
+        share, error = (to_view(cells, image, factor=1.0) for cells in self.calibration.judge(evidence))
+        clipped = _clipped(image, views)
+        pair = examine(views.left, views.right, clipped, self.reach_px, reach_of=self.reach_of, view_px_per_px=scale)
+        outside = np.abs(result.disparity_px) > self.reach_px * scale
+        unmeasured = image.saturated | outside if result.valid is None else image.saturated | outside | ~result.valid
+        confidence = np.where(unmeasured, np.float32(0), share) if pair.usable else np.zeros_like(share)
+        tolerance = self.calibration.tolerance.scaled(scale)
+        findings = [*pair.findings, *self._outside(float(outside.mean()), scale)]
+        if not findings and float(np.mean(confidence >= CONFIDENT)) < LITTLE:
+            findings.append(why_nothing(views.left, views.right))
+        judgement = Judgement(
+            confidence=confidence,
+            error_px=np.asarray(error * tolerance.at(result.disparity_px), np.float32),
+            tolerance=tolerance,
+            reach_px=self.reach_px * scale,
+            beyond_reach=max(float(outside.mean()), float(pair.beyond.mean())),
+            calibrated_for=self.calibrated_for,
+            findings=(*findings, *self._calibrated_elsewhere(result.method)),
+        )
+        return replace(result, judgement=judgement)
+
+    def _outside(self, share: float, scale: float) -> list[Finding]:
+        if share <= _OUTSIDE_SHARE:
+            return []
+        reach = self.reach_px * scale
+        text = f"{share:.0%} of the disparities are outside the {-reach:.0f} ... {reach:.0f} px {self.reach_of}"
+        return [Finding("outside_training", text)]
+
+    def _calibrated_elsewhere(self, method: str) -> list[Finding]:
+        if method == self.calibrated_for:
+            return []
+        text = f"the confidence was calibrated for '{self.calibrated_for}': '{method}' has no {CONFIDENCE}"
+        return [Finding("other_calibration", text)]
