@@ -23,7 +23,7 @@ def test_every_pair_that_holds_nothing_is_explained(name: str) -> None:
     make, code = NOTHING[name]
     image = make()
     pair = look(image)
-    found = [f.code for f in pair.findings] or [why_nothing(image.left, image.right).code]
+    found = [f.code for f in pair.findings] or [why_nothing(image.left, image.right, 0.0).code]
     assert found == [code]
     assert pair.usable == (code not in ("no_light", "one_half_dark", "same_picture"))
 
@@ -81,4 +81,4 @@ def test_any_size_is_examined(height: int, width: int, seed: int) -> None:
     left, right = np.random.default_rng(seed).random((2, height, width), np.float32)
     pair = examine(left, right, np.zeros((height, width), bool), REACH_PX)
     assert pair.usable and all("\n" not in f.text for f in pair.findings)
-    assert why_nothing(left, right).code in ("no_texture", "unrelated")
+    assert why_nothing(left, right, 0.0).code in ("no_texture", "unrelated")

@@ -16,6 +16,7 @@ from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file
+from tests.support.pairs import NOTHING, shifted
 from tests.support.pgm import write_pdcapture
 
 from dualpix.capture import optics
@@ -203,7 +204,7 @@ def test_command_writes_disparity_and_says_what_depth_lacks(pair: Path, tmp_path
     done = invoke(pair, "-o", tmp_path / "out", "--method", "sgbm", "--json")
     assert done.exit_code == 0, done.output
     folder = tmp_path / "out" / "shot"
-    assert {p.name for p in folder.iterdir()} == {"depth.json", "disparity.png", "disparity_px.tiff"}
+    assert {p.name for p in folder.iterdir()} == {"depth.json", "disparity.png", "disparity_px.tiff", "confidence.tiff"}
     disparity = tifffile.imread(folder / "disparity_px.tiff")
     assert disparity.dtype == np.float32 and np.median(disparity) == pytest.approx(2, abs=0.2)
     record = json.loads((folder / "depth.json").read_text())
@@ -216,9 +217,14 @@ def test_command_gives_metric_depth_from_lens_options(pair: Path, model_folder: 
     done = invoke(pair, "-o", tmp_path / "out", "--model", model_folder, *LENS_ARGS)
     assert done.exit_code == 0, done.output
     folder = tmp_path / "out" / "shot"
-    disparity, depth = (tifffile.imread(folder / f"{n}.tiff") for n in ("disparity_px", "depth_m"))
+    disparity, confidence, depth, uncertainty = (
+        tifffile.imread(folder / f"{n}.tiff") for n in ("disparity_px", "confidence", "depth_m", "depth_uncertainty_d")
+    )
     lens = LensModel(50, 4, 1.0, 46.875, 0.424)
-    assert np.allclose(depth, optics.depth_m(disparity.astype(np.float64), lens), rtol=1e-5)
+    measured = np.isfinite(uncertainty)
+    assert np.allclose(depth[measured], optics.depth_m(disparity[measured].astype(np.float64), lens), rtol=1e-5)
+    assert np.array_equal(np.isnan(depth), ~measured) and confidence.dtype == uncertainty.dtype == np.float32
+    assert confidence[measured].min() >= 0.5 and confidence.min() >= 0 and confidence.max() <= 1
     assert cv2.imread(str(folder / "depth.png")).shape[2] == 3
     assert json.loads((folder / "depth.json").read_text())["depth"]["lens"]["focal_length_mm"] == 50
 
@@ -240,7 +246,11 @@ def test_a_profile_gives_the_lens_and_its_gain_over_the_field(pair: Path, tmp_pa
     lens = lens_model(profile, pixel_pitch_um=profile.gain.pixel_pitch_um * profile.gain.view_width_px / 160)
     field = cv2.resize(profile.gain.relative, (160, 96), interpolation=cv2.INTER_LINEAR)
     assert np.ptp(field) > 0.1
-    assert np.allclose(depth, optics.depth_m((disparity / field).astype(np.float64), lens), rtol=1e-4)
+    measured = ~np.isnan(depth)
+    assert measured.mean() > 0.5
+    assert np.allclose(
+        depth[measured], optics.depth_m((disparity / field).astype(np.float64), lens)[measured], rtol=1e-4
+    )
     assert json.loads((folder / "depth.json").read_text())["depth"]["gain_over_field"] is True
 
 
@@ -340,9 +350,16 @@ def test_a_failure_leaves_no_folder_and_a_foreign_folder_is_kept(
     ("args", "message"),
     [
         (("--model", "nope"), "unknown model 'nope'; expected one of"),
-        (("--method", "sgbm", *LENS_ARGS[:-1], "0"), "--disparity-gain is 0; expected a positive number"),
+        (("--method", "sgbm", *LENS_ARGS[:-1], "0"), "--disparity-gain is 0; expected 0.0001 to 1"),
         (("--method", "sgbm", "--f-number", "nan"), "--f-number is nan"),
         (("--method", "sgbm", "--pixel-pitch-um", "inf"), "--pixel-pitch-um is inf"),
+        (("--method", "sgbm", "--f-number", "1e9"), "--f-number is 1e+09; expected 0.5 to 256"),
+        (("--method", "sgbm", "--f-number", "-4"), "--f-number is -4"),
+        (("--method", "sgbm", "--focal-length-mm", "1e9"), "--focal-length-mm is 1e+09; expected 0.5 to 6000 mm"),
+        (("--method", "sgbm", "--focus-distance-m", "0"), "--focus-distance-m is 0; expected 0.001 to inf m"),
+        (("--method", "sgbm", "--focus-distance-m", "-inf"), "--focus-distance-m is -inf"),
+        (("--method", "sgbm", *LENS_ARGS[:-1], "1e-300"), "--disparity-gain is 1e-300; expected 0.0001 to 1"),
+        (("--method", "sgbm", *LENS_ARGS[:-1], "1e400"), "--disparity-gain is inf"),
         (("--method", "sgbm", "--left", "x.png"), "both FILES and --left"),
     ],
 )
@@ -355,12 +372,108 @@ def test_messages_of_wrong_arguments(
     assert stop.value.code == 2 and message in error and error.count("dualpix: error") == 1
 
 
+def wrote_halves(folder: Path, name: str, image: DualPixelImage) -> Path:
+    for half in ("left", "right"):
+        codes = np.rint(np.clip(getattr(image, half), 0, 1) * 60000).astype(np.uint16)
+        cv2.imwrite(str(folder / f"{name}_{half}.png"), codes)
+    return folder / f"{name}_left.png"
+
+
+@pytest.mark.parametrize("method", ["network", "sgbm"])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("grey card", "there is no texture along the baseline that stands out of the noise"),
+        ("two scenes", "the halves do not show the same"),
+        ("40 px", "the halves match best +40 px apart, outside the"),
+        ("black", "both halves are black: there is nothing to measure"),
+        ("one picture twice", "both halves are the same picture"),
+    ],
+)
+def test_a_capture_that_shows_nothing_gives_no_metres_and_says_why(
+    method: str, name: str, said: str, tmp_path: Path
+) -> None:
+    left = wrote_halves(tmp_path, "shot", NOTHING[name][0]())
+    done = invoke(left, "-o", tmp_path / "out", "--method", method, *LENS_ARGS)
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "out" / "shot"
+    record = json.loads((folder / "depth.json").read_text())
+    (line,) = (line for line in done.output.splitlines() if line.startswith("shot_left.png: "))
+    measured = "nothing is measured: " if record["measured_fraction"] == 0 else "only "
+    assert said in line and line.startswith(f"shot_left.png: {measured}")
+    assert record["measured_fraction"] < 0.05 and record["depth"]["measured_fraction"] < 0.05
+    assert said in record["findings"][0]["text"] and record["kind"] == "disparity_px"
+    confidence, depth = (tifffile.imread(folder / f"{n}.tiff") for n in ("confidence", "depth_m"))
+    assert np.mean(confidence >= 0.5) == pytest.approx(record["measured_fraction"], abs=1e-5)
+    assert np.isnan(depth).mean() > 0.95
+    json.dumps(record, allow_nan=False)
+
+
+def test_an_unsure_picture_is_grey(tmp_path: Path) -> None:
+    shown = []
+    for name, image in (("nothing", NOTHING["two scenes"][0]()), ("plane", shifted(0.5))):
+        assert invoke(wrote_halves(tmp_path, name, image), "-o", tmp_path / "out", "--method", "sgbm").exit_code == 0
+        picture = cv2.imread(str(tmp_path / "out" / name / "disparity.png")).astype(int)
+        shown.append(np.median(np.ptp(picture[60:200, 40:240], axis=2)))  # colour: the spread of blue, green, red
+    assert shown[0] < 30 < shown[1]
+
+
+def test_a_stopped_down_phone_gives_disparity_but_no_metres(tmp_path: Path) -> None:
+    left = wrote_halves(tmp_path, "shot", shifted(0.3))
+    phone = (
+        "--focal-length-mm",
+        "4.38",
+        "--focus-distance-m",
+        "1",
+        "--pixel-pitch-um",
+        "2.8",
+        "--disparity-gain",
+        "0.21",
+    )
+    done = invoke(left, "-o", tmp_path / "out", "--method", "sgbm", *phone, "--f-number", "64")
+    assert done.exit_code == 0, done.output
+    record = json.loads((tmp_path / "out" / "shot" / "depth.json").read_text())
+    assert record["measured_fraction"] > 0.2 and record["depth"]["measured_fraction"] == 0
+    assert record["depth"]["percentiles_m"] is None and "metres_unsure" in [f["code"] for f in record["findings"]]
+    assert "px of disparity per diopter" in done.output and "at f/64" in done.output
+
+
+def test_confidence_says_what_it_means(pair: Path, tmp_path: Path) -> None:
+    assert invoke(pair, "-o", tmp_path / "out", "--method", "sgbm").exit_code == 0
+    record = json.loads((tmp_path / "out" / "shot" / "depth.json").read_text())
+    said = record["confidence"]
+    assert said["tolerance"] == {"px": 0.2, "relative": 0.1} and "within 0.2 px + 10%" in said["meaning"]
+    assert said["reach_px"] == [-16, 16] and said["calibrated_for"] == "sgbm" and said["measured_from"] == 0.5
+    assert 0 < record["measured_fraction"] <= 1 and record["findings"] == []
+
+
+@pytest.mark.parametrize("value", [float("nan"), 1e30])
+def test_weights_that_are_no_numbers_are_refused_in_one_line(
+    pair: Path, model_folder: Path, tmp_path: Path, value: float, capsys: pytest.CaptureFixture[str]
+) -> None:
+    state = {k: v.clone() for k, v in build_network("difusenet").state_dict().items()}
+    state[next(iter(state))].fill_(value)
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    save_file(state, folder / "weights.safetensors")
+    (folder / "card.json").write_text((model_folder / "card.json").read_text())
+    for command in (
+        ["depth", str(pair), "-o", str(tmp_path / "out")],
+        ["evaluate", "--data", "rendered", "--count", "1"],
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main([*command, "--model", str(folder)])
+        error = capsys.readouterr().err
+        assert stop.value.code == 2 and error.count("\n") == 1 and "earlier checkpoint" in error
+    assert not (tmp_path / "out" / "shot").exists()
+
+
 def test_real_canon_plane_before_the_focus_is_nearer(shared_data: Callable[[str], Path], tmp_path: Path) -> None:
     left = shared_data("canon_r6m2_dp119/flat_0600mm_f4_l.png")
     done = invoke(left, "-o", tmp_path, "--method", "sgbm", *LENS_ARGS[:-1], "0.0613")
     assert done.exit_code == 0, done.output
     depth = tifffile.imread(tmp_path / "flat_0600mm_f4" / "depth_m.tiff")
-    assert 0.5 < np.median(depth) < 0.75
+    assert 0.5 < np.nanmedian(depth) < 0.75 and np.isfinite(depth).mean() > 0.3
 
 
 def test_real_portrait_capture_has_its_disparity_along_y(shared_data: Callable[[str], Path]) -> None:

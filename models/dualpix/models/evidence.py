@@ -109,6 +109,8 @@ class _Moments:
     ll: FloatImage
     rr: FloatImage
     lr: FloatImage
+    chance: FloatImage
+    """Standard deviation of ``lr`` if the views had nothing to do with each other."""
     difference: FloatImage
     l_difference: FloatImage
     r_difference: FloatImage
@@ -146,20 +148,22 @@ def _window_moments(first: FloatImage, second: FloatImage, usable: FloatImage) -
         return np.asarray(_window(_cells(values)) / share, np.float32)
 
     m_l, m_r, m = mean(g_l), mean(g_r), mean(r)
+    product, pixels = g_l * g_r, share * np.float32(WINDOW_PX**2)
     return _Moments(
         ll=mean(g_l * g_l) - m_l * m_l,
         rr=mean(g_r * g_r) - m_r * m_r,
-        lr=mean(g_l * g_r) - m_l * m_r,
+        lr=mean(product) - m_l * m_r,
+        # of the products themselves: noise that sits in a few dark rows makes more of it than its mean tells
+        chance=np.sqrt(mean(product * product) / pixels),
         difference=np.maximum(mean(r * r) - m * m, 0) + np.float32(_LEAST_VARIANCE),
         l_difference=mean(g_l * r) - m_l * m,
         r_difference=mean(g_r * r) - m_r * m,
-        pixels=share * np.float32(WINDOW_PX**2),
+        pixels=pixels,
     )
 
 
 def _noise_px(m: _Moments) -> FloatImage:
-    chance = _CHANCE * np.sqrt(np.maximum(m.ll * m.rr, 0) / m.pixels)
-    signal = m.pixels * np.maximum(m.lr - chance, 0)
+    signal = m.pixels * np.maximum(m.lr - _CHANCE * m.chance, 0)
     bound = np.sqrt(m.difference / np.maximum(signal, 1e-9))
     return np.asarray(np.minimum(bound, _WORST_NOISE_PX), np.float32)
 

@@ -22,7 +22,7 @@ from dualpix.capture.types import FloatImage, Mask
 
 Code = Literal[
     "no_light", "one_half_dark", "clipped", "same_picture", "beyond_reach", "across_baseline", "unrelated",
-    "no_texture", "outside_training", "other_calibration", "metres_unsure", "lens_misfit",
+    "no_texture", "no_fit", "outside_training", "other_calibration", "metres_unsure", "lens_misfit",
 ]  # fmt: skip
 Floats = npt.NDArray[np.float64]
 Shifts = npt.NDArray[np.intp]
@@ -108,12 +108,20 @@ def examine(
     return Pair(tuple(findings), True, beyond)
 
 
-def why_nothing(left: FloatImage, right: FloatImage) -> Finding:
-    """Why nothing can be measured in a pair that :func:`examine` has no other reason for: (H, W) working views."""
+def why_nothing(left: FloatImage, right: FloatImage, support: float) -> Finding:
+    """Why next to nothing is measured in a pair that :func:`examine` has no other reason for.
+
+    Args:
+        left: (H, W) working view.
+        right: the other one.
+        support: mean share of windows in which noise would allow a measurement at the disparities that were found.
+    """
     first, second = _fast_roots(left, right)
     textured = min(_own_texture(first), _own_texture(second)) > _OWN_TEXTURE
     if textured and float(_correlation(first[None], second[None])[0].max()) < _RELATED:
         return Finding("unrelated", "the halves do not show the same: two different captures, or smoothed noise alone")
+    if textured and support > _MOSTLY:
+        return Finding("no_fit", "the disparities that were found do not fit the views: unlike any in training")
     return Finding("no_texture", "there is no texture along the baseline that stands out of the noise")
 
 
@@ -203,7 +211,7 @@ def _matches(first: FloatImage, second: FloatImage, reach_px: float) -> _Matches
     """Of (T, h, w) pictures."""
     correlation, dy, dx = _correlation(first, second)
     count = len(correlation)
-    outside = np.abs(dx) * CELL_PX > reach_px + CELL_PX
+    outside = np.abs(dx) * CELL_PX > reach_px + CELL_PX / 2
     upright = np.abs(dy) <= 1
     within = correlation[:, upright][:, :, ~outside].reshape(count, -1).max(axis=1)
     far = correlation[:, upright][:, :, outside].max(axis=1, initial=-1.0)

@@ -70,9 +70,12 @@ class Judge:
         unmeasured = image.saturated | outside if result.valid is None else image.saturated | outside | ~result.valid
         confidence = np.where(unmeasured, np.float32(0), share) if pair.usable else np.zeros_like(share)
         tolerance = self.calibration.tolerance.scaled(scale)
-        findings = [*pair.findings, *self._outside(float(outside.mean()), scale)]
-        if not findings and float(np.mean(confidence >= CONFIDENT)) < LITTLE:
-            findings.append(why_nothing(views.left, views.right))
+        little = float(np.mean(confidence >= CONFIDENT)) < LITTLE
+        findings = list(pair.findings)
+        if not findings and little:
+            findings.append(why_nothing(views.left, views.right, float(evidence.support.mean())))
+        if pair.usable and (share_outside := float(outside.mean())) > _OUTSIDE_SHARE:
+            findings.append(self._outside(share_outside, scale))
         judgement = Judgement(
             confidence=confidence,
             error_px=np.asarray(error * tolerance.at(result.disparity_px), np.float32),
@@ -84,12 +87,10 @@ class Judge:
         )
         return replace(result, judgement=judgement)
 
-    def _outside(self, share: float, scale: float) -> list[Finding]:
-        if share <= _OUTSIDE_SHARE:
-            return []
+    def _outside(self, share: float, scale: float) -> Finding:
         reach = self.reach_px * scale
         text = f"{share:.0%} of the disparities are outside the {-reach:.0f} ... {reach:.0f} px {self.reach_of}"
-        return [Finding("outside_training", text)]
+        return Finding("outside_training", text)
 
     def _calibrated_elsewhere(self, method: str) -> list[Finding]:
         if method == self.calibrated_for:
