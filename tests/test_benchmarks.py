@@ -19,6 +19,7 @@ from benchmarks.suite import Suite
 from click.testing import CliRunner
 from docs.make_tables import table
 
+from dualpix.capture.processor import host_processor
 from dualpix.capture.render.compare import compare
 from dualpix.export.bench import Latency
 
@@ -39,6 +40,20 @@ def test_a_result_survives_the_file(tmp_path: Path) -> None:
     assert read_result(tmp_path / "r.json") == result
     assert re.fullmatch(r"[0-9a-f]{40}(-dirty)?|unknown", result.commit)
     assert result.versions["torch"] and result.machine["processor"]
+
+
+def test_a_table_names_the_class_of_the_processor() -> None:
+    result = a_result()
+    assert result.machine["class"] == (host_processor().class_name or "unknown")
+    words = f"{result.machine['system']}, {result.machine['processor']}, {result.machine['class']}"
+    assert words in table(result)
+    # files from before classes, and one measured with PyTorch held back
+    former = {name: result.machine[name] for name in ("system", "processor")}
+    assert f"{former['processor']}, class not recorded;" in table(replace(result, machine=former))
+    held = {**result.machine, "pytorch": "held to x86-64-avx2 by ONEDNN_MAX_CPU_ISA=AVX2"}
+    assert "PyTorch held to x86-64-avx2 by ONEDNN_MAX_CPU_ISA=AVX2;" in table(replace(result, machine=held))
+    assert machine_slug(held) == machine_slug(result.machine) != machine_slug(former)
+    assert machine_slug({**former, "class": "x86-64-avx2"}).endswith("-x86-64-avx2")
 
 
 def test_figures_are_median_or_mean_with_quartiles() -> None:

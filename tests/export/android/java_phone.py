@@ -89,6 +89,8 @@ class JavaPhone(VirtualPhone):
         self.java = JavaApp(classes, self.local(capture_protocol.FILES), scripts, self.companion.optics)
         self.companion = self.java  # type: ignore[assignment]
         self.abis = "arm64-v8a,armeabi-v7a"
+        self.cpu_features: str | None = "fp asimd evtstrm aes crc32 atomics fphp asimdhp cpuid asimdrdm asimddp"
+        """Of ``/proc/cpuinfo``, here of a Cortex-A76; ``None`` where the shell must not see it."""
         self.installed: list[str] = []
         self.refuses_apk = ""
         self.on_bench: Callable[[], None] | None = None
@@ -104,6 +106,13 @@ class JavaPhone(VirtualPhone):
         if words and words[0] in more:
             return more[words[0]](words[1:]), 0
         return super()._command(words)
+
+    def _cat(self, words: Sequence[str]) -> bytes:
+        if words[-1] != "/proc/cpuinfo":
+            return super()._cat(words)
+        if self.cpu_features is None:
+            raise PermissionError("/proc/cpuinfo: Permission denied")
+        return f"processor\t: 0\nBogoMIPS\t: 38.40\nFeatures\t: {self.cpu_features}\n\n".encode()
 
     def _am(self, words: Sequence[str]) -> bytes:
         if words[0] == "force-stop":

@@ -61,9 +61,19 @@ def test_the_whole_way_to_json(connect: Connect, exported: Exported, tmp_path: P
     for p in profiles:
         assert p.subject == result.Subject(exported.pte.name, sha256_of(exported.pte), "xnnpack-fp32")
         assert (p.target.kind, p.target.device, p.target.os) == ("adb", "dualpix Desktop", "Android 16")
+        assert (p.target.processor_class, p.target.processor_features) == ("arm64-fp16-dot", "fp16 dot")
         assert p.verified and p.max_abs_error == pytest.approx(1e-6, rel=0.2)
         assert len(p.samples_s) == 3 and min(p.samples_s) >= 1e-3 and p.load_s is not None and p.load_s >= 2e-3
         assert p.memory.pss_bytes and p.memory.pss_bytes > 1 << 20 and p.thermal is not None
+
+
+def test_a_phone_that_hides_its_processor_is_measured_all_the_same(connect: Connect, exported: Exported) -> None:
+    with connect() as at:
+        at.phone.cpu_features = None
+        exported.play(at.phone)
+        line = [str(exported.pte), "--address", at.serial, "--threads", "1", *QUICK]
+        done = CliRunner().invoke(command, ["bench", *line], catch_exceptions=False)
+    assert done.exit_code == 0 and "dualpix Desktop" in done.output and ", unknown, Android 16" in done.output
 
 
 def test_profile_on_a_phone_is_the_same(connect: Connect, exported: Exported) -> None:
@@ -74,7 +84,7 @@ def test_profile_on_a_phone_is_the_same(connect: Connect, exported: Exported) ->
         profiler, address = find_profiler(f"adb:{at.serial}")
         with pytest.raises(BenchError, match="--eager"):
             profiler(ProfileRequest((exported.pte,), eager="difusenet-compact"), address, lambda *step: None)
-    assert done.exit_code == 0 and exported.pte.name in done.output and "Android 16" in done.output
+    assert done.exit_code == 0 and exported.pte.name in done.output and "arm64-fp16-dot, Android 16" in done.output
 
 
 def test_several_files_come_in_order_within_a_thread_count(connect: Connect, exported: Exported) -> None:
