@@ -31,6 +31,7 @@ bench: $(STAMP)
 
 fuzz: $(STAMP)
 	$(BIN)/python -m tests.fuzz.run --count 20000 --jobs 2
+	$(BIN)/python -m tests.fuzz.readers --count 3000 --jobs 2
 
 docs: $(STAMP)
 	$(BIN)/python -m docs.make_images

@@ -57,6 +57,7 @@ def read_npy(
     expected: str = "an .npy with one number a pixel, (H, W)",
     most_bytes: int = 1 << 30,
     error: type[DualpixError] = DecodeError,
+    otherwise: str = "is no plane of numbers",
 ) -> npt.NDArray[Any]:
     """The array of numbers in an ``.npy`` file, in native byte order and C order; NaN and infinity are kept.
 
@@ -68,6 +69,7 @@ def read_npy(
         expected: what should be there, in messages.
         most_bytes: of samples.
         error: the kind of DualpixError that is raised.
+        otherwise: what a message says of an array of another kind.
 
     Raises:
         DualpixError: of the kind ``error``: not readable, no ``.npy``, damaged or cut, empty, too large, or an array of
@@ -77,7 +79,12 @@ def read_npy(
         size = _size_of(path, error)
         with path.open("rb") as file:
             header = read_header(path, file, error)
-            _check_kind(path, header, axes, kinds, expected, error)
+            if header.dtype.hasobject:
+                raise _objects(path, error)
+            if not _is_of_kind(header, axes, kinds):
+                raise error(f"'{path.name}' {otherwise}: {header}", expected=expected)
+            if min(header.shape, default=1) < 1:
+                raise error(f"'{path.name}' holds an empty array, {header}", expected=expected)
             if header.sample_bytes > most_bytes:
                 raise error(
                     f"'{path.name}' claims {header.sample_bytes} bytes of samples",
@@ -130,7 +137,7 @@ def read_samples(
         DualpixError: of the kind ``error``: objects, or the length of the file is not what the header says.
     """
     if header.dtype.hasobject:
-        raise error(f"'{path.name}' holds Python objects, never unpickled here", expected="an array of numbers")
+        raise _objects(path, error)
     needed = header.sample_bytes
     if size != header.start + needed:
         expected = f"{needed} for {header.shape} {header.dtype}"
@@ -168,13 +175,9 @@ def _foreign(path: Path, start: bytes, error: type[DualpixError]) -> DualpixErro
     return error(f"'{path.name}' is no .npy file", expected="an array that numpy.save wrote")
 
 
-def _check_kind(
-    path: Path, header: NpyHeader, axes: Collection[int], kinds: str, expected: str, error: type[DualpixError]
-) -> None:
-    dtype, shape = header.dtype, header.shape
-    if dtype.hasobject:
-        raise error(f"'{path.name}' holds Python objects, never unpickled here", expected=expected)
-    if dtype.kind not in kinds or dtype.itemsize > _LARGEST_ITEM or len(shape) not in axes:
-        raise error(f"'{path.name}' is no plane of numbers: {header}", expected=expected)
-    if min(shape, default=1) < 1:
-        raise error(f"'{path.name}' holds an empty array, {header}", expected=expected)
+def _is_of_kind(header: NpyHeader, axes: Collection[int], kinds: str) -> bool:
+    return header.dtype.kind in kinds and header.dtype.itemsize <= _LARGEST_ITEM and len(header.shape) in axes
+
+
+def _objects(path: Path, error: type[DualpixError]) -> DualpixError:
+    return error(f"'{path.name}' holds Python objects, never unpickled here", expected="an array of numbers")

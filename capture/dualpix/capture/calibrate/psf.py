@@ -25,7 +25,7 @@ import torch
 from dualpix.capture.calibrate.facts import MAX_KERNEL_PX, PsfGrid
 from dualpix.capture.calibrate.planes import Floats, PlaneError, PlaneViews, cell_slices
 from dualpix.capture.colour_map import Panel, Rgb, figure
-from dualpix.capture.errors import DualpixError
+from dualpix.capture.errors import DecodeError, DualpixError
 from dualpix.capture.npy import read_npy
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
 from dualpix.capture.render.psf import PsfModel, half_kernels
@@ -208,13 +208,13 @@ def picture(kernels: Kernels, grid: PsfGrid) -> Rgb:
 
 
 def _read_grid(path: Path, cells: tuple[int, int]) -> FloatImage:
-    grid = read_npy(
-        path,
-        axes=(3, 4),
-        expected="a grid of kernels, (rows * columns, n, n)",
-        most_bytes=MAX_FILE_BYTES,
-        error=PsfError,
-    )
+    expected = "a grid of kernels, (rows * columns, n, n)"
+    try:
+        grid = read_npy(
+            path, axes=(3, 4), expected=expected, most_bytes=MAX_FILE_BYTES, otherwise="holds no grid of kernels"
+        )
+    except DecodeError as error:
+        raise PsfError(f"cannot read kernels '{path}': {error.found}", expected=expected) from error
     n = grid.shape[-1]
     count = int(np.prod(grid.shape[:-2]))
     if grid.shape[-2] != n or n % 2 == 0 or not 3 <= n <= MAX_KERNEL_PX:
