@@ -27,6 +27,7 @@ import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.planes import CELL, BlackRest
+from dualpix.capture.raw.plugin import MAX_PIXELS
 from dualpix.capture.raw.tiff import Ifd
 from dualpix.capture.raw.tiff_samples import is_floating, sample_count
 
@@ -36,6 +37,7 @@ _REPEAT, _BLACK, _DELTA_H, _DELTA_V, _WHITE = 0xC619, 0xC61A, 0xC61B, 0xC61C, 0x
 _BITS = 0x0102
 _CROP_ORIGIN, _CROP_SIZE, _CFA_PATTERN = 0xC61F, 0xC620, 0x828E
 _MAX_REPEAT = 64
+_LEAST = 4  # pixels of a picture along each side
 _ROUNDING = 1e-9  # of means of equal numbers
 
 FourLevels = tuple[float, float, float, float]
@@ -137,11 +139,14 @@ def active_area(ifd: Ifd) -> Area:
     """ActiveArea, or the whole picture.
 
     Raises:
-        DecodeError: not within the picture.
+        DecodeError: not within the picture, or that has an impossible size.
     """
     width, height = ifd.integer(0x0100), ifd.integer(0x0101)
+    if min(width, height) < 1 or width * height > MAX_PIXELS:
+        raise DecodeError(f"a picture of {width}x{height} pixels", expected=f"1 to {MAX_PIXELS} pixels")
     stated = ifd.integers(ACTIVE_AREA) or (0, 0, height, width)
-    if len(stated) != 4 or not (0 <= stated[0] < stated[2] <= height and 0 <= stated[1] < stated[3] <= width):
+    sides = ((0, 2, height), (1, 3, width))
+    if len(stated) != 4 or not all(0 <= stated[a] <= stated[b] - _LEAST and stated[b] <= n for a, b, n in sides):
         raise DecodeError(f"ActiveArea {stated[:8]} of a picture of {width}x{height}", expected="a part of it")
     top, left, bottom, right = stated
     return Area(top, left, bottom - top, right - left)
@@ -196,7 +201,9 @@ def _pattern(ifd: Ifd, sample: int) -> Floats64:
     if len(repeat) != 2 or not 1 <= min(repeat) <= max(repeat) <= _MAX_REPEAT:
         raise DecodeError(f"BlackLevelRepeatDim {repeat[:8]}", expected=f"rows and columns of 1 to {_MAX_REPEAT}")
     cells, samples = repeat[0] * repeat[1], sample_count(ifd)
-    levels = _finite(ifd, _BLACK, "BlackLevel") if _BLACK in ifd.tags else np.zeros(cells * samples)
+    if _BLACK not in ifd.tags:
+        return np.zeros(repeat)
+    levels = _finite(ifd, _BLACK, "BlackLevel")
     if len(levels) == cells * samples:
         levels = levels.reshape(cells, samples)[:, min(sample, samples - 1)]
     elif len(set(levels.tolist())) == 1:  # some writers count otherwise; one level is the same however it is counted

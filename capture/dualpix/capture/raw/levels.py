@@ -29,6 +29,7 @@ _LEAST_BLACK = 1 / 64
 _DARKEST = 0.001
 # Without a black level only a range that is used to its end is a sign: else the picture may just be dark.
 _FULL = 0.75
+_LOOKED_AT = 1_000_000
 _FAR_APART, _ENOUGH_SAMPLES, _PER_CODE = 4, 1000, 4
 _FLOATS_ABOVE_WHITE = 0.1
 _FLOAT_WHITES = (255, 1023, 4095, 16383, 65535)
@@ -95,10 +96,12 @@ def range_warnings(halves: tuple[Samples, Samples], white: float, levels: Levels
         return _float_warnings(halves, levels)
     if not linear or halves[0].dtype != np.uint16 or white > np.iinfo(np.uint16).max:
         return ()
-    first, second = (np.bincount(half.ravel(), minlength=1 << 16) for half in halves)
+    step = max(halves[0].size // _LOOKED_AT, 1)  # some rows tell as much as all; the brightest sample is one of all
+    first, second = (np.bincount(half[::step].ravel(), minlength=1 << 16) for half in halves)
     counts = first + second
     codes, samples = np.flatnonzero(counts), int(counts.sum())
-    peak, low = int(codes[-1]), int(np.searchsorted(np.cumsum(counts), _DARKEST * samples, side="right"))
+    peak = int(max(half.max() for half in halves))
+    low = int(np.searchsorted(np.cumsum(counts), _DARKEST * samples, side="right"))
     bits = next((bits for bits in _BITS if peak <= _OVER * ((1 << bits) - 1)), 16)
     top = (1 << bits) - 1 if levels.white is None else levels.white
     short = levels.white is None and white > _OVER * top

@@ -176,7 +176,8 @@ def _samples(path: Path, reader: TiffReader, ifd: Ifd) -> Samples:
 
 
 def _by_tifffile(data: Buffer) -> Samples:
-    with tifffile.TiffFile(io.BytesIO(data)) as file:
+    # closed here: tifffile's objects refer to each other and would keep the bytes until they are collected
+    with io.BytesIO(data) as stream, tifffile.TiffFile(stream) as file:
         page = file.pages[0]
         height, width, count = page.imagelength, page.imagewidth, page.samplesperpixel
         planar = count > 1 and page.planarconfig == tifffile.PLANARCONFIG.SEPARATE
