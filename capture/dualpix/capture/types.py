@@ -101,6 +101,26 @@ class LensModel:
 
 
 @dataclass(frozen=True)
+class FrameLook:
+    """How the files of a stack code light, so that what is made of them can be coded and shown like them."""
+
+    curve: Literal["srgb", "linear"] = "linear"
+    """Tone curve by which their codes became light."""
+    camera: bool = False
+    """The light is that of a raw: colours of the sensor, neither balanced nor exposed for display."""
+    white_balance: tuple[float, float, float] | None = None
+    """R, G, B multipliers of a raw as shot, green = 1; None where it does not say."""
+    icc_profile: bytes | None = None
+    """Of the pictures, where they are of a known space."""
+    floating: bool = False
+    """Their samples are floats: light beyond white is kept."""
+    gray: bool = False
+    """They have one channel."""
+    white: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Light of the largest code, R, G, B."""
+
+
+@dataclass(frozen=True)
 class FocusStack:
     """Pictures of one scene focused at different distances, farthest first, as the networks and baselines take them."""
 
@@ -117,6 +137,10 @@ class FocusStack:
     """(H, W, 3) the frame at a small aperture, if there is one."""
     provenance: tuple[str, ...] = ()
     """(N,) where each distance comes from."""
+    names: tuple[str, ...] = ()
+    """(N,) of the frames, for messages."""
+    look: FrameLook | None = None
+    """Of the files; None where there are none."""
 
     def __post_init__(self) -> None:
         n = self.frames.shape[0]

@@ -139,7 +139,7 @@ def command(
         chosen = StackOptions(stack_method, settings["f_number"], truth)
         make_output_dir(output)
         found = run_stacks(stacks, output, chosen, resume=resume, strict=debug or (len(stacks) == 1 and not as_json))
-        _report(ctx, found, stack_depth.table(found), as_json, stack_depth.errors_text(found))
+        _report(ctx, found, stack_depth.table(found), as_json, stack_depth.below_text(found))
         return
     if truth:
         raise DualpixError("--truth was given without a stack", expected="one folder of a focus stack")

@@ -19,19 +19,10 @@ from tests.support.stack_folders import shoot_stack
 
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.stack.align import align_stack
-from dualpix.capture.stack.focus_depth import (
-    _SMALL_DISC_PX,
-    FocusDepth,
-    Method,
-    blurred_by,
-    composite,
-    depth_from_focus,
-    guided_filter,
-    hypotheses,
-    parabola_peak,
-    semi_global,
-    write_focus_depth,
-)
+from dualpix.capture.stack.focus_blur import SMALL_DISC_PX, blurred_by, composite, hypotheses, semi_global
+from dualpix.capture.stack.focus_depth import FocusDepth, Method, depth_from_focus
+from dualpix.capture.stack.focus_output import write_focus_depth
+from dualpix.capture.stack.focus_peaks import guided_filter, parabola_peak
 from dualpix.capture.stack.load import load_stack
 from dualpix.capture.types import FloatImage, FocusStack, LensModel
 
@@ -172,8 +163,8 @@ def test_a_result_is_written_whole_or_not_at_all(scene: tuple[FocusStack, FloatI
     far = replace(found, depth_m=np.where(found.depth_m > np.median(found.depth_m), np.inf, found.depth_m))
     out = tmp_path / "depth"
     record = write_focus_depth(out, stack, far, {"source": "a test"})
-    names = {"depth_m.tiff", "depth_m.npy", "depth.png", "confidence.png", "all_in_focus.png", "depth.json"}
-    assert {path.name for path in out.iterdir()} == names
+    maps = {"depth_m.tiff", "depth_m.npy", "depth.png", "confidence.png"}
+    assert {path.name for path in out.iterdir()} == maps | {"all_in_focus.tiff", "all_in_focus.png", "depth.json"}
     assert json.loads((out / "depth.json").read_text()) == record
     assert record["kind"] == "depth_m" and record["source"] == "a test" and record["blur_px_per_d"] is None
     assert np.array_equal(tifffile.imread(out / "depth_m.tiff"), far.depth_m)
@@ -232,7 +223,7 @@ def test_a_disc_keeps_light_and_spreads_it_by_a_quarter_of_its_diameter(circle_p
     assert spread.sum() == pytest.approx(1.0, abs=1e-5)
     x = np.arange(41) - 20
     sigma = math.sqrt(float((spread * x[None] ** 2).sum()))
-    pixel = 0.0 if circle_px < _SMALL_DISC_PX else 1 / 12  # a drawn disc is averaged over pixels, which spreads it too
+    pixel = 0.0 if circle_px < SMALL_DISC_PX else 1 / 12  # a drawn disc is averaged over pixels, which spreads it too
     assert sigma == pytest.approx(math.sqrt((circle_px / 4) ** 2 + pixel), rel=0.08)
 
 

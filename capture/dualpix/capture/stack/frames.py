@@ -38,8 +38,9 @@ from dualpix.capture.raw.plugin import Source
 from dualpix.capture.raw.structure import DNG_VERSION, check_whole, mapped, raw_kind, readable_ifd, structure_of
 from dualpix.capture.raw.tiff import TiffReader
 from dualpix.capture.stack.foreign import refuse_foreign, refuse_thumbnail
+from dualpix.capture.stack.look import picture_look, raw_look
 from dualpix.capture.stack.record import FrameRecord, StackRecord
-from dualpix.capture.types import CaptureMeta, FloatImage, Mask
+from dualpix.capture.types import CaptureMeta, FloatImage, FrameLook, Mask
 
 RAW_BINNING = 2
 _EXIF_POINTER = 0x8769
@@ -146,6 +147,8 @@ class DecodedFrame:
     """Pitch is that of a pixel of ``image``."""
     binning: float = 1.0
     """Sensor pixels per pixel of ``image``, along each axis."""
+    look: FrameLook = field(default_factory=FrameLook)
+    """Of the file."""
 
 
 def listing_of(folder: Path, record: StackRecord) -> Listing:
@@ -210,7 +213,8 @@ def decode_frame(frame: ListedFrame, max_side_px: int | None = None) -> DecodedF
     """
     decoded = _read_slice(frame) if frame.part else read_light(frame.path, frame.orientation)
     if frame.white != (1.0, 1.0, 1.0):
-        decoded = replace(decoded, image=decoded.image * np.array(frame.white, np.float32))
+        look = replace(decoded.look, white=frame.white)
+        decoded = replace(decoded, image=decoded.image * np.array(frame.white, np.float32), look=look)
     return reduced(decoded, max_side_px)
 
 
@@ -259,7 +263,7 @@ def _read_raw(source: Source, orientation: int | None) -> DecodedFrame:
     image = develop(plane, "superpixel")
     mask = develop_mask(saturated, True, "superpixel")
     turn = orientation or meta.orientation
-    return DecodedFrame(upright(image, turn), upright(mask, turn), meta, RAW_BINNING)
+    return DecodedFrame(upright(image, turn), upright(mask, turn), meta, RAW_BINNING, raw_look(path))
 
 
 def _first_frame(path: Path) -> tuple[Plane, Mask]:
@@ -299,7 +303,9 @@ def _read_picture(path: Path, orientation: int | None) -> DecodedFrame:
         light = np.repeat(light[..., None], 3, axis=2)
     mask = saturated.any(axis=-1) if saturated.ndim == 3 else saturated
     turn = orientation or picture.hints.orientation
-    return DecodedFrame(upright(light, turn), upright(np.asarray(mask), turn), meta)
+    coded = samples.dtype == np.uint8 or picture.hints.tone == "srgb"
+    look = picture_look(path, samples, "srgb" if coded else "linear")
+    return DecodedFrame(upright(light, turn), upright(np.asarray(mask), turn), meta, look=look)
 
 
 def _linear_codes() -> npt.NDArray[np.float32]:
@@ -312,7 +318,7 @@ def _read_slice(frame: ListedFrame) -> DecodedFrame:
     assert frame.part is not None  # noqa: S101 - the caller asked
     samples = read_ddff_slice(frame.path, *frame.part)
     saturated = np.asarray((samples == 255).any(axis=-1))
-    return DecodedFrame(_linear_codes()[samples], saturated, CaptureMeta())
+    return DecodedFrame(_linear_codes()[samples], saturated, CaptureMeta(), look=FrameLook("srgb"))
 
 
 def reduced(decoded: DecodedFrame, max_side_px: int | None) -> DecodedFrame:
@@ -327,7 +333,7 @@ def reduced(decoded: DecodedFrame, max_side_px: int | None) -> DecodedFrame:
     factor = width / size[0]
     pitch_um = decoded.meta.pixel_pitch_um
     meta = replace(decoded.meta, pixel_pitch_um=None if pitch_um is None else pitch_um * factor)
-    return DecodedFrame(image, np.asarray(mask), meta, decoded.binning * factor)
+    return replace(decoded, image=image, saturated=np.asarray(mask), meta=meta, binning=decoded.binning * factor)
 
 
 # --- metadata -----------------------------------------------------------------------------------------------------

@@ -50,6 +50,7 @@ COLUMNS = (
 )  # fmt: skip
 
 _MAX_FRAMES = 10_000
+_FEWEST_NAMED = 3
 _DIOPTERS_IN_NAME = re.compile(r"(?:^|_)D(-?\d+(?:\.\d+)?)(?=_|$)")
 _ZEDD_NAME = re.compile(r"img_run_(\d{1,4})_motor_([0-9A-Fa-f]{1,8})_aperture_F(\d{1,3}(?:\.\d+)?)")
 _ASSUMED = "assumed error"
@@ -207,6 +208,13 @@ def _csv_number(table: Path, row: dict[str, Any], name: str) -> float | None:
     if math.isnan(value) or (math.isinf(value) and name != "distance_m"):
         raise DualpixError(f"'{table}': {name} is {text!r}", expected="a number")
     return value
+
+
+def names_say_focus(folder: Path) -> bool:
+    """Whether a folder holds three or more pictures, and no raws, whose names all say their diopters."""
+    files = frame_files(folder)
+    pictures = all(file.suffix.lower() in PICTURE_SUFFIXES for file in files)
+    return pictures and len(files) >= _FEWEST_NAMED and all(_DIOPTERS_IN_NAME.search(file.stem) for file in files)
 
 
 def _read_names(path: Path) -> Listing | None:

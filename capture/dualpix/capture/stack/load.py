@@ -21,12 +21,13 @@ from dualpix.capture.cameras.protocol import Exposure
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import parse_json
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN, distance_m
+from dualpix.capture.stack.belonging import Shot, bracket_optics, check_sizes
 from dualpix.capture.stack.frames import DecodedFrame, ListedFrame, Listing, decode_frame, listing_of
 from dualpix.capture.stack.layouts import read_layout
 from dualpix.capture.stack.orientation import with_one_orientation
 from dualpix.capture.stack.record import JOURNAL, STACK, read_record
 from dualpix.capture.stack.sharpness import gray_of, tile_means
-from dualpix.capture.types import FloatImage, FocusStack, LensModel
+from dualpix.capture.types import FloatImage, FocusStack, FrameLook, LensModel
 
 ALIGNED = "aligned"
 ALIGNMENT = "alignment.json"
@@ -90,17 +91,20 @@ def load_stack(
 
     Raises:
         DualpixError: no stack, no such aperture, fewer than two frames, two at one distance, frames of different sizes,
-            or more than 8 GiB of them.
+            or of a plain folder of different cameras or optics, or more than 8 GiB of them.
         DecodeError: a frame is missing or damaged.
     """
-    listing = loaded_listing(folder, aligned=aligned)
+    original = read_listing(folder)
+    listing = (_aligned_listing(original) if aligned else None) or original
     chosen = choose_aperture(listing, f_number)
     frames = listing.at_aperture(chosen)
     _check_distances(frames)
     decoded = [decode_frame(frames[0], max_side_px)]
     _check_memory(decoded[0], len(frames))
     decoded += [decode_frame(frame, max_side_px) for frame in frames[1:]]
-    _check_sizes(frames, decoded)
+    check_sizes([(frame.name, shown.image.shape[:2]) for frame, shown in zip(frames, decoded, strict=True)])
+    if listing.record is None:
+        _check_optics(frames, decoded)
     light = [light_of(frame, shown) for frame, shown in zip(frames, decoded, strict=True)]
     gains = exposure_gains(light)
     images = np.stack([shown.image for shown in decoded])
@@ -113,6 +117,8 @@ def load_stack(
         lens=lens_of(listing, chosen, decoded[0]),
         all_in_focus=_all_in_focus(listing, decoded[0].image.shape, light[0], max_side_px),
         provenance=tuple(frame.source for frame in frames),
+        names=tuple(frame.name for frame in frames),
+        look=decoded[0].look if listing is original else _look_of(original, chosen),
     )
 
 
@@ -255,10 +261,21 @@ def _check_memory(first: DecodedFrame, count: int) -> None:
         )
 
 
-def _check_sizes(frames: Sequence[ListedFrame], decoded: Sequence[DecodedFrame]) -> None:
-    for frame, shown in zip(frames, decoded, strict=True):
-        if shown.image.shape != decoded[0].image.shape:
-            raise _different_size(frame, shown.image.shape, decoded[0].image.shape)
+def _check_optics(frames: Sequence[ListedFrame], decoded: Sequence[DecodedFrame]) -> None:
+    """Whether frames that no record vouches for are of one camera, lens, focal length and aperture, by their EXIF.
+
+    Raises:
+        DualpixError: some are of another, by their names.
+    """
+    shots = [Shot(frame.path, shown.meta) for frame, shown in zip(frames, decoded, strict=True)]
+    known = [frame.diopters for frame in frames if frame.diopters is not None]
+    bracket_optics(shots, known if len(known) == len(frames) else None, f_number=frames[0].f_number)
+
+
+def _look_of(original: Listing, f_number: float | None) -> FrameLook | None:
+    """Of the frames that the aligned ones were made of, which are linear whatever those are."""
+    frames = original.at_aperture(f_number) or original.frames
+    return decode_frame(frames[0]).look if frames else None
 
 
 def _different_size(frame: ListedFrame, shape: tuple[int, ...], expected: tuple[int, ...]) -> DualpixError:
