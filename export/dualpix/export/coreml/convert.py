@@ -123,7 +123,7 @@ def _converted(exported: ExportedProgram, request: BuildRequest, precision: Prec
     return ct.convert(
         exported,
         inputs=[ct.TensorType(name=name, shape=tensor.shape) for name, tensor in named],
-        outputs=[ct.TensorType(name=request.output_name)],
+        outputs=[ct.TensorType(name=name) for name in request.output_names],
         minimum_deployment_target=getattr(ct.target, MINIMUM_TARGET),
         compute_precision=getattr(ct.precision, precision.compute.upper()),
         convert_to="mlprogram",
