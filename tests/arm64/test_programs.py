@@ -151,7 +151,8 @@ def double(output: Any) -> Array:
 def run_everywhere(arm64: sysroot.Sysroot, network: Network, recipe: str, folder: Path) -> Outputs:
     request = BuildRequest(
         network.module, RECIPES[recipe].precision, folder / f"{recipe}.pte", network.samples[0],
-        tuple(f"input_{i}" for i in range(len(network.samples[0]))), ("output",), network.calibration, network.keep_float,
+        tuple(f"input_{i}" for i in range(len(network.samples[0]))), ("output",), network.calibration,
+        network.keep_float,
     )  # fmt: skip
     artefact = RECIPES[recipe].build(request)
     assert artefact.predict is not None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -111,11 +112,14 @@ def type_name(dtype: torch.dtype) -> str:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back what compilers and converters say about themselves: deprecations of their own calls, torch versions."""
+    """Hold back what compilers and converters say about themselves: deprecations of their own calls, torch versions.
+
+    torch.export prints the graph of what it refuses to stderr.
+    """
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

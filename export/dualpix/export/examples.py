@@ -26,7 +26,8 @@ from torch import Tensor
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.npy import read_header, read_samples
 from dualpix.export.artefact import type_name
-from dualpix.export.called import Called, Example, check_input, form
+from dualpix.export.bound import Example
+from dualpix.export.called import Called, check_input, form
 from dualpix.export.factory import Foreign, examples_of, kind_of
 from dualpix.export.named import call_named, is_named
 from dualpix.quantize.calibration import Inputs, tensor_digest

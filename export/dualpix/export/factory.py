@@ -9,7 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
-from dualpix.export.called import Called, Example, called
+from dualpix.export.bound import Example
+from dualpix.export.called import Called, called
 from dualpix.export.named import call_named, function_name
 
 FORM = (

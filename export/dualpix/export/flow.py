@@ -204,7 +204,8 @@ def _eager(subject: Subject, inputs: Inputs) -> object:
 
 
 def _scored(subject: Subject, outputs: Sequence[Outputs], references: Sequence[Outputs]) -> Accuracy:
-    return score(outputs, references, subject.metrics, subject.output_names)
+    steps = [not output.dtype.startswith("float") for output in subject.outputs]
+    return score(outputs, references, subject.metrics, subject.output_names, steps)
 
 
 def _flat_notes(subject: Subject, references: Sequence[Outputs]) -> tuple[str, ...]:

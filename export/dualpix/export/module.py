@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from dualpix.capture.errors import DualpixError
-from dualpix.export.called import Called, Example, called
+from dualpix.export.bound import Example
+from dualpix.export.called import Called, called
 from dualpix.export.examples import Examples
 from dualpix.export.flow import ExportResult, Options, Subject, run_export
 from dualpix.export.subject import OnStep

@@ -21,12 +21,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from dualpix.capture.errors import DualpixError
-from dualpix.export.called import own_path
+from dualpix.export.bound import Positional, own_path
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.score import Accuracy, Metric, Outputs, arrays_of, is_constant, sqnr_db, tensors_of
 
 REPEATS_DB = 100.0
 """Two runs on one input agree at least so far: sums in another order, by several threads, differ less."""
+_STATE = "take that state as an input and give it as an output"
+_DROPOUT = "switch dropout off: nn.Dropout, or F.dropout(x, p, training=self.training)"
+_NOISE = "take the random numbers as an input"
+_RANDOM = ("bernoulli", "dropout", "rand", "normal", "uniform", "multinomial", "poisson", "exponential", "rrelu")
+"""In the names of operators that draw numbers."""
 _UNWRITTEN = "empty"
 """Operators of this name give memory as it lies there."""
 
@@ -41,10 +46,10 @@ def float_outputs(
     """
     state = State.of(module)
     first = _run(module, samples[0])
-    _check_repeats(module, name, samples[0], first, state)
+    check_repeats(module, name, samples[0], first, state)
     outputs = [arrays_of(first), *(arrays_of(_run(module, inputs)) for inputs in samples[1:])]
     if len(samples) > 1:
-        _check_repeats(module, name, samples[0], first, state)
+        check_repeats(module, name, samples[0], first, state)
     for place, output in enumerate(output_names):
         if not all(np.isfinite(sample[place]).all() for sample in outputs):
             which = f" as '{output}'" if len(output_names) > 1 else ""
@@ -54,9 +59,9 @@ def float_outputs(
     flat = constant_outputs(outputs, output_names)
     if len(flat) == len(output_names):
         raise DualpixError(
-            f"'{name}' gives {_one_value(outputs)} on all {len(samples)} inputs that judge: nothing would be measured",
+            f"'{name}' gives {_one_value(outputs)}: a constant would agree with it, so that nothing would be measured",
             expected="outputs that differ from place to place, or from input to input",
-            hint="give inputs like those at work, and trained weights",
+            hint="give more inputs, like those at work, and trained weights",
         )
     return outputs
 
@@ -99,9 +104,9 @@ def constant_outputs(outputs: Sequence[Outputs], names: Sequence[str]) -> tuple[
 
 
 def _one_value(outputs: Sequence[Outputs]) -> str:
-    values = [float(array.flat[0]) for array in outputs[0]]
-    size = outputs[0][0].size
-    return f"the one number {values[0]:g}" if size == 1 else f"{', '.join(f'{v:g}' for v in values)} everywhere"
+    values = ", ".join(f"{float(array.flat[0]):g}" for array in outputs[0])
+    where = "" if all(array.size == 1 for array in outputs[0]) else " everywhere"
+    return f"{values}{where} on " + ("the one input that judges" if len(outputs) == 1 else f"all {len(outputs)} inputs")
 
 
 def _alike(a: Tensor, b: Tensor) -> bool:
@@ -138,7 +143,7 @@ class State:
             names = [name for name in after if before.get(name) != after[name]]
             if names:
                 more = f" (and {len(names) - 1} more)" if len(names) > 1 else ""
-                return f"its {kind} '{own_path(module, names[0])}'{more} changes in forward"
+                return f"its {kind} '{names[0]}'{more} changes in forward"
         return ""
 
 
@@ -158,18 +163,32 @@ def _attributes(module: nn.Module) -> Iterator[tuple[str, Any]]:
                         yield key, leaf
 
 
-def _check_repeats(module: nn.Module, name: str, inputs: Inputs, first: Any, state: State) -> None:
+def check_repeats(module: nn.Module, name: str, inputs: Inputs, first: Any, state: State) -> None:
+    """Run ``module`` again and compare.
+
+    Args:
+        module: takes the inputs one by one.
+        name: of the network, for the message.
+        inputs: that it ran on.
+        first: what it gave for them before.
+        state: of the module, or of the user's module in it, before that.
+
+    Raises:
+        DualpixError: it gives something else; names the buffer or attribute that changed, or the operator that is
+            random.
+    """
     again = _run(module, inputs)
     if all(_repeats(a, b) for a, b in zip(tensors_of(first), tensors_of(again), strict=True)):
         return
-    changes = state.changes(module)
+    own = module.module if isinstance(module, Positional) else module
+    operator, where = _first_difference(module, inputs)
+    random = operator if any(sign in operator for sign in _RANDOM) else ""
+    changes = "" if random else state.changes(own)
     raise DualpixError(
         f"'{name}' gives another output when it runs on the same input again: "
-        + (changes or _random_operator(module, inputs)),
+        + (f"'{random}' {where} is random" if random else changes or f"'{operator}' {where} differs"),
         expected="a function of its inputs",
-        hint="take that state as an input and give it as an output"
-        if changes
-        else "switch dropout off: nn.Dropout, or F.dropout(x, p, training=self.training)",
+        hint=_STATE if not random else _DROPOUT if "bernoulli" in random or "dropout" in random else _NOISE,
     )
 
 
@@ -183,8 +202,8 @@ def _repeats(first: Tensor, again: Tensor) -> bool:
     return sqnr_db(first, again) >= REPEATS_DB
 
 
-def _random_operator(module: nn.Module, inputs: Inputs) -> str:
-    """Where two runs part."""
+def _first_difference(module: nn.Module, inputs: Inputs) -> tuple[str, str]:
+    """The operator at which two runs part, and where it stands."""
     runs = []
     for _ in range(2):
         log = _Log()
@@ -194,9 +213,8 @@ def _random_operator(module: nn.Module, inputs: Inputs) -> str:
     for (operator, path, first), (_, _, again) in zip(*runs, strict=False):
         if first != again:
             path = own_path(module, path)
-            where = f"in '{path}'" if path else "in its forward"
-            return f"'{operator}' {where} is random"
-    return "its output is random"
+            return operator, f"in '{path}'" if path else "in its forward"
+    return "", "in its forward"
 
 
 class _Log(TorchDispatchMode):  # type: ignore[no-untyped-call]

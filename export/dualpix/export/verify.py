@@ -59,7 +59,10 @@ class _Declared:
             tensors = manifest["input"]["tensors"]
             inputs = {str(t["name"]): (tuple(int(n) for n in t["shape"]), str(t["dtype"])) for t in tensors}
             limits = {str(k): float(v) for k, v in manifest["reference"]["rerun_sqnr_db"].items()}
-            return cls(inputs, tuple(str(o["name"]) for o in manifest["outputs"]), limits)
+            outputs = tuple(str(o["name"]) for o in manifest["outputs"])
+            if not inputs or not outputs:
+                raise ValueError("nothing goes in or comes out")
+            return cls(inputs, outputs, limits)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ManifestError(f"'{MANIFEST}' lacks inputs, output or reference", hint="export again") from error
 

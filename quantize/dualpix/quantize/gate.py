@@ -24,11 +24,13 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 from dualpix.capture.errors import DualpixError
 
 if TYPE_CHECKING:  # the command line reads limits before it imports torch
-    from dualpix.quantize.score import Accuracy
+    from dualpix.quantize.score import Accuracy, Difference
 
 LIMITS_FORMAT = 1
 _FORMER = {"ai1_increase": "metric_loss", "mean_abs_error_px": "mean_abs_error"}
 _MAX_QUOTED = 80
+STEPS_DB = 15.0
+"""The most that is asked of an integer or boolean output: 3 of 100 labels of a mask may flip, sparse ones fewer."""
 
 
 class Outcome(StrEnum):
@@ -222,17 +224,32 @@ def _accuracy_checks(accuracy: Accuracy | None, reference: Accuracy, limits: Lim
         return ()
     gap = accuracy.from_float
     metric, value = accuracy.metric or ("", None)
+    structured = accuracy.worst_output("structure_db")
     better: Literal["<=", ">="] = ">=" if value and value.better == "higher" else "<="
+    steps: list[_Row] = [
+        row
+        for name, of in accuracy.steps.items()
+        for row in (
+            ("sqnr_db", of.sqnr_db, _for_steps(limits.sqnr_db, of), ">=", name),
+            ("structure_db", of.structure_db, _for_steps(limits.structure_db, of), ">=", name),
+        )
+    ]
     return _checks(
         [
             ("metric_loss", accuracy.metric_loss(reference), limits.metric_loss, "<=", metric),
             ("metric", value.value if value else None, limits.metric, better, metric),
             ("mean_abs_error", gap.mean_abs, limits.mean_abs_error, "<=", accuracy.worst_output("mean_abs")),
-            ("sqnr_db", gap.sqnr_db, limits.sqnr_db, ">=", accuracy.worst_output("sqnr_db")),
-            ("structure_db", gap.structure_db, limits.structure_db, ">=", accuracy.worst_output("structure_db")),
+            ("sqnr_db", gap.sqnr_db, _for_steps(limits.sqnr_db, gap), ">=", accuracy.worst_output("sqnr_db")),
+            ("structure_db", gap.structure_db, _for_steps(limits.structure_db, gap), ">=", structured),
             ("relative_rms", gap.relative_rms, limits.relative_rms, "<=", accuracy.worst_output("sqnr_db")),
+            *steps,
         ]
     )
+
+
+def _for_steps(limit_db: float | None, difference: Difference) -> float | None:
+    """What is asked of integers and booleans: no precision keeps all of them."""
+    return min(limit_db, STEPS_DB) if limit_db is not None and difference.steps else limit_db
 
 
 def _checks(rows: Sequence[_Row]) -> tuple[Check, ...]:

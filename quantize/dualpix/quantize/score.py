@@ -7,6 +7,9 @@ Two ratios are taken against the power of the difference. SQNR has the power of 
 from zero hides what it loses: a wall 20 m away, relief of some cm, scores 51 dB as a constant. *Structure* has the
 power of the reference about its mean (for maps: about the mean of each picture and channel), which no constant can
 have. The two are equal where the mean is zero, and a constant output has a structure of 0 dB.
+
+Integers and booleans (labels, masks) are steps: a value next to a threshold falls to the other side by the last bit of
+what was compared, so that no precision keeps them all. They are held to ``gate.STEPS_DB`` at most, apart from the rest.
 """
 
 from __future__ import annotations
@@ -22,6 +25,7 @@ import torch
 from torch import Tensor
 
 from dualpix.quantize.calibration import Inputs
+from dualpix.quantize.gate import STEPS_DB
 
 Array = npt.NDArray[np.float64]
 Outputs = tuple[Array, ...]
@@ -50,10 +54,14 @@ def arrays_of(output: Any) -> Outputs:
 def sqnr_db(reference: Any, output: Any) -> float:
     """Power of the reference over the power of the difference, in dB; of several outputs the lowest.
 
-    -inf where the output is not finite.
+    -inf where the output is not finite. Integers and booleans that reach ``STEPS_DB`` count as equal.
     """
     pairs = zip(tensors_of(reference), tensors_of(output), strict=True)
-    return min(_tensor_sqnr_db(r.double(), o.double()) for r, o in pairs)
+    return min(_of_kind(r, _tensor_sqnr_db(r.double(), o.double())) for r, o in pairs)
+
+
+def _of_kind(reference: Tensor, found_db: float) -> float:
+    return EXACT_SQNR_DB if not reference.is_floating_point() and found_db >= STEPS_DB else found_db
 
 
 def _tensor_sqnr_db(reference: Tensor, output: Tensor) -> float:
@@ -81,6 +89,8 @@ class Difference:
     """``None`` where the reference is the same value everywhere: nothing can be lost, so nothing is measured."""
     constant_sqnr_db: float | None
     """What the best constant output would score; ``None`` as above."""
+    steps: bool = False
+    """Whether the values are integers or booleans."""
 
     @property
     def relative_rms(self) -> float:
@@ -88,7 +98,7 @@ class Difference:
         return float(10.0 ** (-self.sqnr_db / 20.0))
 
     @classmethod
-    def between(cls, outputs: Sequence[Array], references: Sequence[Array]) -> Difference:
+    def between(cls, outputs: Sequence[Array], references: Sequence[Array], *, steps: bool = False) -> Difference:
         """Of one output, over all values of all samples."""
         gap = np.concatenate([(o - r).ravel() for o, r in zip(outputs, references, strict=True)])
         signal = np.concatenate([r.ravel() for r in references])
@@ -100,11 +110,13 @@ class Difference:
             sqnr_db=decibels(power, noise),
             structure_db=decibels(varying, noise) if varying else None,
             constant_sqnr_db=decibels(power, varying) if varying else None,
+            steps=steps,
         )
 
     @classmethod
     def worst_of(cls, differences: Sequence[Difference]) -> Difference:
-        """Each figure at its worst."""
+        """Each figure at its worst, of the continuous ones where there are any."""
+        differences = [d for d in differences if not d.steps] or differences
         structures = [d.structure_db for d in differences if d.structure_db is not None]
         constants = [d.constant_sqnr_db for d in differences if d.constant_sqnr_db is not None]
         return cls(
@@ -113,6 +125,7 @@ class Difference:
             min(d.sqnr_db for d in differences),
             min(structures, default=None),
             max(constants, default=None),
+            all(d.steps for d in differences),
         )
 
 
@@ -176,7 +189,7 @@ class Accuracy:
     """How an artefact, or the float network itself, does on the evaluation samples."""
 
     from_float: Difference
-    """From the float network: of several outputs the worst of each figure."""
+    """From the float network: of several outputs the worst of each figure, steps apart."""
     samples: int
     metrics: Mapping[str, Score] = field(default_factory=dict)
     """By name; the first one is that which limits are for."""
@@ -198,7 +211,13 @@ class Accuracy:
     def worst_output(self, figure: str) -> str:
         """Name of the output that :attr:`from_float` has ``figure`` (a field's name) from; empty where there is one."""
         value = getattr(self.from_float, figure)
-        return next((name for name, d in self.outputs.items() if getattr(d, figure) == value), "")
+        held = [(n, d) for n, d in self.outputs.items() if d.steps == self.from_float.steps]
+        return next((name for name, d in held if getattr(d, figure) == value), "")
+
+    @property
+    def steps(self) -> Mapping[str, Difference]:
+        """The outputs of integers and booleans that are not in :attr:`from_float`."""
+        return {n: d for n, d in self.outputs.items() if d.steps and not self.from_float.steps}
 
 
 def score(
@@ -206,6 +225,7 @@ def score(
     references: Sequence[Outputs],
     metrics: Sequence[Metric] = (),
     names: Sequence[str] = (),
+    steps: Sequence[bool] = (),
 ) -> Accuracy:
     """Score outputs against the float network's, and by ``metrics``.
 
@@ -214,13 +234,15 @@ def score(
         references: of the float network.
         metrics: the first is the one that limits are for.
         names: of the network's outputs, where there are several.
+        steps: whether each output is of integers or booleans; none is by default.
 
     Returns:
         Infinite errors where any output is not finite.
     """
     finite = all(np.isfinite(array).all() for sample in outputs for array in sample)
-    columns = zip(zip(*outputs, strict=True), zip(*references, strict=True), strict=True)
-    differences = [Difference.between(o, r) if finite else NOT_FINITE for o, r in columns]
+    kinds = steps or [False] * len(references[0])
+    columns = zip(zip(*outputs, strict=True), zip(*references, strict=True), kinds, strict=True)
+    differences = [Difference.between(o, r, steps=kind) if finite else NOT_FINITE for o, r, kind in columns]
     return Accuracy(
         Difference.worst_of(differences),
         len(outputs),

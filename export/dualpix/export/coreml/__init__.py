@@ -7,6 +7,7 @@ interpreted operator by operator (see :mod:`.interpret` for what that proves), a
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -26,6 +27,7 @@ from dualpix.export.coreml.forms import as_core_ml_takes, core_ml_request
 from dualpix.export.coreml.interpret import Interpreter, coverage
 from dualpix.export.coreml.package import PackageError
 from dualpix.export.manifest import size_of
+from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.score import Predict
 
@@ -67,14 +69,14 @@ def build(request: BuildRequest) -> Artefact:
         OutputError: the package cannot be put in its place.
     """
     request = core_ml_request(request)
-    with _converter(), torch.no_grad():
+    with _converter() as said, torch.no_grad():
         try:
             converted = convert(request)
         except DualpixError:
             raise
         except Exception as error:  # the converter raises anything
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise ExportError(f"Core ML conversion failed: {type(error).__name__}: {reason}") from error
+            reason = reason_of(error, request.module, request.inputs, "\n".join(said))
+            raise ExportError(f"Core ML conversion failed: {reason}") from error
         with _scratch(request.path) as scratch:
             written, plain = scratch / request.path.name, None
             save(converted.model, written)
@@ -91,10 +93,20 @@ def build(request: BuildRequest) -> Artefact:
 
 
 @contextmanager
-def _converter() -> Iterator[None]:
-    """Hold back progress bars and what the converter says about itself."""
-    with quiet(), redirect_stderr(io.StringIO()):
-        yield
+def _converter() -> Iterator[list[str]]:
+    """Hold back progress bars and what the converter says about itself; yields what it says of errors."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("coremltools")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        with quiet(), redirect_stderr(io.StringIO()):
+            yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
 
 
 def _runtime(path: Path, input_names: Sequence[str], output_names: Sequence[str]) -> Predict:

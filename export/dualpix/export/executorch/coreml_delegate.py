@@ -21,6 +21,7 @@ from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.executorch.program import Structure, check_structure, lower_for, network_macs, read_structure
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.executorch.xnnpack import check_output, registered
+from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import fold_batch_norm_graph
 from dualpix.quantize.score import Predict
@@ -76,8 +77,8 @@ def build(request: BuildRequest) -> Artefact:
             with redirect_stderr(io.StringIO()):  # the converter's progress bars
                 buffer, delegation = lower_for(graph, request.inputs, _partitioner(request.precision), total)
         except Exception as error:  # the compilers raise anything from AssertionError to their own types
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise ExportError(f"Core ML lowering failed: {type(error).__name__}: {reason}") from error
+            reason = reason_of(error, request.module, request.inputs)
+            raise ExportError(f"Core ML lowering failed: {reason}") from error
     with atomic_path(request.path) as temporary:
         temporary.write_bytes(buffer)
         structure = check_structure(temporary, request, expected, BACKEND)

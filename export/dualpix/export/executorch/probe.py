@@ -16,6 +16,7 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from dualpix.export.artefact import ExportError
+from dualpix.export.executorch.blame import reason_in
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.score import tensors_of
@@ -38,10 +39,15 @@ def run_apart(path: Path, inputs: Inputs, threads: int = 1) -> Any:
         except subprocess.TimeoutExpired as error:
             raise ExportError(f"'{path.name}' does not end within {_TIMEOUT_S} s") from error
         if done.returncode < 0:
-            raise ExportError(f"'{path.name}' brings the runtime down: {signal.Signals(-done.returncode).name}")
+            text = f"'{path.name}' brings the runtime down: {signal.Signals(-done.returncode).name}"
+            reason = reason_in(done.stderr)
+            raise ExportError(f"{text}; it last said: {reason}" if reason else text)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ExportError(last.removeprefix("dualpix.export.artefact.ExportError: "))
+            text = last.removeprefix("dualpix.export.artefact.ExportError: ")
+            if reason := reason_in(done.stderr):
+                text = f"{text.split(': ')[0]}: {reason}"
+            raise ExportError(text)
         outputs = tuple(tensor for _, tensor in sorted(load_file(result).items()))
         return outputs[0] if len(outputs) == 1 else outputs
 

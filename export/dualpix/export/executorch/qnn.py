@@ -17,6 +17,7 @@ from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportEr
 from dualpix.export.executorch.program import check_structure, network_macs
 from dualpix.export.executorch.runtime import check_program_file
 from dualpix.export.executorch.xnnpack import delegation_of
+from dualpix.export.reasons import reason_of
 from dualpix.quantize.graph import fold_batch_norm_graph
 from dualpix.quantize.score import Predict
 
@@ -69,8 +70,8 @@ def build(request: BuildRequest) -> Artefact:
             expected = request.module(*request.inputs)
             buffer, delegation = _lowered(request)
     except Exception as error:  # the compilers raise anything from AssertionError to their own types
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise ExportError(f"QNN lowering failed: {type(error).__name__}: {reason}") from error
+        reason = reason_of(error, request.module, request.inputs)
+        raise ExportError(f"QNN lowering failed: {reason}") from error
     finally:
         torch.backends.mkldnn.enabled = one_dnn
     with atomic_path(request.path) as temporary:

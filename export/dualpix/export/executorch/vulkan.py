@@ -19,6 +19,7 @@ from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.executorch.program import check_structure, lower_for, network_macs
 from dualpix.export.executorch.runtime import check_program_file
 from dualpix.export.executorch.xnnpack import registered
+from dualpix.export.reasons import reason_of
 from dualpix.quantize.graph import attention_as_products, fold_batch_norm_graph
 from dualpix.quantize.ptq import module_path
 from dualpix.quantize.score import Predict
@@ -75,8 +76,8 @@ def build(request: BuildRequest) -> Artefact:
             partitioner = VulkanPartitioner(dict(_OPTIONS[request.precision]))
             buffer, delegation = lower_for(graph, request.inputs, partitioner, total)
         except Exception as error:  # the compilers raise anything from AssertionError to their own types
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise ExportError(f"Vulkan lowering failed: {type(error).__name__}: {reason}") from error
+            reason = reason_of(error, request.module, request.inputs)
+            raise ExportError(f"Vulkan lowering failed: {reason}") from error
     with atomic_path(request.path) as temporary:
         temporary.write_bytes(buffer)
         structure = check_structure(temporary, request, expected, BACKEND)

@@ -22,9 +22,11 @@ from torch.export import ExportedProgram
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_path
 from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportError, quiet
+from dualpix.export.executorch.blame import layer_named_in
 from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.profile.stored import RECORD_SUFFIX, save_record
+from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import rewrite_for_xnnpack, tidy_for_xnnpack
 from dualpix.quantize.ptq import (
@@ -119,7 +121,8 @@ def build(request: BuildRequest) -> Artefact:
         try:
             output = run_apart(temporary, request.inputs, request.threads)
         except ExportError as error:
-            raise ExportError(str(error).replace(temporary.name, request.path.name)) from error
+            where = layer_named_in(str(error), temporary, record, request.module)
+            raise ExportError(str(error).replace(temporary.name, request.path.name) + where) from error
         agreement_db = check_output(request, output, expected, plan.emulated)
     save_record(record, request.path.with_suffix(RECORD_SUFFIX))
     details = {"delegate": BACKEND, "agreement_db": round(agreement_db, 1), **plan.details}
@@ -136,8 +139,8 @@ def _lowered(request: BuildRequest) -> tuple[_Plan, bytes, Any, Delegation]:
     except DualpixError as error:
         raise ExportError(error.found, expected=error.expected, hint=error.hint) from error
     except Exception as error:  # the compilers raise anything from AssertionError to their own types
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise ExportError(f"XNNPACK lowering failed: {type(error).__name__}: {reason}") from error
+        reason = reason_of(error, request.module, request.inputs)
+        raise ExportError(f"XNNPACK lowering failed: {reason}") from error
     return plan, buffer, record, delegation
 
 

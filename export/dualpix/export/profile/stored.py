@@ -225,6 +225,20 @@ def _xnnpack_node(node: Mapping[str, Any], values: Mapping[int, Mapping[str, Any
     return StoredNode(kind, int(node["debug_handle"]), _xnnpack_macs(kind, union, values), moved)
 
 
+def tensor_handles(path: Path, tensor: int) -> tuple[int, ...]:
+    """Debug handles of the delegates' nodes that make or use the tensor of that number, those that make it first."""
+    from executorch.exir._serialize._program import deserialize_pte_binary
+
+    program: Any = deserialize_pte_binary(_pte_bytes(path)).program
+    made: list[int] = []
+    used: list[int] = []
+    for blob in program.backend_delegate_data:
+        for node in (_xnnpack_graph(bytes(blob.data)) or {"xnodes": ()})["xnodes"]:
+            ids = {k: v for k, v in node["xnode_union"].items() if k.endswith("_id") and v == tensor}
+            (made if "output_id" in ids else used).extend([int(node["debug_handle"])] * bool(ids))
+    return (*made, *used)
+
+
 def _tensor_bytes(tensor: Mapping[str, Any]) -> int:
     kind = str(tensor["datatype"]).removeprefix("xnn_datatype_")
     return -(-_numel(tensor["dims"]) * _BITS.get(kind, 8) // 8)
