@@ -29,8 +29,10 @@ from dualpix.export.profile import stored
 from dualpix.export.recipes import RECIPES
 from dualpix.models.zoo import known_models, load_model
 from dualpix.quantize.calibration import CalibrationSet, Inputs, rendered_calibration, rendered_evaluation
-from dualpix.quantize.gate import Accuracy, Candidate, Difference, Limits, Outcome, judge, score
+from dualpix.quantize.disparity import disparity_metrics
+from dualpix.quantize.gate import Candidate, Limits, Outcome, judge
 from dualpix.quantize.ptq import KeepFloat, keep_modules, keep_nothing
+from dualpix.quantize.score import Accuracy, Metric, score
 
 pytestmark = pytest.mark.slow
 
@@ -49,33 +51,28 @@ class Network:
     calibration: CalibrationSet
     samples: tuple[Inputs, ...]
     limits: Mapping[str, Limits]
-    score: Callable[[list[Array], list[Array]], Accuracy]
+    metrics: tuple[Metric, ...] = ()
     keep_float: KeepFloat = keep_nothing
+
+    def score(self, outputs: list[Array], references: list[Array]) -> Accuracy:
+        return score([(o,) for o in outputs], [(r,) for r in references], self.metrics)
 
 
 def zoo_network(name: str) -> Network:
     model, evaluation = load_model(name), rendered_evaluation(4, SIZE_HW)
-
-    def scored(outputs: list[Array], references: list[Array]) -> Accuracy:
-        return score([o[0, 0] for o in outputs], [r[0, 0] for r in references], evaluation)
-
     return Network(
         model.module,
         rendered_calibration(8, SIZE_HW),
         tuple(sample.inputs for sample in evaluation.samples),
         limits_of(model)[0],
-        scored,
+        disparity_metrics(evaluation),
         keep_modules(*model.card.get("keep_float", ())),
     )
 
 
 def plain_network(module: nn.Module, samples: list[Inputs]) -> Network:
     """Without a task: judged by its difference from eager alone."""
-
-    def scored(outputs: list[Array], references: list[Array]) -> Accuracy:
-        return Accuracy(0.0, 0.0, 0.0, Difference.between(outputs, references), len(outputs))
-
-    return Network(module, CalibrationSet(tuple(samples[:-2]), "seeded"), tuple(samples[-2:]), {}, scored)
+    return Network(module, CalibrationSet(tuple(samples[:-2]), "seeded"), tuple(samples[-2:]), {})
 
 
 def tiny_network() -> Network:
@@ -154,7 +151,8 @@ def double(output: Any) -> Array:
 def run_everywhere(arm64: sysroot.Sysroot, network: Network, recipe: str, folder: Path) -> Outputs:
     request = BuildRequest(
         network.module, RECIPES[recipe].precision, folder / f"{recipe}.pte", network.samples[0],
-        tuple(f"input_{i}" for i in range(len(network.samples[0]))), "output", network.calibration, network.keep_float,
+        tuple(f"input_{i}" for i in range(len(network.samples[0]))), ("output",), network.calibration,
+        network.keep_float,
     )  # fmt: skip
     artefact = RECIPES[recipe].build(request)
     assert artefact.predict is not None

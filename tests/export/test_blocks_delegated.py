@@ -81,7 +81,7 @@ def test_on_core_ml(name: str, tmp_path: Path) -> None:
     calibration = CalibrationSet((inputs,), "one")
     for precision, least_db in (("fp32", 100.0), ("fp16", 45.0)):
         path = tmp_path / f"{precision}.mlpackage"
-        request = BuildRequest(case.network(SIZE_HW), precision, path, inputs, names, "y", calibration)
+        request = BuildRequest(case.network(SIZE_HW), precision, path, inputs, names, ("y",), calibration)
         predict = coreml.build(request).predict
         assert predict
         assert sqnr_db(expected, predict(inputs)) > least_db

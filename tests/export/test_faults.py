@@ -71,8 +71,8 @@ def test_a_module_that_cannot_be_exported(
     ("arguments", "message"),
     [
         (["--recipe", "onnx"], "unknown recipe 'onnx'"),
-        (["--limits", "gone.json"], "'gone.json' does not read"),
-        (["--assignment", "gone.json"], "'gone.json' does not read"),
+        (["--limits", "gone.json"], "cannot read 'gone.json'"),
+        (["--assignment", "gone.json"], "cannot read 'gone.json'"),
     ],
 )
 def test_an_option_that_cannot_be_used(

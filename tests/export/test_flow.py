@@ -18,7 +18,9 @@ from dualpix.export.module import export_module
 from dualpix.export.recipes import Recipe
 from dualpix.models.networks.blocks import WindowedParallaxAttention
 from dualpix.quantize.calibration import CalibrationSet, rendered_calibration, rendered_evaluation
-from dualpix.quantize.gate import Candidate, Limits, Outcome, judge, outputs_of, score
+from dualpix.quantize.disparity import disparity_metrics
+from dualpix.quantize.gate import Candidate, Limits, Outcome, judge
+from dualpix.quantize.score import arrays_of, score
 from dualpix.quantize.sensitivity import Assignment
 
 
@@ -93,13 +95,14 @@ def test_a_program_of_other_weights_fails_the_gate(tmp_path: Path) -> None:
     inputs = evaluation.samples[0].inputs
     names = ("image", "left", "right")
     artefact = build(
-        BuildRequest(broken, "fp32", tmp_path / "a.pte", inputs, names, "d", rendered_calibration(1, (64, 96)))
+        BuildRequest(broken, "fp32", tmp_path / "a.pte", inputs, names, ("d",), rendered_calibration(1, (64, 96)))
     )
     assert artefact.predict and artefact.delegation
     with torch.no_grad():
-        references = outputs_of(lambda x: net(*x), evaluation)
-    accuracy = score(outputs_of(artefact.predict, evaluation), references, evaluation)
-    reference = score(references, references, evaluation)
+        references = [arrays_of(net(*s.inputs)) for s in evaluation.samples]
+    metrics = disparity_metrics(evaluation)
+    accuracy = score([arrays_of(artefact.predict(s.inputs)) for s in evaluation.samples], references, metrics)
+    reference = score(references, references, metrics)
     candidate = Candidate("a", accuracy, artefact.delegation.compute_share, artefact.size_bytes)
     verdict = judge(candidate, reference, Limits(sqnr_db=20.0, delegated_compute=0.95))
     assert verdict.outcome is Outcome.WRONG
@@ -144,7 +147,7 @@ def test_a_program_that_kills_the_runtime_is_an_error_and_no_file(tmp_path: Path
     inputs = (torch.rand(1, 1, 16, 32), torch.rand(1, 1, 16, 32))
     path = tmp_path / "crash.pte"
     calibration = CalibrationSet((inputs,), "one")
-    request = BuildRequest(_Crashing().eval(), "fp32", path, inputs, ("left", "right"), "y", calibration)
+    request = BuildRequest(_Crashing().eval(), "fp32", path, inputs, ("left", "right"), ("y",), calibration)
     with pytest.raises(ExportError, match=r"'crash\.pte' brings the runtime down: SIGSEGV"):
         build(request)
     assert not list(tmp_path.iterdir())

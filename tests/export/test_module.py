@@ -1,12 +1,10 @@
 from __future__ import annotations
 
 import json
-import math
 import sys
 from pathlib import Path
 from uuid import uuid4
 
-import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -14,8 +12,11 @@ from tests.support.foreign_factory import SOURCE
 from torch import nn
 
 from dualpix.capture.errors import DualpixError
+from dualpix.export.factory import load_factory
 from dualpix.export.flow import ExportResult
-from dualpix.export.module import difference_score, export_module, is_factory, load_factory, read_limits
+from dualpix.export.limits import read_limits
+from dualpix.export.module import export_module
+from dualpix.export.named import is_named
 from dualpix.quantize.gate import Limits, Outcome
 
 
@@ -31,11 +32,11 @@ def factories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_a_foreign_module_is_judged_by_its_difference(foreign_export: ExportResult) -> None:
     result = foreign_export.results[0]
-    assert result.verdict.outcome is Outcome.VERIFIED and not foreign_export.has_truth
+    assert result.verdict.outcome is Outcome.VERIFIED and foreign_export.reference.metric is None
     assert result.accuracy and result.accuracy.from_float.sqnr_db > 100
     gate = json.loads((foreign_export.folder / "gate.json").read_text())
-    assert gate["float"]["ai1"] is None and gate["recipes"][0]["relative_rms"] < 1e-5
-    assert [c["name"] for c in gate["recipes"][0]["checks"]] == ["sqnr_db"]
+    assert gate["float"]["metrics"] == {} and gate["recipes"][0]["relative_rms"] < 1e-5
+    assert [c["name"] for c in gate["recipes"][0]["checks"]] == ["delegated_compute", "sqnr_db", "structure_db"]
     assert result.artefact and result.artefact.path.is_file(), "the path is where the file ended up"
 
 
@@ -44,8 +45,10 @@ def test_manifest_card_and_reference_tell_what_was_exported(foreign_export: Expo
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["model"]["licence"] == "MIT" and manifest["model"]["class"].endswith("Sequential")
     assert manifest["model"]["parameters"] == 4 * 9 + 4 + 2 * 4 * 9 + 2
-    assert manifest["input"]["tensors"] == [{"name": "input_0", "shape": [1, 1, 16, 24], "dtype": "float32"}]
-    assert manifest["output"]["shape"] == [1, 2, 16, 24]
+    assert manifest["input"]["tensors"] == [{"name": "input", "shape": [1, 1, 16, 24], "dtype": "float32"}]
+    (output,) = manifest["outputs"]
+    assert (output["name"], output["shape"], output["dtype"]) == ("output", [1, 2, 16, 24], "float32")
+    assert manifest["model"]["weights_origin"] is None and output["unit"] == "not stated"
     listed = {e["file"] for e in (*manifest["artefacts"], *manifest["files"])}
     assert listed | {"manifest.json"} == {p.name for p in folder.iterdir()}
     card = (folder / "MODEL_CARD.md").read_text()
@@ -53,22 +56,13 @@ def test_manifest_card_and_reference_tell_what_was_exported(foreign_export: Expo
     for text in (manifest["model"]["weights_sha256"], manifest["commit"], "`net-xnnpack-fp32.pte`", "1 x 1 x 16 x 24"):
         assert text in card
     stored = load_file(folder / "reference.safetensors")
-    assert set(stored) == {"input.input_0", "output.float", "output.xnnpack-fp32"}
+    assert set(stored) == {"input.input", "output.float", "output.xnnpack-fp32"}
     torch.testing.assert_close(stored["output.float"], stored["output.xnnpack-fp32"], rtol=1e-4, atol=1e-5)
-
-
-def test_scores_without_truth_are_no_numbers() -> None:
-    score = difference_score([np.array([1.0, 2.0])], [np.array([1.0, 2.1])])
-    assert math.isnan(score.ai1) and score.from_float.max_abs_px == pytest.approx(0.1)
-    assert difference_score([np.array([math.nan])], [np.array([1.0])]).from_float.sqnr_db == -math.inf
 
 
 def test_a_factory_gives_module_and_inputs(factories: str) -> None:
     found = load_factory(f"{factories}:small")
-    assert found.name == "small" and isinstance(found.module, nn.Module)
-    assert [len(part) for part in found.split()] == [2, 2]
-    single = load_factory(f"{factories}:one_input")
-    assert single.split() == (single.inputs, single.inputs)
+    assert found.name == "small" and isinstance(found.module, nn.Module) and len(found.inputs) == 4
 
 
 @pytest.mark.parametrize(
@@ -92,24 +86,24 @@ def test_a_module_that_is_not_there() -> None:
     with pytest.raises(DualpixError, match="'no_such_package' cannot be imported: ModuleNotFoundError"):
         load_factory("no_such_package:net")
     for text in ("a/b:c", "a:b:c", "a", "a.:b", "1a:b"):
-        assert not is_factory(text)
+        assert not is_named(text)
 
 
 def test_limits_come_from_a_file(tmp_path: Path) -> None:
     path = tmp_path / "limits.json"
     path.write_text(json.dumps({"format": 1, "recipes": {"xnnpack-int8": {"sqnr_db": 20, "size_bytes": 9}}}))
-    limits, source = read_limits(path, has_truth=False)
+    limits, source = read_limits(path, has_metric=False)
     assert limits == {"xnnpack-int8": Limits(sqnr_db=20, size_bytes=9)} and source == "limits.json"
     path.write_text(json.dumps({"format": 1, "recipes": {"xnnpack-int8": {"ai1_increase": 0.01}}}))
-    assert read_limits(path, has_truth=True)
-    with pytest.raises(DualpixError, match="needs true disparity"):
-        read_limits(path, has_truth=False)
+    assert read_limits(path, has_metric=True)
+    with pytest.raises(DualpixError, match=r"and there is no metric; .*--metric"):
+        read_limits(path, has_metric=False)
     for content in ("[]", "{", "[" * 100_000):
         path.write_text(content)
         with pytest.raises(DualpixError, match=r"limits\.json"):
-            read_limits(path, has_truth=False)
-    with pytest.raises(DualpixError, match="does not read"):
-        read_limits(tmp_path / "gone.json", has_truth=False)
+            read_limits(path, has_metric=False)
+    with pytest.raises(DualpixError, match="cannot read"):
+        read_limits(tmp_path / "gone.json", has_metric=False)
 
 
 def test_names_that_are_no_file_names_are_refused(tmp_path: Path) -> None:

@@ -117,12 +117,14 @@ def test_a_program_of_other_numbers_is_found_by_running_it(
 
 def test_inputs_of_another_shape_are_found(foreign_copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stored = load_file(foreign_copy / REFERENCE)
-    stored["input.input_0"] = torch.rand(1, 1, 8, 24)
+    stored["input.input"] = torch.rand(1, 1, 8, 24)
     save_file(stored, foreign_copy / REFERENCE)
     resealed(foreign_copy)
-    assert "stored input 'input_0' is (1, 1, 8, 24); expected (1, 1, 16, 24)" in refusal(foreign_copy, capsys)
+    found = refusal(foreign_copy, capsys)
+    assert "stored input 'input' is (1, 1, 8, 24) float32; expected (1, 1, 16, 24) float32" in found
     manifest = json.loads((foreign_copy / "manifest.json").read_text())
-    resealed(foreign_copy, input=manifest["input"] | {"tensors": [{"name": "input_0", "shape": [1, 1, 8, 24]}]})
+    tensors = [{"name": "input", "shape": [1, 1, 8, 24], "dtype": "float32"}]
+    resealed(foreign_copy, input=manifest["input"] | {"tensors": tensors})
     assert f"'{PROGRAM}' does not do what it did: the program was given (1, 1, 8, 24)" in refusal(foreign_copy, capsys)
 
 
@@ -158,7 +160,14 @@ def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "change", [{"reference": None}, {"input": {"tensors": [{"name": "x"}]}}, {"output": []}, {"reference": {}}]
+    "change",
+    [
+        {"reference": None},
+        {"input": {"tensors": [{"name": "x"}]}},
+        {"outputs": [{}]},
+        {"outputs": []},
+        {"reference": {}},
+    ],
 )
 def test_a_manifest_of_another_writer_is_refused(foreign_copy: Path, change: dict[str, Any]) -> None:
     resealed(foreign_copy, **change)

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import io
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+import torch
 from torch import nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import CalibrationSet, Inputs
-from dualpix.quantize.gate import Predict
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
+from dualpix.quantize.score import Predict
 
 if TYPE_CHECKING:
     from dualpix.quantize.sensitivity import Assignment
@@ -30,14 +32,14 @@ class BuildRequest:
     """What a backend needs to build one file."""
 
     module: nn.Module
-    """Float network in eval mode."""
+    """Float network in eval mode: takes the inputs one by one, gives a tensor or a tuple of tensors."""
     precision: str
     path: Path
     """File (or folder) to write. It must not appear before it has been loaded, and run where a runtime exists."""
     inputs: Inputs
     """A real input: fixes the size of the artefact and is run through it."""
     input_names: tuple[str, ...]
-    output_name: str
+    output_names: tuple[str, ...]
     calibration: CalibrationSet
     keep_float: KeepFloat = keep_nothing
     threads: int = 1
@@ -97,17 +99,27 @@ class Backend(Protocol):
     def can_run(self) -> str | None:
         """``None``, or one line: why the product does not run on this machine."""
 
-    def load(self, path: Path, input_names: tuple[str, ...], output_name: str, threads: int = 1) -> Predict | None:
+    def load(
+        self, path: Path, input_names: tuple[str, ...], output_names: tuple[str, ...], threads: int = 1
+    ) -> Predict | None:
         """A file that was built before, ready to run or to be interpreted; ``None`` where neither can be done here."""
+
+
+def type_name(dtype: torch.dtype) -> str:
+    """``float32``."""
+    return str(dtype).removeprefix("torch.")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hold back what compilers and converters say about themselves: deprecations of their own calls, torch versions."""
+    """Hold back what compilers and converters say about themselves: deprecations of their own calls, torch versions.
+
+    torch.export prints the graph of what it refuses to stderr.
+    """
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
     finally:

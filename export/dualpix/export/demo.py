@@ -24,7 +24,7 @@ from dualpix.capture.raw import RawCapture, decode_capture
 from dualpix.capture.raw.jobs import DecodeOptions, Job
 from dualpix.capture.raw.outputs import write_capture
 from dualpix.capture.types import FloatImage
-from dualpix.export.cli import table_of
+from dualpix.export.cli_show import table_of
 from dualpix.export.flow import ExportResult, Picture, export_model
 from dualpix.export.recipes import DEFAULT_RECIPES
 from dualpix.export.report import write_report

@@ -3,7 +3,7 @@
 :func:`run_export` does it for any :class:`Subject`; :func:`export_model` makes one of a shipped network and scenes with
 true disparity, :func:`dualpix.export.module.export_module` one of any ``nn.Module``.
 
-Convention: outputs are compared as float64 arrays of the network's own output shape.
+Convention: outputs are compared as float64 arrays of the network's own output shapes.
 """
 
 from __future__ import annotations
@@ -16,23 +16,26 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_json
 from dualpix.export import manifest as manifests
-from dualpix.export.artefact import BuildRequest, ExportError
+from dualpix.export.artefact import Artefact, BuildRequest, ExportError
 from dualpix.export.bench import EAGER, Benchmark, interleaved
+from dualpix.export.precheck import check_metrics, constant_outputs, float_outputs
 from dualpix.export.profile.stored import RECORD_SUFFIX
 from dualpix.export.recipes import Recipe, find_recipe
 from dualpix.export.record import ASSIGNMENT, GATE, PICTURES, REFERENCE, write_manifest, write_pictures, write_reference
 from dualpix.export.result import ExportResult, Picture, RecipeResult, Run
 from dualpix.export.staging import remove, staged
-from dualpix.export.subject import OnStep, Options, Subject, check_weights
-from dualpix.models.zoo import LoadedModel
+from dualpix.export.subject import OnStep, Options, Output, Subject, check_weights
+from dualpix.models.prepare import MEAN_LEVEL
+from dualpix.models.zoo import ZOO, LoadedModel
 from dualpix.quantize.calibration import CalibrationSet, EvaluationSet, Inputs
-from dualpix.quantize.gate import HOUSE_LIMITS, Accuracy, Array, Candidate, Limits, judge, parse_limits, score
+from dualpix.quantize.disparity import disparity_metrics
+from dualpix.quantize.gate import HOUSE_LIMITS, Candidate, Limits, constant_passes, judge, parse_limits
 from dualpix.quantize.ptq import keep_modules
+from dualpix.quantize.score import Accuracy, Outputs, arrays_of, constant_like, score
 
 if TYPE_CHECKING:
     from dualpix.quantize.sensitivity import Assignment
@@ -43,6 +46,12 @@ __all__ = [
 ]  # fmt: skip
 
 LIMITS = "limits.json"
+
+NORMALISATION = (
+    f"linear light, black at 0; one gain for both halves brings their mean to {MEAN_LEVEL:g}, another one the image's; "
+    "then sqrt(clip(gain * x, 0, 4)) - 0.4 (dualpix.models.prepare.network_inputs)"
+)
+LAYOUT = "NCHW float32, batch 1, baseline along W"
 
 
 def limits_of(model: LoadedModel) -> tuple[dict[str, Limits], str]:
@@ -99,14 +108,10 @@ def export_model(
         name=model.name,
         module=model.module,
         input_names=tuple(name for name, _ in model.spec.inputs),
-        output_name=model.spec.output,
+        outputs=(Output(model.spec.output, "px", "x_right - x_left on the input's grid, > 0 behind the focus plane"),),
         calibration=calibration,
         samples=tuple(inputs),
-        score=lambda outputs, references: score(
-            [o[0, 0] for o in outputs],
-            [r[0, 0] for r in references],
-            evaluation,
-        ),
+        metrics=disparity_metrics(evaluation),
         limits=own_limits,
         limits_source=source,
         facts={
@@ -116,9 +121,9 @@ def export_model(
                 "summary": model.card.get("summary"),
                 "licence": model.card.get("licence"),
                 "training_data": model.card.get("training_data"),
+                "weights_origin": _origin(model),
             },
-            "input": {"layout": manifests.LAYOUT, "normalisation": manifests.NORMALISATION},
-            "output": {"unit": "px of the input grid", "sign": "x_right - x_left, > 0 behind the focus plane"},
+            "input": {"layout": LAYOUT, "normalisation": NORMALISATION},
             "evaluation": {
                 "description": evaluation.description,
                 "sha256": evaluation.digest(),
@@ -128,10 +133,16 @@ def export_model(
         },
         keep_float=keep_modules(*model.card.get("keep_float", ())),
         scene=np.asarray(np.clip((image + 0.4) / 1.4 * 255, 0, 255), np.uint8),
-        unit="px",
         scale="diverging",
     )
     return run_export(subject, out, recipes, Options(threads, rounds, on_step, budget, assignment), pictures)
+
+
+def _origin(model: LoadedModel) -> str | None:
+    """Where the weights come from, as far as that is known."""
+    if model.folder.parent == ZOO:
+        return f"shipped with dualpix {manifests.tool_versions()['dualpix']}"
+    return str(model.card["weights_origin"]) if "weights_origin" in model.card else None
 
 
 def run_export(
@@ -143,18 +154,16 @@ def run_export(
 
     Raises:
         UnknownNameError: an unknown recipe.
-        DualpixError: weights or outputs that are not finite, no sample, samples of different sizes, a network that does
-            not run on them, or a folder that cannot be written.
+        DualpixError: weights or outputs that are not finite, no sample, samples of different sizes, a network whose
+            output changes from run to run or is the same everywhere, or a folder that cannot be written.
     """
     chosen = [find_recipe(name) for name in dict.fromkeys(recipes)]
     _check_samples(subject)
     check_weights(subject.module, subject.name)
     options.on_step("float network on the evaluation set")
-    references = [_array(_eager(subject, inputs)) for inputs in subject.samples]
-    if not all(np.isfinite(r).all() for r in references):
-        raise DualpixError(
-            f"'{subject.name}' gives values that are not finite", expected="finite outputs on its inputs"
-        )
+    references = float_outputs(subject.module, subject.name, subject.samples, subject.output_names)
+    reference, constant = (_scored(subject, o, references) for o in (references, constant_like(references)))
+    doubts = check_metrics(subject.metrics, reference, constant)
     with staged(out) as folder:
         runs = [_build(recipe, subject, folder, options) for recipe in chosen]
         options.on_step("comparing with the float network")
@@ -162,14 +171,14 @@ def run_export(
             _compare(run, subject, references)
         options.on_step("timing")
         benchmark = _time(subject, runs, options)
-        reference = subject.score(references, references)
-        results = tuple(_judged(run, subject, benchmark, reference) for run in runs)
-        result = ExportResult(folder, subject.name, reference, results, benchmark)
+        results = tuple(_judged(run, subject, benchmark, reference, constant) for run in runs)
+        notes = (*subject.notes, *doubts, *_flat_notes(subject, references))
+        result = ExportResult(folder, subject.name, reference, results, benchmark, notes)
         write_pictures(folder, subject, references, runs, pictures)
         write_reference(folder, subject, references, runs)
         if options.assignment is not None:
             write_json(folder / ASSIGNMENT, options.assignment.to_json())
-        write_manifest(result, subject, runs, references[0].shape)
+        write_manifest(result, subject, runs, references[0])
     return replace(result, folder=out, results=tuple(_moved(r, out) for r in results))
 
 
@@ -189,14 +198,21 @@ def _check_samples(subject: Subject) -> None:
         )
 
 
-def _eager(subject: Subject, inputs: Inputs) -> Tensor:
+def _eager(subject: Subject, inputs: Inputs) -> object:
     with torch.inference_mode():
-        output: Tensor = subject.module(*inputs)
-    return output
+        return subject.module(*inputs)
 
 
-def _array(output: Tensor) -> Array:
-    return output.detach().numpy().astype(np.float64)
+def _scored(subject: Subject, outputs: Sequence[Outputs], references: Sequence[Outputs]) -> Accuracy:
+    steps = [not output.dtype.startswith("float") for output in subject.outputs]
+    return score(outputs, references, subject.metrics, subject.output_names, steps)
+
+
+def _flat_notes(subject: Subject, references: Sequence[Outputs]) -> tuple[str, ...]:
+    flat = constant_outputs(references, subject.output_names)
+    return tuple(
+        f"output '{name}' is the same value on all inputs that judge: nothing was measured of it" for name in flat
+    )
 
 
 def _size_hw(inputs: Inputs) -> tuple[int, int]:
@@ -216,7 +232,7 @@ def _build(recipe: Recipe, subject: Subject, folder: Path, options: Options) -> 
         path=folder / f"{subject.name}-{recipe.name}{recipe.suffix}",
         inputs=subject.samples[0],
         input_names=subject.input_names,
-        output_name=subject.output_name,
+        output_names=subject.output_names,
         calibration=subject.calibration,
         keep_float=subject.keep_float,
         threads=options.threads,
@@ -239,32 +255,47 @@ def _time(subject: Subject, runs: Sequence[Run], options: Options) -> Benchmark:
     return interleaved(candidates, size_hw=_size_hw(inputs), threads=options.threads, rounds=options.rounds)
 
 
-def _compare(run: Run, subject: Subject, references: Sequence[Array]) -> None:
+def _compare(run: Run, subject: Subject, references: Sequence[Outputs]) -> None:
     """Fill in outputs and scores; a program that fails on a later sample has failed."""
     if not (run.predict and run.artefact):
         return
     try:
-        outputs = [_array(run.predict(inputs)) for inputs in subject.samples]
-        if any(o.shape != r.shape for o, r in zip(outputs, references, strict=True)):
-            raise ExportError(f"gives {outputs[0].shape}", expected=f"{references[0].shape}")
+        outputs = [arrays_of(run.predict(inputs)) for inputs in subject.samples]
+        for found, expected in zip(outputs, references, strict=True):
+            if [o.shape for o in found] != [r.shape for r in expected]:
+                raise ExportError(f"gives {_shapes(found)}", expected=_shapes(expected))
     except ExportError as error:
         remove(run.artefact.path)
         remove(run.artefact.path.with_suffix(RECORD_SUFFIX))
         run.built = error
         return
-    run.outputs, run.accuracy = outputs, subject.score(outputs, references)
+    run.outputs, run.accuracy = outputs, _scored(subject, outputs, references)
 
 
-def _judged(run: Run, subject: Subject, benchmark: Benchmark, reference: Accuracy) -> RecipeResult:
+def _shapes(outputs: Outputs) -> str:
+    return ", ".join(str(o.shape) for o in outputs)
+
+
+def _delegated(artefact: Artefact | None) -> float | None:
+    """Share of the multiply-accumulates in the delegate; unknown where there are none."""
+    delegation = artefact.delegation if artefact else None
+    return delegation.compute_share if delegation and delegation.total_macs else None
+
+
+def _judged(run: Run, subject: Subject, benchmark: Benchmark, reference: Accuracy, constant: Accuracy) -> RecipeResult:
     name, artefact = run.recipe.name, run.artefact
     candidate = Candidate(
         name,
         run.accuracy,
-        artefact.delegation.compute_share if artefact and artefact.delegation else None,
+        _delegated(artefact),
         artefact.size_bytes if artefact else None,
         benchmark.timing(name),
         None if artefact else str(run.built),
         emulated=bool(artefact and artefact.emulated),
     )
     limits = subject.limits.get(name, run.recipe.limits)
-    return RecipeResult(name, judge(candidate, reference, limits), artefact, run.accuracy)
+    verdict = judge(candidate, reference, limits)
+    if run.accuracy and (passes := constant_passes(constant, reference, limits)):
+        note = f"a constant would pass these limits: {passes}; structure_db is the limit that it cannot keep"
+        verdict = replace(verdict, notes=(note,))
+    return RecipeResult(name, verdict, artefact, run.accuracy)

@@ -19,19 +19,13 @@ from typing import Any
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_json, sha256_of_file, write_json
 from dualpix.capture.processor import NOT_RECORDED, UNKNOWN, host_processor, pytorch_processor
-from dualpix.models.prepare import MEAN_LEVEL
 
 MANIFEST = "manifest.json"
 DIGEST = "digest"
-FORMAT = 2
+FORMAT = 3
+UNSTATED = "not stated"
 _PACKAGES = ("dualpix", "torch", "executorch", "torchao", "coremltools")
 _MAX_BYTES = 16 << 20
-
-NORMALISATION = (
-    f"linear light, black at 0; one gain for both halves brings their mean to {MEAN_LEVEL:g}, another one the image's; "
-    "then sqrt(clip(gain * x, 0, 4)) - 0.4 (dualpix.models.prepare.network_inputs)"
-)
-LAYOUT = "NCHW float32, batch 1, baseline along W"
 
 
 class ManifestError(DualpixError):

@@ -1,65 +1,49 @@
-"""Exporting any ``nn.Module``: no task, no truth, so artefacts are judged by their difference from the float network.
+"""Exporting any ``nn.Module``: artefacts are judged by their difference from the float network, and by a metric if any.
 
-The module takes float32 tensors and gives one float32 tensor. Nothing else is asked of it, and none of our networks,
-data or metrics takes part.
+The module takes tensors (float32, integers, bool) and gives tensors; see :mod:`.called` for names and forms. Nothing
+else is asked of it, and none of our networks, data or metrics takes part.
 """
 
 from __future__ import annotations
 
-import importlib
-import math
 import re
-import sys
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import read_json
+from dualpix.export.bound import Example
+from dualpix.export.called import Called, called
+from dualpix.export.examples import Examples
 from dualpix.export.flow import ExportResult, Options, Subject, run_export
-from dualpix.export.subject import OnStep, check_weights
-from dualpix.quantize.calibration import CalibrationSet, Inputs, tensor_digest
-from dualpix.quantize.gate import Accuracy, Array, Difference, Limits, parse_limits
+from dualpix.export.subject import OnStep
+from dualpix.quantize.calibration import CalibrationSet
+from dualpix.quantize.gate import Limits
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
+from dualpix.quantize.score import Metric
 
 if TYPE_CHECKING:
     from dualpix.quantize.sensitivity import Assignment
 
-_SPEC = re.compile(r"(?P<module>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*):(?P<factory>[A-Za-z_]\w*)")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
-_MAX_LIMITS_BYTES = 1 << 20
 _UNKNOWN = "as the module takes it"
-
-
-@dataclass(frozen=True)
-class Foreign:
-    """A module with inputs it runs on, as a user's factory gave them."""
-
-    name: str
-    module: nn.Module
-    inputs: tuple[Inputs, ...]
-
-    def split(self) -> tuple[tuple[Inputs, ...], tuple[Inputs, ...]]:
-        """(to calibrate, to judge): two halves, the odd one to the first; a single input serves for both."""
-        middle = (len(self.inputs) + 1) // 2
-        return self.inputs[:middle], self.inputs[middle:] or self.inputs
+_HOUSE = "the house's, by recipe"
 
 
 def export_module(
     module: nn.Module,
-    calibration_inputs: Sequence[Inputs],
+    calibration_inputs: Sequence[Example],
     out: Path,
     recipes: Sequence[str],
     *,
-    evaluation_inputs: Sequence[Inputs] = (),
+    evaluation_inputs: Sequence[Example] = (),
     name: str = "model",
     input_names: Sequence[str] = (),
-    output_name: str = "output",
+    output_names: Sequence[str] = (),
+    unit: str | Mapping[str, str] = "",
+    metrics: Sequence[Metric] = (),
     threads: int = 1,
     rounds: int = 15,
     limits: tuple[Mapping[str, Limits], str] | None = None,
@@ -67,19 +51,23 @@ def export_module(
     budget: float | None = None,
     assignment: Assignment | None = None,
     licence: str | None = None,
+    weights_origin: str | None = None,
     on_step: OnStep = lambda text: None,
 ) -> ExportResult:
     """Export any ``module`` by every recipe into ``out`` and judge the artefacts by their difference from it.
 
     Args:
-        module: takes float32 tensors, gives one float32 tensor; it is put into eval mode.
-        calibration_inputs: example inputs, one tuple of tensors a sample, all of the one size that artefacts take.
+        module: takes and gives tensors; it is put into eval mode.
+        calibration_inputs: what forward is called with, one a sample, all of the one size that artefacts take: a
+            tensor, a tuple of arguments, or a dictionary of arguments by name.
         out: folder of the artefacts, ``manifest.json``, ``gate.json`` and the model card.
         recipes: names out of :data:`~dualpix.export.recipes.RECIPES`.
         evaluation_inputs: what artefacts are compared on; the calibration's where none are given.
         name: stem of the files.
-        input_names: of the artefacts; "input_0", ... where none are given.
-        output_name: of the artefacts.
+        input_names: of the artefacts; those of forward's parameters where none are given.
+        output_names: of the artefacts; the keys or places in what forward gives where none are given.
+        unit: of the outputs, or by output; for report and card.
+        metrics: of the module's task, by which artefacts are judged too.
         threads: of the runtime and of the eager module.
         rounds: of the latency measurement.
         limits: by recipe, and where they came from; ``None`` takes those of the recipes.
@@ -87,175 +75,111 @@ def export_module(
         budget: relative loss allowed for mixed precision.
         assignment: mixed precision found before.
         licence: of the weights, for the manifest.
+        weights_origin: where they come from, for manifest and model card.
         on_step: told what is being done.
 
     Raises:
         UnknownNameError: an unknown recipe.
-        DualpixError: the module does not run on its inputs, gives something else than one tensor, has weights that are
-            not finite, or the folder cannot be written.
+        DualpixError: the module does not run on its inputs, gives something else than tensors, is no function of its
+            inputs, gives the same value everywhere, has weights that are not finite, or the folder cannot be written.
     """
     _check_name(name)
-    module.eval()
-    judged = tuple(evaluation_inputs) or tuple(calibration_inputs)
-    _check_inputs(name, [*calibration_inputs, *judged])
-    check_weights(module, name)
-    _check_runs(name, module, judged[0])
-    names = tuple(input_names) or tuple(f"input_{i}" for i in range(len(judged[0])))
-    if len(names) != len(judged[0]):
-        raise DualpixError(f"{len(names)} input names", expected=f"{len(judged[0])}, one for each input of '{name}'")
-    own_limits, source = limits or ({}, "those of the recipes")
-    seen = "calibration sees none of them" if evaluation_inputs else "calibration saw the same"
+    if not calibration_inputs:
+        raise DualpixError(f"no example inputs for '{name}'", expected="at least one")
+    run = called(
+        module, calibration_inputs[0], name=name, input_names=input_names, output_names=output_names, units=unit
+    )
+    calibration = _examples(run, calibration_inputs, "calibration input")
+    judged = _examples(run, evaluation_inputs, "evaluation input") if evaluation_inputs else calibration
+    return export_called(
+        run, calibration, judged, out, recipes, metrics=metrics, limits=limits, keep_float=keep_float,
+        options=Options(threads, rounds, on_step, budget, assignment), licence=licence, weights_origin=weights_origin,
+    )  # fmt: skip
+
+
+def _examples(run: Called, examples: Sequence[Example], what: str) -> Examples:
+    inputs = tuple(run.inputs_of(example, f"{what} {i} of '{run.name}'") for i, example in enumerate(examples, 1))
+    return Examples(inputs, (), f"{len(inputs)} example inputs")
+
+
+def export_called(
+    run: Called,
+    calibration: Examples,
+    evaluation: Examples,
+    out: Path,
+    recipes: Sequence[str],
+    *,
+    metrics: Sequence[Metric] = (),
+    limits: tuple[Mapping[str, Limits], str] | None = None,
+    keep_float: KeepFloat = keep_nothing,
+    options: Options | None = None,
+    licence: str | None = None,
+    weights_origin: str | None = None,
+    factory: str | None = None,
+) -> ExportResult:
+    """Export a module that has been run once; see :func:`export_module`.
+
+    Args:
+        run: the module with its names.
+        calibration: what sets the int8 ranges.
+        evaluation: what judges.
+        out: folder.
+        recipes: by name.
+        metrics: of the module's task.
+        limits: by recipe, and where they came from.
+        keep_float: submodules that stay float in int8.
+        options: threads and such.
+        licence: of the weights.
+        weights_origin: where they come from.
+        factory: the function that gave the module, as the user named it.
+    """
+    own_limits, source = limits or ({}, _HOUSE)
+    same = calibration.digest() == evaluation.digest()
     subject = Subject(
-        name=name,
-        module=module,
-        input_names=names,
-        output_name=output_name,
-        calibration=CalibrationSet(tuple(calibration_inputs), f"{len(calibration_inputs)} example inputs"),
-        samples=judged,
-        score=difference_score,
+        name=run.name,
+        module=run.module,
+        input_names=run.input_names,
+        outputs=run.outputs,
+        calibration=CalibrationSet(calibration.inputs, calibration.description),
+        samples=evaluation.inputs,
         limits=own_limits,
         limits_source=source,
+        metrics=tuple(metrics),
         facts={
             "model": {
                 "network": None,
-                "class": f"{type(module).__module__}.{type(module).__qualname__}",
-                "summary": f"Module {type(module).__qualname__}, exported with its example inputs.",
+                "class": f"{type(run.own).__module__}.{type(run.own).__qualname__}",
+                "factory": factory,
+                "summary": f"Module {type(run.own).__qualname__}, exported with its example inputs.",
                 "licence": licence,
+                "weights_origin": weights_origin,
             },
             "input": {"layout": _UNKNOWN, "normalisation": _UNKNOWN},
-            "output": {"unit": "the module's own", "sign": "the module's own"},
             "evaluation": {
-                "description": f"{len(judged)} example inputs",
-                "sha256": tensor_digest(t for sample in judged for t in sample),
-                "protocol": f"difference from the float network's output on the same inputs; {seen}",
+                "description": evaluation.description,
+                "sha256": evaluation.digest(),
+                "protocol": _protocol(metrics, same=same),
             },
         },
-        keep_float=keep_float,
+        keep_float=run.kept(keep_float),
+        notes=(*run.notes, *_data_notes(calibration, evaluation, same=same)),
     )
-    return run_export(subject, out, recipes, Options(threads, rounds, on_step, budget, assignment))
+    return run_export(subject, out, recipes, options or Options())
 
 
-def difference_score(outputs: Sequence[Array], references: Sequence[Array]) -> Accuracy:
-    """Difference from the float network alone; scores against a truth are NaN, because there is none."""
-    finite = all(np.isfinite(o).all() for o in outputs)
-    gap = Difference.between(outputs, references) if finite else Difference(math.inf, math.inf, -math.inf)
-    return Accuracy(math.nan, math.nan, math.nan, gap, len(outputs))
+def _protocol(metrics: Sequence[Metric], *, same: bool) -> str:
+    against = {True: "the truth", False: "the float network's output"}
+    measured = "".join(f"{m.name} against {against[m.has_truth]} ({m.better} is better); " for m in metrics)
+    seen = "calibration saw the same" if same else "calibration sees none of them"
+    return f"{measured}difference from the float network's output on the same inputs; {seen}"
 
 
-def read_limits(path: Path, *, has_truth: bool) -> tuple[dict[str, Limits], str]:
-    """Limits by recipe from a file of the form of a model's ``limits.json``, and what to call their source.
-
-    Raises:
-        DualpixError: it cannot be read, has another form, or asks for a score that needs a truth there is not.
-    """
-    data = read_json(path, _MAX_LIMITS_BYTES, expected="a limits file")
-    limits = parse_limits(data if isinstance(data, dict) else {}, f"'{path.name}'")
-    for recipe, limit in limits.items():
-        if not has_truth and limit.ai1_increase is not None:
-            raise DualpixError(
-                f"'{path.name}' limits 'ai1_increase' of '{recipe}', which needs true disparity",
-                expected="sqnr_db, relative_rms, delegated_compute, size_bytes or speedup for your own module",
-            )
-    return limits, path.name
-
-
-def is_factory(text: str) -> bool:
-    """Whether ``text`` has the form ``package.module:factory``."""
-    return _SPEC.fullmatch(text) is not None
-
-
-def load_factory(text: str) -> Foreign:
-    """Import ``package.module`` (the working folder comes first), call ``factory()`` and check what it gives.
-
-    This runs the user's own code, as ``python -m package.module`` would.
-
-    Args:
-        text: ``package.module:factory``; the factory gives (module, inputs) or (module, list of inputs), inputs being a
-            tensor or a tuple of tensors.
-
-    Raises:
-        DualpixError: it cannot be imported or called, or gives something else.
-    """
-    match = _SPEC.fullmatch(text)
-    if match is None:
-        raise DualpixError(f"'{text}'", expected="package.module:factory")
-    factory = _import(match["module"], match["factory"])
-    try:
-        made = factory()
-    except Exception as error:  # the user's code raises anything
-        raise DualpixError(
-            f"{text}() fails: {type(error).__name__}: {error}", hint="--debug shows the traceback"
-        ) from error
-    form = "(module, inputs) or (module, list of inputs), each a tensor or a tuple of tensors"
-    if not isinstance(made, tuple | list) or len(made) != 2 or not isinstance(made[0], nn.Module):
-        raise DualpixError(f"{text}() gives {_kind(made)}", expected=form)
-    samples = made[1] if isinstance(made[1], list) else [made[1]]
-    inputs = tuple(_inputs(sample, text, form) for sample in samples)
-    if not inputs:
-        raise DualpixError(f"{text}() gives no inputs", expected=form)
-    return Foreign(match["factory"], made[0], inputs)
-
-
-def _import(module: str, name: str) -> Callable[[], Any]:
-    here = str(Path.cwd())
-    if here not in sys.path:
-        sys.path.insert(0, here)
-    try:
-        factory = getattr(importlib.import_module(module), name, None)
-    except Exception as error:  # the user's module raises anything
-        raise DualpixError(
-            f"'{module}' cannot be imported: {type(error).__name__}: {error}",
-            expected="a module that Python finds from the working folder",
-        ) from error
-    if not callable(factory):
-        raise DualpixError(f"'{module}' has no function '{name}'", expected="package.module:factory")
-    made: Callable[[], Any] = factory
-    return made
-
-
-def _inputs(sample: Any, text: str, form: str) -> Inputs:
-    tensors = (sample,) if isinstance(sample, Tensor) else sample
-    if not isinstance(tensors, tuple) or not tensors or not all(isinstance(t, Tensor) for t in tensors):
-        raise DualpixError(f"{text}() gives {_kind(sample)} as inputs", expected=form)
-    return tensors
+def _data_notes(calibration: Examples, evaluation: Examples, *, same: bool) -> tuple[str, ...]:
+    if same:
+        return (f"{evaluation.description} calibrate, and judge as well",)
+    return (f"{calibration.description} calibrate; {evaluation.description} judge",)
 
 
 def _check_name(name: str) -> None:
     if not _NAME.fullmatch(name):
         raise DualpixError(f"name '{name}'", expected="letters, digits, '_', '-' and '.', to be part of a file name")
-
-
-def _check_inputs(name: str, samples: Sequence[Inputs]) -> None:
-    if not samples:
-        raise DualpixError(f"no example inputs for '{name}'", expected="at least one")
-    for tensor in (t for sample in samples for t in sample):
-        if tensor.dtype != torch.float32 or tensor.device.type != "cpu" or not tensor.numel():
-            raise DualpixError(
-                f"an input of '{name}' is {tensor.dtype} on {tensor.device} of shape {tuple(tensor.shape)}",
-                expected="float32 tensors on the CPU",
-            )
-        if not torch.isfinite(tensor).all():
-            raise DualpixError(f"an input of '{name}' holds values that are not finite", expected="finite inputs")
-
-
-def _check_runs(name: str, module: nn.Module, inputs: Inputs) -> None:
-    try:
-        with torch.inference_mode():
-            output = module(*inputs)
-    except Exception as error:  # the user's module raises anything
-        shapes = ", ".join(str(tuple(t.shape)) for t in inputs)
-        raise DualpixError(
-            f"'{name}' does not run on its example inputs {shapes}: {type(error).__name__}: {error}",
-            expected="inputs that its forward takes",
-        ) from error
-    if not isinstance(output, Tensor) or output.dtype != torch.float32:
-        found = f"a tensor of {output.dtype}" if isinstance(output, Tensor) else _kind(output)
-        raise DualpixError(
-            f"'{name}' gives {found}", expected="one float32 tensor", hint="wrap it in a module that gives one"
-        )
-
-
-def _kind(value: Any) -> str:
-    if isinstance(value, tuple | list):
-        return f"a {type(value).__name__} of ({', '.join(type(v).__name__ for v in value)})"
-    return f"a {type(value).__name__}"

@@ -9,16 +9,42 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 from dualpix.capture.errors import UnknownNameError
-from dualpix.export.artefact import Artefact, Backend, BuildRequest, quiet
-from dualpix.quantize.gate import Limits, Predict
+from dualpix.quantize.gate import Limits
+
+if TYPE_CHECKING:  # the command line looks names up before it imports torch
+    from dualpix.export.artefact import Artefact, Backend, BuildRequest
+    from dualpix.quantize.score import Predict
 
 Precision = Literal[
     "fp32", "fp16", "int8", "int8-mixed", "int8-dynamic", "4w8da", "w8", "w4-palettized", "w8a8"
 ]  # fmt: skip
 """int8, w8a8: weights and activations; w8, w4: weights alone; 4w8da: 4-bit weights, activations int8 at run time."""
+
+
+@dataclass(frozen=True)
+class _House:
+    """What a precision may lose where nobody has said."""
+
+    structure_db: float
+    metric_loss: float
+
+
+_HOUSE: dict[Precision, _House] = {
+    "fp32": _House(40, 0.001),
+    "fp16": _House(20, 0.01),
+    "int8": _House(10, 0.03),
+    "int8-mixed": _House(12, 0.03),
+    "int8-dynamic": _House(10, 0.03),
+    "4w8da": _House(6, 0.1),
+    "w8": _House(12, 0.03),
+    "w4-palettized": _House(6, 0.1),
+    "w8a8": _House(10, 0.03),
+}
+_DELEGATED_COMPUTE = 0.95
+_PTE, _PACKAGE = ".pte", ".mlpackage"
 
 
 @dataclass(frozen=True)
@@ -39,7 +65,9 @@ class Recipe:
     @property
     def limits(self) -> Limits:
         """What is asked of an artefact where no limits file names this recipe."""
-        return Limits(sqnr_db=self.sqnr_db)
+        house = _HOUSE[self.precision]
+        share = _DELEGATED_COMPUTE if self.suffix == _PTE else None
+        return Limits(house.metric_loss, sqnr_db=self.sqnr_db, structure_db=house.structure_db, delegated_compute=share)
 
     def build(self, request: BuildRequest) -> Artefact:
         """Build, write and check the artefact; see :class:`~dualpix.export.artefact.BuildRequest`."""
@@ -47,7 +75,7 @@ class Recipe:
 
     def module(self) -> Backend:
         """The backend, imported."""
-        return cast(Backend, import_module(self.backend))
+        return cast("Backend", import_module(self.backend))
 
     def can_build(self) -> str | None:
         """``None``, or why nothing can be produced here."""
@@ -57,11 +85,15 @@ class Recipe:
         """``None``, or why the product does not run here."""
         return self._ask("can_run")
 
-    def load(self, path: Path, input_names: tuple[str, ...], output_name: str, threads: int = 1) -> Predict | None:
+    def load(
+        self, path: Path, input_names: tuple[str, ...], output_names: tuple[str, ...], threads: int = 1
+    ) -> Predict | None:
         """A file of this recipe, ready to run; ``None`` where that cannot be done here."""
-        return self.module().load(path, input_names, output_name, threads)
+        return self.module().load(path, input_names, output_names, threads)
 
     def _ask(self, question: Literal["can_build", "can_run"]) -> str | None:
+        from dualpix.export.artefact import quiet
+
         try:
             with quiet():
                 answer: str | None = getattr(self.module(), question)()
@@ -74,7 +106,6 @@ _XNNPACK, _VULKAN, _DELEGATE, _QNN = (
     f"dualpix.export.executorch.{name}" for name in ("xnnpack", "vulkan", "coreml_delegate", "qnn")
 )
 _COREML = "dualpix.export.coreml"
-_PTE, _PACKAGE = ".pte", ".mlpackage"
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe

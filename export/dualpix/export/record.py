@@ -13,12 +13,13 @@ from safetensors.torch import save
 from dualpix.capture.colour_map import Panel, default_limits, figure, save_picture
 from dualpix.capture.files import write_bytes, write_json
 from dualpix.export import manifest as manifests
+from dualpix.export.artefact import type_name
 from dualpix.export.card import MODEL_CARD, model_card
 from dualpix.export.recipes import RECIPES
 from dualpix.export.result import ExportResult, Picture, Run
-from dualpix.export.subject import Subject
+from dualpix.export.subject import Output, Subject
 from dualpix.quantize.calibration import tensor_digest
-from dualpix.quantize.gate import Array
+from dualpix.quantize.score import Outputs
 
 ASSIGNMENT = "assignment.json"
 """Mixed precision that was given, with the sensitivities behind it."""
@@ -34,20 +35,22 @@ _RERUN_SQNR_INT8_DB = 30.0
 
 
 def write_pictures(
-    folder: Path, subject: Subject, references: Sequence[Array], runs: Sequence[Run], first: Sequence[Picture]
+    folder: Path, subject: Subject, references: Sequence[Outputs], runs: Sequence[Run], first: Sequence[Picture]
 ) -> None:
-    """One picture per artefact that ran, where the output is one map: float network, artefact, and their difference."""
+    """One picture per artefact that ran and per output that is one map: float network, artefact, and difference."""
     shown = list(first)
-    if references[0].ndim == 4 and references[0].shape[:2] == (1, 1):
-        shown += [_comparison(subject, references[0], run) for run in runs if run.outputs]
+    for place, (output, values) in enumerate(zip(subject.outputs, references[0], strict=True)):
+        if values.ndim == 4 and values.shape[:2] == (1, 1) and output.dtype == "float32":
+            shown += [_comparison(subject, place, references[0], run) for run in runs if run.outputs]
     for picture in shown:
         save_picture(folder / picture.name, picture.image)
     write_json(folder / PICTURES, [{"file": p.name, "caption": p.caption} for p in shown])
 
 
-def _comparison(subject: Subject, reference: Array, run: Run) -> Picture:
-    name, unit = run.recipe.name, subject.unit
-    floating, artefact = reference[0, 0].astype(np.float32), run.outputs[0][0, 0].astype(np.float32)
+def _comparison(subject: Subject, place: int, reference: Outputs, run: Run) -> Picture:
+    name, output, several = run.recipe.name, subject.outputs[place], len(subject.outputs) > 1
+    unit = output.unit
+    floating, artefact = (o[place][0, 0].astype(np.float32) for o in (reference, run.outputs[0]))
     limits = default_limits(floating, None, subject.scale)
     panels = [
         *([Panel("scene", subject.scene)] if subject.scene is not None else []),
@@ -56,19 +59,29 @@ def _comparison(subject: Subject, reference: Array, run: Run) -> Picture:
         Panel("difference", artefact - floating, "diverging", unit),
     ]
     meaning = "; blue is behind the focus plane" if subject.scale == "diverging" else ""
-    caption = f"{name} beside the float network on the first evaluation sample{meaning}."
-    return Picture(f"compare-{name}.png", figure(panels, columns=2, panel_px=480), caption)
+    shown = f"{name}, output '{output.name}'," if several else name
+    caption = f"{shown} beside the float network on the first evaluation sample{meaning}."
+    file = f"compare-{name}-{output.name}.png" if several else f"compare-{name}.png"
+    return Picture(file, figure(panels, columns=2, panel_px=480), caption)
 
 
-def write_reference(folder: Path, subject: Subject, references: Sequence[Array], runs: Sequence[Run]) -> None:
-    """The first sample and what came of it: ``input.NAME``, ``output.float`` and ``output.RECIPE``, float32."""
+def reference_key(of: str, output: str, several: bool) -> str:
+    """Of an output in :data:`REFERENCE`: ``output.RECIPE``, or ``output.RECIPE.NAME`` where there are several."""
+    return f"output.{of}.{output}" if several else f"output.{of}"
+
+
+def write_reference(folder: Path, subject: Subject, references: Sequence[Outputs], runs: Sequence[Run]) -> None:
+    """The first sample and what came of it: ``input.NAME``, ``output.float`` and ``output.RECIPE``; see above."""
     tensors = {f"input.{name}": t.contiguous() for name, t in zip(subject.input_names, subject.samples[0], strict=True)}
-    tensors |= {f"output.{FLOAT}": torch.from_numpy(references[0].astype(np.float32))}
-    tensors |= {f"output.{r.recipe.name}": torch.from_numpy(r.outputs[0].astype(np.float32)) for r in runs if r.outputs}
+    made = {FLOAT: references[0], **{r.recipe.name: r.outputs[0] for r in runs if r.outputs}}
+    for of, arrays in made.items():
+        for output, array in zip(subject.outputs, arrays, strict=True):
+            key = reference_key(of, output.name, len(subject.outputs) > 1)
+            tensors[key] = torch.from_numpy(array).to(getattr(torch, output.dtype)).contiguous()
     write_bytes(folder / REFERENCE, save(tensors))
 
 
-def write_manifest(result: ExportResult, subject: Subject, runs: Sequence[Run], output_shape: tuple[int, ...]) -> None:
+def write_manifest(result: ExportResult, subject: Subject, runs: Sequence[Run], outputs: Outputs) -> None:
     """``gate.json``, the model card, then ``manifest.json``, which names all of them."""
     folder = result.folder
     gate = result.to_json() | {"limits": subject.limits_source}
@@ -85,10 +98,10 @@ def write_manifest(result: ExportResult, subject: Subject, runs: Sequence[Run], 
             "weights_sha256": tensor_digest(t for _, t in sorted(subject.module.state_dict().items())),
         },
         "input": {
-            "tensors": [{"name": name, "shape": list(t.shape), "dtype": "float32"} for name, t in inputs],
+            "tensors": [{"name": name, "shape": list(t.shape), "dtype": type_name(t.dtype)} for name, t in inputs],
             **subject.facts["input"],
         },
-        "output": {"name": subject.output_name, "shape": list(output_shape), **subject.facts["output"]},
+        "outputs": [_output_entry(o, array.shape) for o, array in zip(subject.outputs, outputs, strict=True)],
         "artefacts": manifests.artefact_entries(folder, artefacts),
         "recipes": {r.recipe.name: RECIPES[r.recipe.name].text for r in runs},
         "reference": {
@@ -108,3 +121,8 @@ def write_manifest(result: ExportResult, subject: Subject, runs: Sequence[Run], 
     known = {path.name for _, path in artefacts}
     others = sorted(p for p in folder.iterdir() if p.name not in known and not p.name.startswith("."))
     manifests.write_manifest(folder, manifest | {"files": [manifests.file_entry(folder, p) for p in others]})
+
+
+def _output_entry(output: Output, shape: tuple[int, ...]) -> dict[str, object]:
+    unit, sign = output.unit or manifests.UNSTATED, output.sign or manifests.UNSTATED
+    return {"name": output.name, "shape": list(shape), "dtype": output.dtype, "unit": unit, "sign": sign}

@@ -20,6 +20,7 @@ from matplotlib.figure import Figure
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_json, write_bytes
 from dualpix.export.bench import EAGER
+from dualpix.export.card import gap_unit
 from dualpix.export.flow import PICTURES
 from dualpix.export.manifest import machine_text, verify_manifest
 from dualpix.export.profile.result import Profile, read_profiles
@@ -83,6 +84,7 @@ def write_report(folder: Path, output: Path) -> Path:
         size_text=_size_text(gate["benchmark"]["size_hw"]),
         rows=_rows(manifest),
         charts=_accuracy_charts(gate),
+        chart_text=_chart_text(gate),
         sensitivity=_sensitivity(folder),
         speed=_speed(profiles),
         tables=[_operator_table(p) for p in profiles if p.operators],
@@ -108,6 +110,10 @@ def _number(value: float | None, form: str, scale: float = 1.0) -> str:
     return "–" if value is None else format(value * scale, form)
 
 
+def _with_unit(value: float | None, form: str, unit: str) -> str:
+    return _number(value, form) + (unit if value is not None else "")
+
+
 def _percent(value: float | None, form: str) -> str:
     return "–" if value is None else format(value * 100, form) + " %"
 
@@ -126,8 +132,7 @@ def _time(gate: dict[str, Any], name: str) -> str:
 
 def _rows(manifest: dict[str, Any]) -> list[Row]:
     gate = manifest["gate"]
-    score = gate["float"]
-    figures = (("Latency", _time(gate, EAGER)), ("AI(1)", _number(score["ai1"], ".4f")))
+    figures = (("Latency", _time(gate, EAGER)), *_metrics(gate["float"]))
     cells = tuple((name, value) for name, value in figures if value != "–")
     reference = Row(
         "float network", "PyTorch, eager", "what every artefact is held against", "reference", "", "", cells, ()
@@ -135,23 +140,37 @@ def _rows(manifest: dict[str, Any]) -> list[Row]:
     return [reference, *(_row(manifest, entry) for entry in gate["recipes"])]
 
 
+def _metrics(accuracy: dict[str, Any]) -> list[tuple[str, str]]:
+    return [
+        (name, _number(score["value"], ".4g") + (f" {score['unit']}" if score["unit"] else ""))
+        for name, score in accuracy.get("metrics", {}).items()
+    ]
+
+
 def _row(manifest: dict[str, Any], entry: dict[str, Any]) -> Row:
-    accuracy, delegation = entry["accuracy"] or {}, entry["delegation"] or {}
+    gate = manifest["gate"]
+    accuracy, delegation, name = entry["accuracy"] or {}, entry["delegation"] or {}, entry["recipe"]
+    gap, unit = accuracy.get("from_float", {}), gap_unit(manifest["outputs"])
     speedup = {over: _speed_figures(found) for over, found in entry["speedup"].items()}
     cells = [
         ("Size", "–" if entry["size_bytes"] is None else f"{entry['size_bytes'] / 1e6:.2f} MB"),
-        ("Latency", _time(manifest["gate"], entry["recipe"])),
+        ("Latency", _time(gate, name)),
         *((f"Speed over {over}", _ratio_text(speedup[over])) for over in (EAGER, _BASELINE) if over in speedup),
         ("Delegated compute", _number(delegation.get("compute_share"), ".1f", 100) + (" %" if delegation else "")),
-        ("AI(1)", _number(accuracy.get("ai1"), ".4f")),
-        ("AI(1) change", _percent(entry["ai1_increase"], "+z.2f")),
+        *_metrics(accuracy),
+        (f"Loss of {next(iter(accuracy.get('metrics', {})), '')}", _percent(entry["metric_loss"], "+z.2f")),
         ("Relative difference", _percent(entry.get("relative_rms"), ".2f")),
-        ("SQNR", _number(accuracy.get("from_float", {}).get("sqnr_db"), ".1f") + (" dB" if accuracy else "")),
-        ("Largest gap", _number(accuracy.get("from_float", {}).get("max_abs_px"), ".3g") + (" px" if accuracy else "")),
+        ("SQNR", _with_unit(gap.get("sqnr_db"), ".1f", " dB")),
+        ("Structure", _with_unit(gap.get("structure_db"), ".1f", " dB")),
+        ("Largest gap", _with_unit(gap.get("max_abs"), ".3g", unit)),
+        *(
+            (f"SQNR of {output}", _with_unit(of["sqnr_db"], ".1f", " dB"))
+            for output, of in accuracy.get("outputs", {}).items()
+        ),
     ]
     checks = tuple(
         (
-            c["name"].replace("_", " "),
+            c["name"].replace("_", " ") + (f" of {c['of']}" if c["of"] else ""),
             _number(c["measured"], ".4g"),
             f"{c['relation']} {c['limit']:.4g}",
             _SIGNS[c["passed"]],
@@ -166,8 +185,9 @@ def _row(manifest: dict[str, Any], entry: dict[str, Any]) -> Row:
     ran = bool(accuracy) and not entry.get("emulated")
     status = "fail" if not entry["passed"] else "pass" if ran else "partial"
     text = str(manifest["recipes"].get(entry["recipe"], ""))
-    shown = tuple((name, value) for name, value in cells if value != "–")
-    return Row(entry["recipe"], entry["file"] or "", text, status, entry["outcome"], entry["reason"], shown, checks)
+    shown = tuple((head, value) for head, value in cells if value not in ("–", ""))
+    reason = "; ".join(filter(None, (entry["reason"], *entry["notes"])))
+    return Row(entry["recipe"], entry["file"] or "", text, status, entry["outcome"], reason, shown, checks)
 
 
 def _speed_figures(found: Any) -> dict[str, Any]:
@@ -186,16 +206,17 @@ def _limit_text(found: dict[str, Any]) -> str:
 
 def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     """The manifest's excerpt, as pairs."""
-    bench, model, output = manifest["gate"]["benchmark"], manifest["model"], manifest["output"]
-    tensors = ", ".join(f"{t['name']} {'×'.join(map(str, t['shape']))}" for t in manifest["input"]["tensors"])
+    bench, model = manifest["gate"]["benchmark"], manifest["model"]
+    tensors = ", ".join(_tensor(t) for t in manifest["input"]["tensors"])
+    outputs = "; ".join(f"{_tensor(o)}, unit {o['unit']}, sign {o['sign']}" for o in manifest["outputs"])
     paper = f" ({model['paper']})" if model.get("paper") else ""
     facts = [
         ("Model", f"{model['name']}{paper}"),
         ("Licence", model.get("licence") or ""),
-        ("Weights", f"sha256 {model['weights_sha256']}"),
+        ("Weights", f"sha256 {model['weights_sha256']}; origin {model.get('weights_origin') or 'unknown'}"),
         ("Inputs", f"{tensors}; {manifest['input']['layout']}"),
         ("Normalisation", manifest["input"]["normalisation"]),
-        ("Output", f"{output['name']} in {output['unit']}, {output['sign']}"),
+        ("Output", outputs),
         ("Calibration", f"{manifest['calibration']['description']}; sha256 {manifest['calibration']['sha256'][:16]}…"),
         ("Evaluation", f"{manifest['evaluation']['description']}; sha256 {manifest['evaluation']['sha256'][:16]}…"),
         ("Protocol", manifest["evaluation"].get("protocol", "")),
@@ -207,8 +228,9 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
         ("Machine", machine_text(manifest["machine"])),
         ("Instructions", manifest["machine"].get("features", "")),
         ("Versions", ", ".join(f"{name} {v}" for name, v in manifest["versions"].items())),
-        ("Commit", manifest["commit"] or "installed package"),
+        ("Exporter's commit", manifest["commit"] or "installed package"),
         ("Limits", manifest["gate"]["limits"]),
+        ("Notes", "; ".join(manifest["gate"]["notes"])),
     ]
     return [(name, str(value)) for name, value in facts if value]
 
@@ -228,10 +250,21 @@ def _chart(draw: Callable[[Theme], Figure], text: str) -> Chart:
     return Chart(light, dark, text)
 
 
+def _error_of(accuracy: dict[str, Any]) -> tuple[str, float | None]:
+    """Name and value of the first metric, if it is an error: the charts have what is better below."""
+    for name, score in accuracy.get("metrics", {}).items():
+        return (name, score["value"]) if score["better"] == "lower" else ("", None)
+    return "", None
+
+
+def _tensor(described: dict[str, Any]) -> str:
+    return f"{described['name']} {'×'.join(map(str, described['shape'])) or 'a scalar'} {described['dtype']}"
+
+
 def _accuracy_charts(gate: dict[str, Any]) -> list[Chart]:
     """Error against latency and against size."""
-    truth = gate["float"]["ai1"] is not None
-    what, band = ("AI(1) error", _BAND) if truth else ("relative difference from float", None)
+    metric, value = _error_of(gate["float"])
+    what, band = (metric, _BAND) if metric else ("relative difference from float", None)
     latencies = gate["benchmark"]["latencies"]
 
     def point(name: str, error: float | None, size: int | None) -> Point | None:
@@ -241,12 +274,10 @@ def _accuracy_charts(gate: dict[str, Any]) -> list[Chart]:
         quartiles = tuple(latency["quartiles_s"]) if latency else None
         return Point(name, error, latency["median_s"] if latency else None, quartiles, size, name == EAGER)
 
-    points = [point(EAGER, gate["float"]["ai1"] if truth else 0.0, None)]
+    points = [point(EAGER, value if metric else 0.0, None)]
     for entry in gate["recipes"]:
-        accuracy = entry["accuracy"] or {}
-        points.append(
-            point(entry["recipe"], accuracy.get("ai1") if truth else entry.get("relative_rms"), entry["size_bytes"])
-        )
+        error = _error_of(entry["accuracy"] or {})[1] if metric else entry.get("relative_rms")
+        points.append(point(entry["recipe"], error, entry["size_bytes"]))
     known = [p for p in points if p]
     if len(known) < 2:
         return []
@@ -254,6 +285,14 @@ def _accuracy_charts(gate: dict[str, Any]) -> list[Chart]:
         _chart(lambda theme: latency_chart(known, band, what, theme), f"{what} against latency of what ran here"),
         _chart(lambda theme: size_chart(known, band, what, theme), f"{what} against file size"),
     ]
+
+
+def _chart_text(gate: dict[str, Any]) -> str:
+    metric, _ = _error_of(gate["float"])
+    if metric:
+        samples = gate["float"]["samples"]
+        return f"{metric}, lower is better, on {samples} samples. The band is 3 % above the float network."
+    return "Difference from the float network's output, lower is better."
 
 
 @dataclass(frozen=True)

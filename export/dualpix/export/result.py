@@ -12,7 +12,8 @@ from dualpix.capture.processor import UNKNOWN
 from dualpix.export.artefact import Artefact, ExportError
 from dualpix.export.bench import EAGER, Benchmark
 from dualpix.export.recipes import Recipe
-from dualpix.quantize.gate import Accuracy, Array, Predict, Verdict
+from dualpix.quantize.gate import Verdict
+from dualpix.quantize.score import Accuracy, Outputs, Predict
 from dualpix.quantize.speed import speed_notes
 
 
@@ -45,16 +46,13 @@ class ExportResult:
     reference: Accuracy
     results: tuple[RecipeResult, ...]
     benchmark: Benchmark
+    notes: tuple[str, ...] = ()
+    """What a user should know of all artefacts."""
 
     @property
     def passed(self) -> bool:
         """Whether the gate passes for every recipe."""
         return all(r.verdict.passed for r in self.results)
-
-    @property
-    def has_truth(self) -> bool:
-        """Whether there are scores against the truth (AI(1)), or differences from the float network alone."""
-        return math.isfinite(self.reference.ai1)
 
     @property
     def speed_notes(self) -> list[str]:
@@ -67,6 +65,7 @@ class ExportResult:
             "passed": self.passed,
             "model": self.model,
             "processor": self._processor(),
+            "notes": list(self.notes),
             "float": _finite(asdict(self.reference)),
             "recipes": [self._entry(r) for r in self.results],
             "speed_notes": self.speed_notes,
@@ -92,6 +91,7 @@ class ExportResult:
                 "passed": verdict.passed,
                 "outcome": verdict.outcome.value,
                 "reason": verdict.reason,
+                "notes": list(verdict.notes),
                 "checks": [asdict(c) | {"passed": c.passed} for c in verdict.checks],
                 "size_bytes": artefact.size_bytes if artefact else None,
                 "emulated": bool(artefact and artefact.emulated),
@@ -101,7 +101,7 @@ class ExportResult:
                 | {"compute_share": delegation.compute_share, "operator_share": delegation.operator_share},
                 "accuracy": asdict(accuracy) if accuracy else None,
                 "relative_rms": accuracy.from_float.relative_rms if accuracy else None,
-                "ai1_increase": accuracy.ai1_increase(self.reference) if accuracy else None,
+                "metric_loss": accuracy.metric_loss(self.reference) if accuracy else None,
                 "speedup": {check.over: check.to_json() for check in verdict.speed},
                 "details": dict(artefact.details) if artefact else {},
             }
@@ -115,7 +115,7 @@ class Run:
 
     recipe: Recipe
     built: Artefact | ExportError
-    outputs: list[Array] = field(default_factory=list)
+    outputs: list[Outputs] = field(default_factory=list)
     accuracy: Accuracy | None = None
 
     @property

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,26 @@ from torch import nn
 from dualpix.capture.colour_map import Rgb, Scale
 from dualpix.models.zoo import check_weights as check_weights
 from dualpix.quantize.calibration import CalibrationSet, Inputs
-from dualpix.quantize.gate import Accuracy, Array, Limits
+from dualpix.quantize.gate import Limits
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
+from dualpix.quantize.score import Metric
 
 if TYPE_CHECKING:
     from dualpix.quantize.sensitivity import Assignment
 
 OnStep = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Output:
+    """One output of a network, as the manifest describes it."""
+
+    name: str
+    unit: str = ""
+    """Empty where nobody has said."""
+    sign: str = ""
+    """What its sign means; empty as above."""
+    dtype: str = "float32"
 
 
 @dataclass(frozen=True)
@@ -27,25 +40,30 @@ class Subject:
     name: str
     """Stem of the artefacts' file names."""
     module: nn.Module
-    """In eval mode."""
+    """In eval mode; takes the inputs one by one, gives a tensor or a tuple of tensors."""
     input_names: tuple[str, ...]
-    output_name: str
+    outputs: tuple[Output, ...]
     calibration: CalibrationSet
     samples: tuple[Inputs, ...]
     """What artefacts are compared on; the first is also timed and stored as reference."""
-    score: Callable[[Sequence[Array], Sequence[Array]], Accuracy]
-    """(outputs, the float network's outputs) of all samples to scores."""
     limits: Mapping[str, Limits]
     limits_source: str
     facts: Mapping[str, Mapping[str, Any]]
-    """For the manifest: "model", "input", "output", "evaluation"."""
+    """For the manifest: "model", "input", "evaluation"."""
+    metrics: tuple[Metric, ...] = ()
+    """Of its task; the first is the one that limits are for. Without any, the difference from float is all there is."""
     keep_float: KeepFloat = keep_nothing
     scene: Rgb | None = None
     """The first sample for people to look at, (H, W, 3)."""
-    unit: str = ""
-    """Of the output."""
     scale: Scale = "sequential"
     """Colours of the output."""
+    notes: tuple[str, ...] = ()
+    """What a user should know of how it is exported."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """In the order in which the module gives them."""
+        return tuple(output.name for output in self.outputs)
 
 
 @dataclass(frozen=True)

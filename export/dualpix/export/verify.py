@@ -16,18 +16,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dualpix.export.artefact import ExportError, quiet
+from dualpix.export.artefact import ExportError, quiet, type_name
+from dualpix.export.called import form
 from dualpix.export.manifest import MANIFEST, ManifestError, check_entry, read_manifest
 from dualpix.export.recipes import find_recipe
-from dualpix.export.record import REFERENCE
+from dualpix.export.record import REFERENCE, reference_key
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.gate import Difference
+from dualpix.quantize.score import sqnr_db, tensors_of
 
 OnStep = Callable[[int, int, str], None]
 
@@ -48,18 +47,22 @@ class ArtefactCheck:
 class _Declared:
     """What the manifest says of inputs, output and agreement."""
 
-    shapes: Mapping[str, tuple[int, ...]]
-    """Of the inputs, by name, in order."""
-    output_name: str
+    inputs: Mapping[str, tuple[tuple[int, ...], str]]
+    """(shape, type) by name, in order."""
+    output_names: tuple[str, ...]
     limits_db: Mapping[str, float]
     """By recipe; those that ran where they were made."""
 
     @classmethod
     def of(cls, manifest: Mapping[str, Any]) -> _Declared:
         try:
-            shapes = {str(t["name"]): tuple(int(n) for n in t["shape"]) for t in manifest["input"]["tensors"]}
+            tensors = manifest["input"]["tensors"]
+            inputs = {str(t["name"]): (tuple(int(n) for n in t["shape"]), str(t["dtype"])) for t in tensors}
             limits = {str(k): float(v) for k, v in manifest["reference"]["rerun_sqnr_db"].items()}
-            return cls(shapes, str(manifest["output"]["name"]), limits)
+            outputs = tuple(str(o["name"]) for o in manifest["outputs"])
+            if not inputs or not outputs:
+                raise ValueError("nothing goes in or comes out")
+            return cls(inputs, outputs, limits)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ManifestError(f"'{MANIFEST}' lacks inputs, output or reference", hint="export again") from error
 
@@ -137,38 +140,39 @@ def _check_artefact(
     try:
         inputs, stored = _reference(folder, declared, recipe.name)
         with quiet():
-            predict = recipe.load(folder / file, tuple(declared.shapes), declared.output_name, threads)
+            predict = recipe.load(folder / file, tuple(declared.inputs), declared.output_names, threads)
         if predict is None:
             return ArtefactCheck(recipe.name, file, None, limit, recipe.can_run() or "does not run here")
-        output = predict(inputs)
+        outputs = tensors_of(predict(inputs))
     except ExportError as error:
         named = str(error) if f"'{file}'" in str(error) else f"'{file}' does not do what it did: {error}"
         raise ManifestError(named) from error
-    sqnr_db = _agreement_db(file, output, stored, limit)
-    return ArtefactCheck(recipe.name, file, sqnr_db, limit, "interpreted" if recipe.can_run() else "")
+    agreement_db = _agreement_db(file, outputs, stored, limit)
+    return ArtefactCheck(recipe.name, file, agreement_db, limit, "interpreted" if recipe.can_run() else "")
 
 
-def _agreement_db(file: str, output: Tensor, stored: Tensor, limit_db: float) -> float:
-    if output.shape != stored.shape:
-        raise ManifestError(f"'{file}' gives {tuple(output.shape)}", expected=f"{tuple(stored.shape)} as stored")
-    found, expected = (t.detach().numpy().astype(np.float64) for t in (output, stored))
-    sqnr_db = Difference.between([found], [expected]).sqnr_db if np.isfinite(found).all() else -np.inf
-    if not sqnr_db >= limit_db:
+def _agreement_db(file: str, outputs: tuple[Tensor, ...], stored: tuple[Tensor, ...], limit_db: float) -> float:
+    if [t.shape for t in outputs] != [t.shape for t in stored]:
+        found, expected = (", ".join(str(tuple(t.shape)) for t in tensors) for tensors in (outputs, stored))
+        raise ManifestError(f"'{file}' gives {found}", expected=f"{expected} as stored")
+    agreement_db = sqnr_db(stored, outputs)
+    if not agreement_db >= limit_db:
         raise ManifestError(
-            f"'{file}' gives another output than it gave: {sqnr_db:.1f} dB", expected=f"at least {limit_db:g} dB"
+            f"'{file}' gives another output than it gave: {agreement_db:.1f} dB", expected=f"at least {limit_db:g} dB"
         )
-    return sqnr_db
+    return agreement_db
 
 
-def _reference(folder: Path, declared: _Declared, recipe: str) -> tuple[Inputs, Tensor]:
-    """The stored input, and the output that ``recipe`` gave."""
+def _reference(folder: Path, declared: _Declared, recipe: str) -> tuple[Inputs, tuple[Tensor, ...]]:
+    """The stored input, and the outputs that ``recipe`` gave."""
+    names = declared.output_names
     try:
         tensors = load_file(folder / REFERENCE)
-        inputs = tuple(tensors[f"input.{name}"] for name in declared.shapes)
-        stored = tensors[f"output.{recipe}"]
+        inputs = tuple(tensors[f"input.{name}"] for name in declared.inputs)
+        stored = tuple(tensors[reference_key(recipe, name, len(names) > 1)] for name in names)
     except (OSError, KeyError, SafetensorError) as error:
         raise ManifestError(f"'{REFERENCE}' holds no input and output of '{recipe}'", hint="export again") from error
-    for tensor, (name, shape) in zip(inputs, declared.shapes.items(), strict=True):
-        if tensor.shape != shape or tensor.dtype != torch.float32:
-            raise ManifestError(f"stored input '{name}' is {tuple(tensor.shape)}", expected=f"{shape}")
+    for tensor, (name, (shape, dtype)) in zip(inputs, declared.inputs.items(), strict=True):
+        if tensor.shape != shape or type_name(tensor.dtype) != dtype:
+            raise ManifestError(f"stored input '{name}' is {form(tensor)}", expected=f"{shape} {dtype}")
     return inputs, stored

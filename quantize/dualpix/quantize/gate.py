@@ -1,13 +1,13 @@
 """The gate: does an exported artefact still do what the float network does, and is it worth shipping?
 
-An artefact is compared with the float network on scenes with true disparity, held against the limits of the model
-(``limits.json`` beside its weights), and put into one of the categories of :class:`Outcome`.
+An artefact is compared with the float network, and by the metrics of its task where it has any, held against the limits
+of the model (``limits.json`` beside its weights), and put into one of the categories of :class:`Outcome`.
 
 ``limits.json``::
 
     {"format": 1,
-     "recipes": {"xnnpack-int8": {"ai1_increase": 0.03, "delegated_compute": 0.95, "size_bytes": 1100000,
-                                  "mean_abs_error_px": 0.2, "relative_rms": 0.05,
+     "recipes": {"xnnpack-int8": {"metric_loss": 0.03, "delegated_compute": 0.95, "size_bytes": 1100000,
+                                  "sqnr_db": 25, "structure_db": 15, "mean_abs_error": 0.2, "relative_rms": 0.05,
                                   "speedup": {"x86-64-avx512-vnni": {"xnnpack-fp32": 1.25, "eager": 2.0}}}}}
 
 Every field may be left out; a recipe that is not named has the limits of :data:`HOUSE_LIMITS`. Lowest speed ratios
@@ -17,27 +17,22 @@ stand under the class of processor that they hold for; :mod:`dualpix.quantize.sp
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, Literal, TypeAlias
-
-import numpy as np
-import numpy.typing as npt
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from dualpix.capture.errors import DualpixError
-from dualpix.models.metrics import affine_invariant_error
-from dualpix.quantize.calibration import EvaluationSet, Inputs
 from dualpix.quantize.speed import HOUSE_SPEED, SpeedCheck, SpeedLimits, Timing, judge_speed, parse_speed_limits
 
-Predict = Callable[[Inputs], Tensor]
-Array = npt.NDArray[np.float64]
+if TYPE_CHECKING:  # the command line reads limits before it imports torch
+    from dualpix.quantize.score import Accuracy, Difference
 
 LIMITS_FORMAT = 1
-EXACT_SQNR_DB = 200.0
-"""Reported where two outputs agree to the last bit: JSON has no infinity."""
+_FORMER = {"ai1_increase": "metric_loss", "mean_abs_error_px": "mean_abs_error"}
+_MAX_QUOTED = 80
+STEPS_DB = 15.0
+"""The most that is asked of an integer or boolean output: 3 of 100 labels of a mask may flip, sparse ones fewer."""
 
 
 class Outcome(StrEnum):
@@ -60,12 +55,16 @@ class Outcome(StrEnum):
 class Limits:
     """What an artefact may cost; ``None`` asks for nothing."""
 
-    ai1_increase: float | None = None
-    """Of the mean AI(1) error, relative to the float network's: 0.03 allows 3 % more."""
-    mean_abs_error_px: float | None = None
-    """Mean absolute difference from the float network."""
+    metric_loss: float | None = None
+    """By the first metric, relative to the float network: 0.03 allows 3 % more error, or 3 % less of a merit."""
+    metric: float | None = None
+    """Worst value of the first metric itself."""
+    mean_abs_error: float | None = None
+    """Mean absolute difference from the float network, in the unit of the output."""
     sqnr_db: float | None = None
     """Lowest signal-to-quantisation-noise ratio against the float network."""
+    structure_db: float | None = None
+    """The same with the mean of the signal removed: a constant output, which may reach any SQNR, has 0 dB."""
     relative_rms: float | None = None
     """Of the difference from the float network, relative to its output's: what there is without a task's metric."""
     delegated_compute: float | None = None
@@ -77,11 +76,11 @@ class Limits:
 
 HOUSE_LIMITS: Mapping[str, Limits] = {
     "xnnpack-fp32": Limits(
-        ai1_increase=0.001, sqnr_db=60.0, delegated_compute=0.95, speedup=HOUSE_SPEED["xnnpack-fp32"]
+        metric_loss=0.001, sqnr_db=60.0, delegated_compute=0.95, speedup=HOUSE_SPEED["xnnpack-fp32"]
     ),
-    "xnnpack-int8": Limits(ai1_increase=0.03, delegated_compute=0.95, speedup=HOUSE_SPEED["xnnpack-int8"]),
-    "coreml-fp16": Limits(ai1_increase=0.01),
-    "coreml-w8": Limits(ai1_increase=0.03),
+    "xnnpack-int8": Limits(metric_loss=0.03, delegated_compute=0.95, speedup=HOUSE_SPEED["xnnpack-int8"]),
+    "coreml-fp16": Limits(metric_loss=0.01),
+    "coreml-w8": Limits(metric_loss=0.03),
 }
 
 
@@ -93,70 +92,35 @@ def parse_limits(data: Mapping[str, Any], source: str) -> dict[str, Limits]:
     """
     if data.get("format") != LIMITS_FORMAT or not isinstance(data.get("recipes"), dict):
         raise DualpixError(f"{source} is no limits file", expected=f'{{"format": {LIMITS_FORMAT}, "recipes": {{...}}}}')
-    return {str(name): _limits(name, entry, source) for name, entry in data["recipes"].items()}
+    return {str(name): _limits(_short(name), _renamed(entry), source) for name, entry in data["recipes"].items()}
+
+
+def _renamed(entry: Any) -> Any:
+    """With today's names for the fields that 0.1.0 called after the one task it knew."""
+    return {_FORMER.get(name, name): value for name, value in entry.items()} if isinstance(entry, dict) else entry
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "..."
+
+
+def _is_finite_number(value: Any) -> bool:
+    try:
+        return not isinstance(value, bool) and isinstance(value, int | float) and math.isfinite(value)
+    except OverflowError:  # JSON's integers have no end
+        return False
 
 
 def _limits(recipe: str, entry: Any, source: str) -> Limits:
     known = [f.name for f in fields(Limits)]
     if not isinstance(entry, dict) or (unknown := [name for name in entry if name not in known]):
-        found = unknown[0] if isinstance(entry, dict) else repr(entry)
+        found = _short(unknown[0] if isinstance(entry, dict) else repr(entry))
         raise DualpixError(f"{source}: recipe '{recipe}' has '{found}'", expected="one of: " + ", ".join(known))
     speedup = parse_speed_limits(entry.get("speedup", {}), f"{source}: recipe '{recipe}'")
     plain = [v for name, v in entry.items() if name != "speedup"]
-    if any(isinstance(v, bool) or not isinstance(v, int | float) or not math.isfinite(v) for v in plain):
+    if not all(map(_is_finite_number, plain)):
         raise DualpixError(f"{source}: recipe '{recipe}' has a limit that is no number", expected="finite numbers")
     return Limits(**{**entry, "speedup": speedup})
-
-
-def sqnr_db(reference: Tensor, output: Tensor) -> float:
-    """Power of the reference over the power of the difference, in dB; -inf where the output is not finite."""
-    if not torch.isfinite(output).all():
-        return -math.inf
-    signal, noise = (float(t.double().square().mean()) for t in (reference, reference.double() - output.double()))
-    return _decibels(signal, noise)
-
-
-def _decibels(signal_power: float, noise_power: float) -> float:
-    if noise_power <= signal_power * 10 ** (-EXACT_SQNR_DB / 10):
-        return EXACT_SQNR_DB
-    return 10 * math.log10(max(signal_power, 1e-30) / noise_power)
-
-
-@dataclass(frozen=True)
-class Difference:
-    """How far two outputs are apart."""
-
-    max_abs_px: float
-    mean_abs_px: float
-    sqnr_db: float
-
-    @property
-    def relative_rms(self) -> float:
-        """Of the difference, relative to the reference's: 0.01 is 40 dB."""
-        return float(10.0 ** (-self.sqnr_db / 20.0))
-
-    @classmethod
-    def between(cls, outputs: Sequence[Array], references: Sequence[Array]) -> Difference:
-        """Over all pixels of all outputs."""
-        gap = np.concatenate([(o - r).ravel() for o, r in zip(outputs, references, strict=True)])
-        signal = np.concatenate([r.ravel() for r in references])
-        noise_power, signal_power = float(np.mean(gap**2)), float(np.mean(signal**2))
-        return cls(float(np.max(np.abs(gap))), float(np.mean(np.abs(gap))), _decibels(signal_power, noise_power))
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """Mean scores against the true disparity, and the difference from the float network."""
-
-    ai1: float
-    ai2: float
-    one_minus_abs_rho: float
-    from_float: Difference
-    samples: int
-
-    def ai1_increase(self, reference: Accuracy) -> float:
-        """Relative to ``reference``: 0.03 is 3 % more error."""
-        return self.ai1 / max(reference.ai1, 1e-9) - 1.0
 
 
 @dataclass(frozen=True)
@@ -167,11 +131,17 @@ class Check:
     measured: float
     limit: float
     relation: Literal["<=", ">="]
+    of: str = ""
+    """Which metric or output, where there are several or it has a name."""
 
     @property
     def passed(self) -> bool:
         """Whether the figure keeps the limit; a figure that is not a number does not."""
         return self.measured <= self.limit if self.relation == "<=" else self.measured >= self.limit
+
+    def __str__(self) -> str:
+        of = f" of {self.of}" if self.of else ""
+        return f"{self.name}{of} {self.measured:.4g}, limit {self.relation} {self.limit:.4g}"
 
 
 @dataclass(frozen=True)
@@ -199,35 +169,13 @@ class Verdict:
     reason: str = ""
     speed: tuple[SpeedCheck, ...] = ()
     """Every speed ratio; those that are judged are among the checks."""
+    notes: tuple[str, ...] = ()
+    """What else should be known of the judgement."""
 
     @property
     def passed(self) -> bool:
         """An artefact that could not run here passes on its structure or an interpreter; its outcome says so."""
         return self.outcome in (Outcome.VERIFIED, Outcome.EMULATED, Outcome.NOT_RUN_HERE)
-
-
-def outputs_of(predict: Predict, evaluation: EvaluationSet) -> list[Array]:
-    """``predict`` on each scene: disparity (H, W) in px, float64."""
-    return [predict(s.inputs).detach().numpy().astype(np.float64)[0, 0] for s in evaluation.samples]
-
-
-def score(outputs: Sequence[Array], references: Sequence[Array], evaluation: EvaluationSet) -> Accuracy:
-    """Score outputs (H, W) against the truth and against the float network's outputs.
-
-    A prediction that is not finite everywhere gets infinite errors.
-    """
-    if not all(np.isfinite(o).all() for o in outputs):
-        nothing = Difference(math.inf, math.inf, -math.inf)
-        return Accuracy(math.inf, math.inf, 1.0, nothing, len(outputs))
-    truths = [s.disparity_px.numpy()[0, 0] for s in evaluation.samples]
-    scores = [affine_invariant_error(o, t) for o, t in zip(outputs, truths, strict=True)]
-    return Accuracy(
-        ai1=float(np.mean([s.ai1 for s in scores])),
-        ai2=float(np.mean([s.ai2 for s in scores])),
-        one_minus_abs_rho=float(np.mean([s.one_minus_abs_rho for s in scores])),
-        from_float=Difference.between(outputs, references),
-        samples=len(outputs),
-    )
 
 
 def judge(candidate: Candidate, reference: Accuracy, limits: Limits) -> Verdict:
@@ -243,8 +191,22 @@ def judge(candidate: Candidate, reference: Accuracy, limits: Limits) -> Verdict:
     groups = ((Outcome.NOT_DELEGATED, delegated), (Outcome.WRONG, right), (Outcome.OVER_BUDGET, budget))
     worst = next((outcome for outcome, group in groups if not all(check.passed for check in group)), None)
     outcome = worst or _right(candidate)
-    failed = [f"{c.name} {c.measured:.4g}, limit {c.relation} {c.limit:.4g}" for c in checks if not c.passed]
-    return Verdict(candidate.recipe, outcome, checks, "; ".join(failed), speed)
+    return Verdict(candidate.recipe, outcome, checks, "; ".join(str(c) for c in checks if not c.passed), speed)
+
+
+def constant_passes(constant: Accuracy, reference: Accuracy, limits: Limits) -> str:
+    """Whether an output that is one value everywhere keeps what is asked of the numbers, and what it would score.
+
+    Args:
+        constant: scores of such an output.
+        reference: of the float network.
+        limits: of the recipe.
+
+    Returns:
+        The checks it passes, or nothing where it fails one of them or nothing is asked.
+    """
+    checks = _accuracy_checks(constant, reference, limits)
+    return "; ".join(map(str, checks)) if all(check.passed for check in checks) else ""
 
 
 def _right(candidate: Candidate) -> Outcome:
@@ -254,27 +216,50 @@ def _right(candidate: Candidate) -> Outcome:
     return Outcome.EMULATED if candidate.emulated else Outcome.VERIFIED
 
 
-_Row: TypeAlias = tuple[str, float | None, float | None, Literal["<=", ">="]]
-"""Name, measured figure, limit, relation."""
+_Row: TypeAlias = (
+    tuple[str, float | None, float | None, Literal["<=", ">="]]
+    | tuple[str, float | None, float | None, Literal["<=", ">="], str]
+)
+"""Name, measured figure, limit, relation, and of what."""
 
 
 def _accuracy_checks(accuracy: Accuracy | None, reference: Accuracy, limits: Limits) -> tuple[Check, ...]:
     if accuracy is None:
         return ()
+    gap = accuracy.from_float
+    metric, value = accuracy.metric or ("", None)
+    structured = accuracy.worst_output("structure_db")
+    better: Literal["<=", ">="] = ">=" if value and value.better == "higher" else "<="
+    steps: list[_Row] = [
+        row
+        for name, of in accuracy.steps.items()
+        for row in (
+            ("sqnr_db", of.sqnr_db, _for_steps(limits.sqnr_db, of), ">=", name),
+            ("structure_db", of.structure_db, _for_steps(limits.structure_db, of), ">=", name),
+        )
+    ]
     return _checks(
         [
-            ("ai1_increase", accuracy.ai1_increase(reference), limits.ai1_increase, "<="),
-            ("mean_abs_error_px", accuracy.from_float.mean_abs_px, limits.mean_abs_error_px, "<="),
-            ("sqnr_db", accuracy.from_float.sqnr_db, limits.sqnr_db, ">="),
-            ("relative_rms", accuracy.from_float.relative_rms, limits.relative_rms, "<="),
+            ("metric_loss", accuracy.metric_loss(reference), limits.metric_loss, "<=", metric),
+            ("metric", value.value if value else None, limits.metric, better, metric),
+            ("mean_abs_error", gap.mean_abs, limits.mean_abs_error, "<=", accuracy.worst_output("mean_abs")),
+            ("sqnr_db", gap.sqnr_db, _for_steps(limits.sqnr_db, gap), ">=", accuracy.worst_output("sqnr_db")),
+            ("structure_db", gap.structure_db, _for_steps(limits.structure_db, gap), ">=", structured),
+            ("relative_rms", gap.relative_rms, limits.relative_rms, "<=", accuracy.worst_output("sqnr_db")),
+            *steps,
         ]
     )
+
+
+def _for_steps(limit_db: float | None, difference: Difference) -> float | None:
+    """What is asked of integers and booleans: no precision keeps all of them."""
+    return min(limit_db, STEPS_DB) if limit_db is not None and difference.steps else limit_db
 
 
 def _checks(rows: Sequence[_Row]) -> tuple[Check, ...]:
     """A check for each row that has both a measured figure and a limit."""
     return tuple(
-        Check(name, float(measured), float(limit), relation)
-        for name, measured, limit, relation in rows
+        Check(name, float(measured), float(limit), relation, *of)
+        for name, measured, limit, relation, *of in rows
         if measured is not None and limit is not None
     )

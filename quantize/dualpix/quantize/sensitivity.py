@@ -19,15 +19,15 @@ from typing import Any, Literal, TypeAlias, get_args
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.models.metrics import affine_invariant_error
 from dualpix.quantize.calibration import EvaluationSet, Inputs
 from dualpix.quantize.emulate import Emulator, Layer
 from dualpix.quantize.ptq import Observer, keep_modules, quantise_static
+from dualpix.quantize.score import Predict, tensors_of
 
-Predict: TypeAlias = Callable[[Inputs], Tensor]
 Loss: TypeAlias = Callable[[Predict], float]
 Sweep: TypeAlias = Literal["keep-one-float", "quantise-one"]
 OnStep: TypeAlias = Callable[[int, int, str], None]
@@ -42,18 +42,23 @@ _MAX_LAYERS = 10_000
 def output_loss(module: nn.Module, samples: Sequence[Inputs]) -> Loss:
     """RMS of the difference from the float ``module`` over the RMS of its output: 0.01 is 40 dB. For every module.
 
+    Of several outputs the largest.
+
     Raises:
         DualpixError: no samples.
     """
     if not samples:
         raise DualpixError("no samples to measure a loss on", expected="at least one")
     with torch.no_grad():
-        references = [module(*inputs).double() for inputs in samples]
-    power = sum(float(r.square().sum()) for r in references)
+        references = [[t.double() for t in tensors_of(module(*inputs))] for inputs in samples]
+    powers = [sum(float(r.square().sum()) for r in column) for column in zip(*references, strict=True)]
 
     def loss(predict: Predict) -> float:
-        gaps = (predict(inputs).double() - r for inputs, r in zip(samples, references, strict=True))
-        return math.sqrt(sum(float(gap.square().sum()) for gap in gaps) / max(power, 1e-30))
+        gaps = [0.0] * len(powers)
+        for inputs, expected in zip(samples, references, strict=True):
+            for place, (output, reference) in enumerate(zip(tensors_of(predict(inputs)), expected, strict=True)):
+                gaps[place] += float((output.double() - reference).square().sum())
+        return max(math.sqrt(gap / max(power, 1e-30)) for gap, power in zip(gaps, powers, strict=True))
 
     return loss
 

@@ -16,7 +16,9 @@ Built = tuple[BuildRequest, Artefact]
 def tiny_request(precision: str, path: Path) -> BuildRequest:
     torch.manual_seed(1)
     calibration = CalibrationSet((scene(), scene()), "two scenes")
-    return BuildRequest(tiny_net(), precision, path, scene(), ("image", "left", "right"), "disparity_px", calibration)
+    return BuildRequest(
+        tiny_net(), precision, path, scene(), ("image", "left", "right"), ("disparity_px",), calibration
+    )
 
 
 @pytest.fixture(scope="session")

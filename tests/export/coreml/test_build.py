@@ -61,7 +61,7 @@ def test_an_artefact_says_that_it_is_interpreted(tiny_packages: dict[str, Built]
     assert "macOS" in (can_run() or "")
     for request, artefact in tiny_packages.values():
         assert artefact.emulated
-        again = load(artefact.path, request.input_names, request.output_name)
+        again = load(artefact.path, request.input_names, request.output_names)
         assert artefact.predict and torch.equal(again(request.inputs), artefact.predict(request.inputs))
         assert artefact.details["interpreted"]["sqnr_db"] > PRECISIONS[request.precision].least_sqnr_db
         assert not list(artefact.path.parent.glob(".*")), "no scratch is left"
@@ -180,7 +180,7 @@ def turned(tmp_path_factory: pytest.TempPathFactory) -> BuildRequest:
     torch.manual_seed(2)
     path = tmp_path_factory.mktemp("turned") / "turned.mlpackage"
     request = BuildRequest(
-        _Turned().eval(), "fp16", path, (torch.rand(1, 3, 16, 16),), ("x",), "y", CalibrationSet((), "")
+        _Turned().eval(), "fp16", path, (torch.rand(1, 3, 16, 16),), ("x",), ("y",), CalibrationSet((), "")
     )
     build(request)
     return request
@@ -239,7 +239,7 @@ def test_known_defects_of_the_converter_are_exposed(module: nn.Module, precision
     """It drops ``antialias``, takes the tanh form of GELU for the exact one, and leaves a reciprocal's epsilon at the
     format's default of 1e-4, without a word."""
     inputs = (torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)),)
-    request = BuildRequest(module, precision, tmp_path / "a.mlpackage", inputs, ("x",), "y", CalibrationSet((), ""))
+    request = BuildRequest(module, precision, tmp_path / "a.mlpackage", inputs, ("x",), ("y",), CalibrationSet((), ""))
     with pytest.raises(ExportError, match="computes something else"):
         build(request)
     assert not list(tmp_path.iterdir()), "what is wrong is not written"

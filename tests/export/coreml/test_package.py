@@ -63,7 +63,7 @@ def test_a_result_of_another_shape_than_declared_is_refused(package: Path, tiny_
     _edit(package, change)
     request, _ = tiny_packages["fp16"]
     with pytest.raises(PackageError, match=r"operator 'conv' at '.*' gives float32 \(1, 8, .*expected float16 \(1, 9"):
-        load(package, request.input_names, request.output_name)(request.inputs)
+        load(package, request.input_names, request.output_names)(request.inputs)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +84,7 @@ def test_a_damaged_program_is_a_user_error(
     _edit(package, change)
     request, _ = tiny_packages["fp16"]
     with pytest.raises(PackageError, match=message):
-        load(package, request.input_names, request.output_name)(request.inputs)
+        load(package, request.input_names, request.output_names)(request.inputs)
 
 
 @pytest.mark.parametrize("name", ["Manifest.json", "Data/com.apple.CoreML/model.mlmodel", "weight.bin"])
@@ -170,7 +170,7 @@ def test_packed_integers_are_read_back(case: tuple[int, list[int]]) -> None:
 def test_float16_overflow_is_seen(package: Path, tiny_packages: dict[str, Built]) -> None:
     request, _ = tiny_packages["fp16"]
     huge = tuple(t * 1e5 for t in request.inputs)
-    output = load(package, request.input_names, request.output_name)(huge)
+    output = load(package, request.input_names, request.output_names)(huge)
     assert not torch.isfinite(output).all()
 
 

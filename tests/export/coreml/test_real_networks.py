@@ -35,13 +35,13 @@ def _request(name: str, folder: Path) -> BuildRequest:
         inputs = rendered_evaluation(1, SIZE_HW).samples[0].inputs
         names = tuple(n for n, _ in model.spec.inputs)
         return BuildRequest(
-            model.module, "fp16", path, inputs, names, model.spec.output, rendered_calibration(4, SIZE_HW)
+            model.module, "fp16", path, inputs, names, (model.spec.output,), rendered_calibration(4, SIZE_HW)
         )
     module, _ = foreign_modules()[name]()
     inputs = foreign_samples(name, 1, seed=7)[0]
     calibration = CalibrationSet(tuple(foreign_samples(name, 4, seed=1)), "four samples")
     names = tuple(f"image_{k}" for k in range(len(inputs)))
-    return BuildRequest(module.eval(), "fp16", path, inputs, names, "output", calibration)
+    return BuildRequest(module.eval(), "fp16", path, inputs, names, ("output",), calibration)
 
 
 @pytest.mark.parametrize(("name", "precision"), CASES)

@@ -81,7 +81,7 @@ class _Crossed(nn.Module):
 def test_inputs_reach_the_delegate_in_its_own_order(tmp_path: Path) -> None:
     torch.manual_seed(0)
     inputs, names = (torch.rand(1, 1, 8, 12), torch.rand(1, 1, 8, 12)), ("left", "right")
-    request = BuildRequest(_Crossed().eval(), "fp16", tmp_path / "a.pte", inputs, names, "y", CalibrationSet((), ""))
+    request = BuildRequest(_Crossed().eval(), "fp16", tmp_path / "a.pte", inputs, names, ("y",), CalibrationSet((), ""))
     coreml_delegate.build(request)  # refuses a program that computes something else
     assert read_structure(tmp_path / "a.pte").delegates[0].takes == (1, 0)
 
@@ -90,7 +90,7 @@ def test_inputs_reach_the_delegate_in_its_own_order(tmp_path: Path) -> None:
 def test_the_program_inside_is_interpreted(tmp_path: Path) -> None:
     net, path, inputs = tiny_net(), tmp_path / "a.pte", scene((32, 48))
     names = ("image", "left", "right")
-    request = BuildRequest(net, "fp16", path, inputs, names, "disparity_px", CalibrationSet((inputs,), ""))
+    request = BuildRequest(net, "fp16", path, inputs, names, ("disparity_px",), CalibrationSet((inputs,), ""))
     artefact = coreml_delegate.build(request)
     assert artefact.emulated and artefact.predict and artefact.delegation
     assert artefact.delegation.compute_share == 1.0 and artefact.details["agreement_db"] > 40
@@ -101,4 +101,4 @@ def test_the_program_inside_is_interpreted(tmp_path: Path) -> None:
         assert sqnr_db(net(*other), again(other)) > 40
     assert "built without CoreMLBackend" in str(coreml_delegate.can_run())
     with pytest.raises(ExportError, match="no precision 'int8'"):
-        coreml_delegate.build(BuildRequest(net, "int8", path, inputs, names, "y", CalibrationSet((inputs,), "")))
+        coreml_delegate.build(BuildRequest(net, "int8", path, inputs, names, ("y",), CalibrationSet((inputs,), "")))

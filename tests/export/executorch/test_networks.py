@@ -24,7 +24,7 @@ _NO_LINEARS = {("raft-like", "4w8da"), ("mobilenet-depth", "4w8da")}
 
 def _request(module: nn.Module, precision: str, path: Path, samples: list[Inputs]) -> BuildRequest:
     names = tuple(f"x{i}" for i in range(len(samples[0])))
-    return BuildRequest(module, precision, path, samples[0], names, "y", CalibrationSet(tuple(samples), "test"))
+    return BuildRequest(module, precision, path, samples[0], names, ("y",), CalibrationSet(tuple(samples), "test"))
 
 
 def _report(name: str, precision: str, artefact: Artefact, found_db: float) -> None:
@@ -68,7 +68,7 @@ def test_the_shipped_network(tmp_path: Path, precision: str) -> None:
     names = tuple(name for name, _ in model.spec.inputs)
     keep = keep_modules(*model.card.get("keep_float", ()))
     request = BuildRequest(
-        model.module, precision, tmp_path / "a.pte", samples[0], names, "d", CalibrationSet(samples, ""), keep
+        model.module, precision, tmp_path / "a.pte", samples[0], names, ("d",), CalibrationSet(samples, ""), keep
     )
     artefact = xnnpack.build(request)
     assert artefact.delegation and artefact.predict

@@ -15,7 +15,7 @@ from dualpix.quantize.calibration import CalibrationSet
 def _request(path: Path, precision: str = "fp16") -> BuildRequest:
     inputs = scene()
     names = ("image", "left", "right")
-    return BuildRequest(tiny_net(), precision, path, inputs, names, "disparity_px", CalibrationSet((inputs,), ""))
+    return BuildRequest(tiny_net(), precision, path, inputs, names, ("disparity_px",), CalibrationSet((inputs,), ""))
 
 
 def test_without_the_sdk_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

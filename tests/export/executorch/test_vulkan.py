@@ -16,7 +16,7 @@ from dualpix.quantize.calibration import CalibrationSet, Inputs
 
 def _request(module: nn.Module, inputs: Inputs, path: Path, precision: str = "fp16") -> BuildRequest:
     names = tuple(f"x{i}" for i in range(len(inputs)))
-    return BuildRequest(module, precision, path, inputs, names, "y", CalibrationSet((inputs,), ""))
+    return BuildRequest(module, precision, path, inputs, names, ("y",), CalibrationSet((inputs,), ""))
 
 
 class _Resized(nn.Module):

@@ -40,7 +40,7 @@ def attentive() -> nn.Module:
 
 def request(module: nn.Module, precision: str, path: Path, samples: tuple[Inputs, ...]) -> BuildRequest:
     names = tuple(f"x{i}" for i in range(len(samples[0])))
-    return BuildRequest(module, precision, path, samples[0], names, "y", CalibrationSet(samples, "test"))
+    return BuildRequest(module, precision, path, samples[0], names, ("y",), CalibrationSet(samples, "test"))
 
 
 def _siamese_samples(count: int = 3) -> tuple[Inputs, ...]:

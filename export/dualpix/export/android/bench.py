@@ -112,7 +112,14 @@ def make_cases(files: Sequence[Path], inputs: Path | None = None, max_abs: float
 
 
 def _case(path: Path, inputs: Path | None, max_abs: float | None) -> Case:
-    shapes = read_program(path).input_shapes
+    program = read_program(path)
+    shapes = program.input_shapes
+    if program.outputs != 1 or any(form.dtype != torch.float32 for form in program.inputs):
+        forms = ", ".join(map(str, program.inputs))
+        raise BenchError(
+            f"'{path.name}' takes {forms} and gives {program.outputs} outputs",
+            expected="float32 inputs and one output, which is what the app can run",
+        )
     if path.stat().st_size > protocol.MAX_MODEL_BYTES:
         raise BenchError(f"'{path.name}' has {path.stat().st_size} bytes", expected=f"{protocol.MAX_MODEL_BYTES}")
     recipe = recipe_of(path)

@@ -7,6 +7,7 @@ interpreted operator by operator (see :mod:`.interpret` for what that proves), a
 from __future__ import annotations
 
 import io
+import logging
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
@@ -17,17 +18,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.coreml.check import Numerics, check_numerics, check_package, interpreted, layer_differences
 from dualpix.export.coreml.convert import MINIMUM_TARGET, PRECISIONS, convert, save
+from dualpix.export.coreml.forms import as_core_ml_takes, core_ml_request
 from dualpix.export.coreml.interpret import Interpreter, coverage
 from dualpix.export.coreml.package import PackageError
 from dualpix.export.manifest import size_of
+from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.gate import Predict
+from dualpix.quantize.score import Predict
 
 __all__ = [
     "PRECISIONS", "Interpreter", "Numerics", "PackageError", "build", "can_build", "can_run", "check_numerics",
@@ -47,13 +49,13 @@ def can_run() -> str | None:
     return None if _ON_A_MAC else "Core ML needs macOS or iOS; here the saved program is interpreted"
 
 
-def load(path: Path, input_names: tuple[str, ...], output_name: str, threads: int = 1) -> Predict:
+def load(path: Path, input_names: tuple[str, ...], output_names: tuple[str, ...], threads: int = 1) -> Predict:
     """A written package, ready to be run (macOS) or interpreted (elsewhere).
 
     Raises:
         ExportError: the package is damaged, or holds what the interpreter does not model.
     """
-    return _runtime(path, input_names, output_name) if _ON_A_MAC else interpreted(path, input_names, output_name)
+    return _runtime(path, input_names, output_names) if _ON_A_MAC else interpreted(path, input_names, output_names)
 
 
 def build(request: BuildRequest) -> Artefact:
@@ -66,14 +68,15 @@ def build(request: BuildRequest) -> Artefact:
             else than the network.
         OutputError: the package cannot be put in its place.
     """
-    with _converter(), torch.no_grad():
+    request = core_ml_request(request)
+    with _converter() as said, torch.no_grad():
         try:
             converted = convert(request)
         except DualpixError:
             raise
         except Exception as error:  # the converter raises anything
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise ExportError(f"Core ML conversion failed: {type(error).__name__}: {reason}") from error
+            reason = reason_of(error, request.module, request.inputs, "\n".join(said))
+            raise ExportError(f"Core ML conversion failed: {reason}") from error
         with _scratch(request.path) as scratch:
             written, plain = scratch / request.path.name, None
             save(converted.model, written)
@@ -85,25 +88,36 @@ def build(request: BuildRequest) -> Artefact:
             numerics = check_numerics(written, request, plain, quantised)
             _replace(written, request.path)
     details = {"operators": operators, "minimum_deployment_target": MINIMUM_TARGET, "interpreted": asdict(numerics)}
-    predict = load(request.path, request.input_names, request.output_name, request.threads)
+    predict = load(request.path, request.input_names, request.output_names, request.threads)
     return Artefact(request.path, size_of(request.path), predict, None, details, emulated=not _ON_A_MAC)
 
 
 @contextmanager
-def _converter() -> Iterator[None]:
-    """Hold back progress bars and what the converter says about itself."""
-    with quiet(), redirect_stderr(io.StringIO()):
-        yield
+def _converter() -> Iterator[list[str]]:
+    """Hold back progress bars and what the converter says about itself; yields what it says of errors."""
+    said: list[str] = []
+    handler = logging.Handler()
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("coremltools")
+    propagate, logger.propagate = logger.propagate, False
+    logger.addHandler(handler)
+    try:
+        with quiet(), redirect_stderr(io.StringIO()):
+            yield said
+    finally:
+        logger.removeHandler(handler)
+        logger.propagate = propagate
 
 
-def _runtime(path: Path, input_names: Sequence[str], output_name: str) -> Predict:
+def _runtime(path: Path, input_names: Sequence[str], output_names: Sequence[str]) -> Predict:
     import coremltools as ct
 
     model: Any = ct.models.MLModel(str(path))
 
-    def predict(inputs: Inputs) -> Tensor:
-        named = {name: t.numpy() for name, t in zip(input_names, inputs, strict=True)}
-        return torch.from_numpy(model.predict(named)[output_name]).float()
+    def predict(inputs: Inputs) -> Any:
+        given = model.predict({n: t.numpy() for n, t in zip(input_names, as_core_ml_takes(inputs), strict=True)})
+        outputs = tuple(torch.from_numpy(given[name]) for name in output_names)
+        return outputs[0] if len(outputs) == 1 else outputs
 
     return predict
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -13,10 +14,11 @@ from torch.export import ExportedProgram
 
 from dualpix.export.artefact import BuildRequest, ExportError
 from dualpix.export.coreml.convert import float_graph, module_path, precision_of
+from dualpix.export.coreml.forms import as_core_ml_takes
 from dualpix.export.coreml.interpret import Interpreter
 from dualpix.export.coreml.package import Operation, PackageError, Reference, read_spec
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.gate import EXACT_SQNR_DB, Predict, sqnr_db
+from dualpix.quantize.score import EXACT_SQNR_DB, Predict, sqnr_db, tensors_of
 
 _WEIGHTED = {"conv", "conv_transpose", "linear"}
 _CONSTANTS = ("const", "constexpr_")
@@ -41,8 +43,9 @@ def check_package(path: Path, request: BuildRequest) -> dict[str, int]:
     inputs = {i.name: tuple(i.type.multiArrayType.shape) for i in spec.description.input}
     asked = {name: tuple(t.shape) for name, t in zip(request.input_names, request.inputs, strict=True)}
     outputs = [o.name for o in spec.description.output]
-    if inputs != asked or outputs != [request.output_name]:
-        raise ExportError(f"'{path.name}' takes {inputs}, gives {outputs}", expected=f"{asked}, {request.output_name}")
+    if inputs != asked or sorted(outputs) != sorted(request.output_names):
+        names = ", ".join(request.output_names)
+        raise ExportError(f"'{path.name}' takes {inputs}, gives {outputs}", expected=f"{asked}, {names}")
     every = Counter(str(o.type) for o in block.operations)
     operators = {name: count for name, count in every.items() if not name.startswith(_CONSTANTS)}
     weighted = sum(count for name, count in operators.items() if name in _WEIGHTED)
@@ -87,9 +90,10 @@ def check_numerics(
     precision, interpreter = precision_of(request.precision), Interpreter(path)
     with torch.no_grad():
         expected = request.module(*request.inputs)
-    output = _run(interpreter, request)
-    if output.shape != expected.shape:
-        raise ExportError(f"'{path.name}' gives {tuple(output.shape)}", expected=f"{tuple(expected.shape)}")
+    output, wanted = _run(interpreter, request), tensors_of(expected)
+    if [t.shape for t in output] != [t.shape for t in wanted]:
+        shapes = (", ".join(str(tuple(t.shape)) for t in tensors) for tensors in (output, wanted))
+        raise ExportError(f"'{path.name}' gives {next(shapes)}", expected=next(shapes))
     worst = None if plain is None else _check_weights(interpreter, Interpreter(plain), precision.least_weight_sqnr_db)
     with torch.no_grad():
         from_graph = None if graph is None else sqnr_db(graph.module()(*request.inputs), output)
@@ -101,10 +105,11 @@ def check_numerics(
             f"'{path.name}' computes something else: {judged:.1f} dB from the network; {where}",
             expected=f"at least {precision.least_sqnr_db:g} dB for {request.precision}",
         )
-    return Numerics(sqnr, float((output - expected).abs().max()), from_graph, worst)
+    gaps = (float((o.double() - w.double()).abs().max()) for o, w in zip(output, wanted, strict=True))
+    return Numerics(sqnr, max(gaps), from_graph, worst)
 
 
-def interpreted(path: Path, input_names: Sequence[str], output_name: str) -> Predict:
+def interpreted(path: Path, input_names: Sequence[str], output_names: Sequence[str]) -> Predict:
     """A function that interprets the saved package.
 
     Raises:
@@ -112,8 +117,9 @@ def interpreted(path: Path, input_names: Sequence[str], output_name: str) -> Pre
     """
     interpreter = Interpreter(path)
 
-    def predict(inputs: Inputs) -> Tensor:
-        return interpreter(dict(zip(input_names, inputs, strict=True)))[output_name]
+    def predict(inputs: Inputs) -> Any:
+        given = interpreter(dict(zip(input_names, as_core_ml_takes(inputs), strict=True)))
+        return given[output_names[0]] if len(output_names) == 1 else tuple(given[name] for name in output_names)
 
     return predict
 
@@ -168,8 +174,9 @@ class _Recorder(fx.Interpreter):
         return result
 
 
-def _run(interpreter: Interpreter, request: BuildRequest, keep: dict[str, Tensor] | None = None) -> Tensor:
-    return interpreter(dict(zip(request.input_names, request.inputs, strict=True)), keep)[request.output_name]
+def _run(interpreter: Interpreter, request: BuildRequest, keep: dict[str, Tensor] | None = None) -> tuple[Tensor, ...]:
+    given = interpreter(dict(zip(request.input_names, request.inputs, strict=True)), keep)
+    return tuple(given[name] for name in request.output_names)
 
 
 def _first_far(interpreter: Interpreter, request: BuildRequest, graph: ExportedProgram | None) -> str:

@@ -122,8 +122,8 @@ def _converted(exported: ExportedProgram, request: BuildRequest, precision: Prec
     named = zip(request.input_names, request.inputs, strict=True)
     return ct.convert(
         exported,
-        inputs=[ct.TensorType(name=name, shape=tensor.shape) for name, tensor in named],
-        outputs=[ct.TensorType(name=request.output_name)],
+        inputs=[ct.TensorType(name=n, shape=t.shape, dtype=t.numpy().dtype.type) for n, t in named],
+        outputs=[ct.TensorType(name=name) for name in request.output_names],
         minimum_deployment_target=getattr(ct.target, MINIMUM_TARGET),
         compute_precision=getattr(ct.precision, precision.compute.upper()),
         convert_to="mlprogram",

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from dualpix.capture.files import atomic_path
 from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.executorch.program import Structure, check_structure, lower_for, network_macs, read_structure
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.executorch.xnnpack import check_output, registered
+from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.gate import Predict
 from dualpix.quantize.graph import fold_batch_norm_graph
+from dualpix.quantize.score import Predict
 
 BACKEND = "CoreMLBackend"
 PRECISIONS = ("fp16", "fp32")
@@ -49,7 +49,7 @@ def can_run() -> str | None:
     return missing and f"{missing}; Core ML runs on macOS and iOS"
 
 
-def load(path: Path, input_names: tuple[str, ...], output_name: str, threads: int = 1) -> Predict | None:
+def load(path: Path, input_names: tuple[str, ...], output_names: tuple[str, ...], threads: int = 1) -> Predict | None:
     """A file that was built before: run on macOS, interpreted elsewhere.
 
     Raises:
@@ -77,11 +77,11 @@ def build(request: BuildRequest) -> Artefact:
             with redirect_stderr(io.StringIO()):  # the converter's progress bars
                 buffer, delegation = lower_for(graph, request.inputs, _partitioner(request.precision), total)
         except Exception as error:  # the compilers raise anything from AssertionError to their own types
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise ExportError(f"Core ML lowering failed: {type(error).__name__}: {reason}") from error
+            reason = reason_of(error, request.module, request.inputs)
+            raise ExportError(f"Core ML lowering failed: {reason}") from error
     with atomic_path(request.path) as temporary:
         temporary.write_bytes(buffer)
-        structure = check_structure(temporary, request, tuple(expected.shape), BACKEND)
+        structure = check_structure(temporary, request, expected, BACKEND)
         predict = PteProgram(temporary, request.threads) if can_run() is None else _interpreted(temporary, structure)
         agreement_db = check_output(request, predict(request.inputs), expected, None)
     details = {"delegate": BACKEND, "delegates": len(structure.delegates), "agreement_db": round(agreement_db, 1)}
@@ -117,9 +117,11 @@ def _interpreted(path: Path, structure: Structure) -> Predict:
         names = unpack(delegate.payload, Path(scratch))
         interpreter = Interpreter(Path(scratch) / _PACKAGE)  # holds its weights: the folder may go
 
-    def predict(inputs: Inputs) -> Tensor:
-        (output,) = interpreter({name: inputs[i] for name, i in zip(names, delegate.takes, strict=True)}).values()
-        return output.float().reshape(structure.outputs[0].shape)
+    def predict(inputs: Inputs) -> Any:
+        given = interpreter({name: inputs[i] for name, i in zip(names, delegate.takes, strict=True)})
+        pairs = zip(given.values(), structure.outputs, strict=True)
+        outputs = tuple(value.to(form.dtype).reshape(form.shape) for value, form in pairs)
+        return outputs[0] if len(outputs) == 1 else outputs
 
     return predict
 

@@ -11,19 +11,21 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
 
 from dualpix.export.artefact import ExportError
+from dualpix.export.executorch.blame import reason_in
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.quantize.calibration import Inputs
+from dualpix.quantize.score import tensors_of
 
 _TIMEOUT_S = 300
 
 
-def run_apart(path: Path, inputs: Inputs, threads: int = 1) -> Tensor:
-    """The output of ``path`` on ``inputs``, computed by a child process.
+def run_apart(path: Path, inputs: Inputs, threads: int = 1) -> Any:
+    """What ``path`` gives on ``inputs``, computed by a child process: a tensor, or a tuple of tensors.
 
     Raises:
         ExportError: the program does not load, does not run, takes too long, or brings its process down.
@@ -37,19 +39,25 @@ def run_apart(path: Path, inputs: Inputs, threads: int = 1) -> Tensor:
         except subprocess.TimeoutExpired as error:
             raise ExportError(f"'{path.name}' does not end within {_TIMEOUT_S} s") from error
         if done.returncode < 0:
-            raise ExportError(f"'{path.name}' brings the runtime down: {signal.Signals(-done.returncode).name}")
+            text = f"'{path.name}' brings the runtime down: {signal.Signals(-done.returncode).name}"
+            reason = reason_in(done.stderr)
+            raise ExportError(f"{text}; it last said: {reason}" if reason else text)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ExportError(last.removeprefix("dualpix.export.artefact.ExportError: "))
-        output: Tensor = load_file(result)["output"]
-        return output
+            text = last.removeprefix("dualpix.export.artefact.ExportError: ")
+            if reason := reason_in(done.stderr):
+                text = f"{text.split(': ')[0]}: {reason}"
+            raise ExportError(text)
+        outputs = tuple(tensor for _, tensor in sorted(load_file(result).items()))
+        return outputs[0] if len(outputs) == 1 else outputs
 
 
 def main(arguments: list[str]) -> None:
-    """Run FILE on INPUTS with so many threads and save its output."""
+    """Run FILE on INPUTS with so many threads and save its outputs."""
     path, given, result, threads = arguments
     inputs = tuple(tensor for _, tensor in sorted(load_file(given).items()))
-    save_file({"output": PteProgram(Path(path), int(threads))(inputs)}, result)
+    outputs = tensors_of(PteProgram(Path(path), int(threads))(inputs))
+    save_file({f"{i:03}": t.contiguous() for i, t in enumerate(outputs)}, result)
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ import torch
 from dualpix.export.artefact import BuildRequest, Delegation, ExportError
 from dualpix.export.executorch.runtime import TensorForm, check_program_file
 from dualpix.export.executorch.xnnpack import multiply_accumulates
+from dualpix.quantize.score import tensors_of
 
 _SCALAR_TYPES = {0: torch.uint8, 1: torch.int8, 4: torch.int64, 5: torch.float16, 6: torch.float32, 11: torch.bool}
 
@@ -71,8 +72,14 @@ def _form(value: Any) -> TensorForm:
     return TensorForm(tuple(value.sizes), _SCALAR_TYPES[int(value.scalar_type)])
 
 
-def check_structure(path: Path, request: BuildRequest, output_shape: tuple[int, ...], backend: str) -> Structure:
+def check_structure(path: Path, request: BuildRequest, expected: Any, backend: str) -> Structure:
     """Whether a program that cannot run here takes and gives what the network does, in ``backend``.
+
+    Args:
+        path: of the program.
+        request: what it was made from.
+        expected: what the network gives.
+        backend: that shall run all of it.
 
     Raises:
         ExportError: it does not.
@@ -81,8 +88,9 @@ def check_structure(path: Path, request: BuildRequest, output_shape: tuple[int, 
     wanted = tuple(TensorForm(tuple(t.shape), t.dtype) for t in request.inputs)
     if found.inputs != wanted:
         raise ExportError(f"'{path.name}' takes {_listed(found.inputs)}", expected=_listed(wanted))
-    if [o.shape for o in found.outputs] != [output_shape]:
-        raise ExportError(f"'{path.name}' gives {_listed(found.outputs)}", expected=str(output_shape))
+    shapes = [tuple(t.shape) for t in tensors_of(expected)]
+    if [o.shape for o in found.outputs] != shapes:
+        raise ExportError(f"'{path.name}' gives {_listed(found.outputs)}", expected=", ".join(map(str, shapes)))
     others = {d.backend for d in found.delegates} - {backend}
     if others or not found.delegates:
         names = ", ".join(sorted(others)) or "no backend"

@@ -17,8 +17,9 @@ from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportEr
 from dualpix.export.executorch.program import check_structure, network_macs
 from dualpix.export.executorch.runtime import check_program_file
 from dualpix.export.executorch.xnnpack import delegation_of
-from dualpix.quantize.gate import Predict
+from dualpix.export.reasons import reason_of
 from dualpix.quantize.graph import fold_batch_norm_graph
+from dualpix.quantize.score import Predict
 
 SDK_VARIABLE = "QNN_SDK_ROOT"
 _COMPILER = Path("lib/x86_64-linux-clang/libQnnHtp.so")
@@ -47,7 +48,7 @@ def can_run() -> str | None:
     return "Hexagon is part of Snapdragon phones; the file runs there"
 
 
-def load(path: Path, input_names: tuple[str, ...], output_name: str, threads: int = 1) -> Predict | None:
+def load(path: Path, input_names: tuple[str, ...], output_names: tuple[str, ...], threads: int = 1) -> Predict | None:
     """``None``: not run here; raises :class:`ExportError` where the file is damaged."""
     check_program_file(path)
     return None
@@ -69,13 +70,13 @@ def build(request: BuildRequest) -> Artefact:
             expected = request.module(*request.inputs)
             buffer, delegation = _lowered(request)
     except Exception as error:  # the compilers raise anything from AssertionError to their own types
-        reason = (str(error).strip().splitlines() or [""])[0]
-        raise ExportError(f"QNN lowering failed: {type(error).__name__}: {reason}") from error
+        reason = reason_of(error, request.module, request.inputs)
+        raise ExportError(f"QNN lowering failed: {reason}") from error
     finally:
         torch.backends.mkldnn.enabled = one_dnn
     with atomic_path(request.path) as temporary:
         temporary.write_bytes(buffer)
-        structure = check_structure(temporary, request, tuple(expected.shape), BACKEND)
+        structure = check_structure(temporary, request, expected, BACKEND)
     details = {"delegate": BACKEND, "delegates": len(structure.delegates), "not_run_here": can_run()}
     return Artefact(request.path, len(buffer), None, delegation, details)
 

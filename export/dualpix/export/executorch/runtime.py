@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from dualpix.capture.errors import DualpixError
-from dualpix.export.artefact import ExportError
+from dualpix.export.artefact import ExportError, type_name
 from dualpix.quantize.calibration import Inputs
 
 SCHEMA = b"ET12"
@@ -28,7 +28,7 @@ SCHEMA = b"ET12"
 SCHEMA_VERSION = 0
 
 _HEADER_MAGIC = b"eh00"
-_DTYPES = (
+DTYPES = (
     torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64,
     torch.complex32, torch.complex64, torch.complex128, torch.bool,
 )  # fmt: skip
@@ -123,7 +123,7 @@ class TensorForm:
     dtype: torch.dtype
 
     def __str__(self) -> str:
-        return f"{self.shape} {str(self.dtype).removeprefix('torch.')}"
+        return f"{self.shape} {type_name(self.dtype)}"
 
 
 class PteProgram:
@@ -162,8 +162,8 @@ class PteProgram:
         self.inputs = _forms(self._method.metadata, "input")
         self.outputs = _forms(self._method.metadata, "output")
 
-    def __call__(self, inputs: Inputs) -> Tensor:
-        """The first output.
+    def __call__(self, inputs: Inputs) -> Any:
+        """What the program gives: a tensor, or a tuple of tensors.
 
         Raises:
             ExportError: the inputs have another number, shape or type than the program takes, or the runtime fails.
@@ -175,11 +175,13 @@ class PteProgram:
                 expected=", ".join(map(str, self.inputs)),
             )
         try:
-            output = self._method.execute(inputs)[0]
+            given_back = self._method.execute(inputs)
         except RuntimeError as error:
             raise ExportError(f"the program does not run: {_first_line(error)}") from error
-        assert isinstance(output, Tensor)  # noqa: S101 - our networks return one tensor
-        return output.clone()  # the runtime reuses its output buffer at the next call
+        if not all(isinstance(value, Tensor) for value in given_back):
+            raise ExportError("the program gives something else than tensors")
+        outputs = tuple(value.clone() for value in given_back)  # the runtime reuses its buffers at the next call
+        return outputs[0] if len(outputs) == 1 else outputs
 
     def save_etdump(self) -> Path:
         """Write the times of the calls so far.
@@ -201,7 +203,7 @@ class PteProgram:
 def _forms(metadata: Any, side: str) -> tuple[TensorForm, ...]:
     count: int = getattr(metadata, f"num_{side}s")()
     tensors = [getattr(metadata, f"{side}_tensor_meta")(index) for index in range(count)]
-    return tuple(TensorForm(tuple(t.sizes()), _DTYPES[t.dtype()]) for t in tensors)
+    return tuple(TensorForm(tuple(t.sizes()), DTYPES[t.dtype()]) for t in tensors)
 
 
 @contextmanager

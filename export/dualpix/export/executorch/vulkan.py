@@ -19,9 +19,10 @@ from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.executorch.program import check_structure, lower_for, network_macs
 from dualpix.export.executorch.runtime import check_program_file
 from dualpix.export.executorch.xnnpack import registered
-from dualpix.quantize.gate import Predict
+from dualpix.export.reasons import reason_of
 from dualpix.quantize.graph import attention_as_products, fold_batch_norm_graph
 from dualpix.quantize.ptq import module_path
+from dualpix.quantize.score import Predict
 
 BACKEND = "VulkanBackend"
 _OPTIONS = {"fp32": {}, "fp16": {"force_fp16": True}}
@@ -47,7 +48,7 @@ def can_run() -> str | None:
     return missing and f"{missing}; build it from source with EXECUTORCH_BUILD_VULKAN=ON, or use a phone"
 
 
-def load(path: Path, input_names: tuple[str, ...], output_name: str, threads: int = 1) -> Predict | None:
+def load(path: Path, input_names: tuple[str, ...], output_names: tuple[str, ...], threads: int = 1) -> Predict | None:
     """``None``: not run here; raises :class:`ExportError` where the file is damaged."""
     check_program_file(path)
     return None
@@ -75,11 +76,11 @@ def build(request: BuildRequest) -> Artefact:
             partitioner = VulkanPartitioner(dict(_OPTIONS[request.precision]))
             buffer, delegation = lower_for(graph, request.inputs, partitioner, total)
         except Exception as error:  # the compilers raise anything from AssertionError to their own types
-            reason = (str(error).strip().splitlines() or [""])[0]
-            raise ExportError(f"Vulkan lowering failed: {type(error).__name__}: {reason}") from error
+            reason = reason_of(error, request.module, request.inputs)
+            raise ExportError(f"Vulkan lowering failed: {reason}") from error
     with atomic_path(request.path) as temporary:
         temporary.write_bytes(buffer)
-        structure = check_structure(temporary, request, tuple(expected.shape), BACKEND)
+        structure = check_structure(temporary, request, expected, BACKEND)
     details = {"delegate": BACKEND, "delegates": len(structure.delegates), "not_run_here": can_run()}
     return Artefact(request.path, len(buffer), None, delegation, details)
 

@@ -24,7 +24,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from dualpix.capture.processor import pytorch_processor
+from dualpix.export.artefact import type_name
 from dualpix.export.bench import EAGER
+from dualpix.export.executorch.runtime import TensorForm
 from dualpix.export.manifest import machine, sha256_of, tool_versions
 from dualpix.export.profile.result import (
     Delegated,
@@ -100,23 +102,29 @@ def profile_on_host(
 
 def _inputs(request: ProfileRequest, programs: Mapping[Path, StoredProgram]) -> Inputs:
     first, *others = programs
-    shapes = programs[first].input_shapes
+    forms = programs[first].inputs
     for other in others:
-        if programs[other].input_shapes != shapes:
+        if programs[other].inputs != forms:
             raise ProfileError(
-                f"'{other.name}' takes {_text(programs[other].input_shapes)}",
-                expected=f"{_text(shapes)} like '{first.name}'",
+                f"'{other.name}' takes {_text(programs[other].inputs)}",
+                expected=f"{_text(forms)} like '{first.name}'",
                 hint="files that are compared must take the same inputs",
             )
     if request.inputs is None:
         generator = torch.Generator().manual_seed(_SEED)
-        return tuple(torch.rand(shape, generator=generator) for shape in shapes)
+        return tuple(_made_up(form, generator) for form in forms)
     tensors = _read_inputs(request.inputs)
-    found = tuple(tuple(t.shape) for t in tensors)
-    if found != shapes or any(t.dtype != torch.float32 for t in tensors):
-        kinds = "" if found != shapes else " of " + ", ".join(str(t.dtype).removeprefix("torch.") for t in tensors)
-        raise ProfileError(f"'{request.inputs}' holds {_text(found)}{kinds}", expected=f"{_text(shapes)} of float32")
+    found = tuple(TensorForm(tuple(t.shape), t.dtype) for t in tensors)
+    if found != forms:
+        raise ProfileError(f"'{request.inputs}' holds {_text(found)}", expected=_text(forms))
     return tensors
+
+
+def _made_up(form: TensorForm, generator: torch.Generator) -> torch.Tensor:
+    """Random floats in 0..1; zeros of other types, which are within the range of whatever they index."""
+    if form.dtype.is_floating_point:
+        return torch.rand(form.shape, generator=generator).to(form.dtype)
+    return torch.zeros(form.shape, dtype=form.dtype)
 
 
 def _read_inputs(path: Path) -> Inputs:
@@ -128,8 +136,8 @@ def _read_inputs(path: Path) -> Inputs:
         raise ProfileError(f"'{path}' cannot be read", expected="a safetensors file") from error
 
 
-def _text(shapes: Sequence[Sequence[int]]) -> str:
-    return ", ".join("x".join(map(str, s)) for s in shapes) or "no inputs"
+def _text(forms: Sequence[TensorForm]) -> str:
+    return ", ".join(f"{'x'.join(map(str, f.shape)) or 'a scalar'} {type_name(f.dtype)}" for f in forms) or "no inputs"
 
 
 def _alone(bench: _Bench, path: Path, threads: int, program: StoredProgram, several: bool) -> Profile:

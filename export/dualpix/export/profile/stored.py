@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from dualpix.capture.files import atomic_path
-from dualpix.export.executorch.runtime import check_program_file
+from dualpix.export.executorch.runtime import DTYPES, TensorForm, check_program_file
 from dualpix.export.profile.result import ProfileError
 
 RECORD_SUFFIX = ".etrecord"
@@ -35,7 +35,6 @@ _BITS = {
     "fp32": 32, "pfp32": 32, "fp16": 16, "bf16": 16, "int32": 32, "qint32": 32, "qcint32": 32, "qcint4": 4, "qbint4": 4,
 }  # fmt: skip
 _SCALAR_BYTES = {0: 1, 1: 1, 2: 2, 3: 4, 4: 8, 5: 2, 6: 4, 7: 8, 11: 1, 15: 2}
-_FLOAT = 6
 _INF = re.compile(r"(?<=[\s:\[,])(-?)(inf|nan)\b")
 
 
@@ -70,10 +69,16 @@ class StoredCall:
 class StoredProgram:
     """The method ``forward`` of a ``.pte``."""
 
-    input_shapes: tuple[tuple[int, ...], ...]
+    inputs: tuple[TensorForm, ...]
     arena_bytes: int
     calls: tuple[StoredCall, ...]
     """By instruction; what moves no data (jumps) has the name "" and no work."""
+    outputs: int = 1
+
+    @property
+    def input_shapes(self) -> tuple[tuple[int, ...], ...]:
+        """In order."""
+        return tuple(form.shape for form in self.inputs)
 
     def shares(self) -> tuple[float | None, float | None]:
         """Delegated (macs, operators) of all; ``None`` where a delegate hides what is in it."""
@@ -110,7 +115,7 @@ def read_program(path: Path) -> StoredProgram:
 
     Raises:
         ExportError: no such file, empty, no ``.pte``, truncated, or of another version.
-        ProfileError: too large, damaged, without ``forward``, or with inputs that are not float32 tensors.
+        ProfileError: too large, damaged, without ``forward``, or with inputs that are no tensors.
     """
     data = _pte_bytes(path)
     from executorch.exir._serialize._program import deserialize_pte_binary
@@ -123,9 +128,9 @@ def read_program(path: Path) -> StoredProgram:
     if plan is None or not plan.chains:
         raise ProfileError(f"'{path}' has no method '{_METHOD}'")
     values = [v.val for v in plan.values]
-    shapes = tuple(_input_shape(values[index], path) for index in plan.inputs)
+    forms = tuple(_input_form(values[index], path) for index in plan.inputs)
     calls = tuple(_call(i.instr_args, plan, program, values) for i in plan.chains[0].instructions)
-    return StoredProgram(shapes, sum(plan.non_const_buffer_sizes[1:]), calls)
+    return StoredProgram(forms, sum(plan.non_const_buffer_sizes[1:]), calls, len(plan.outputs))
 
 
 def _pte_bytes(path: Path) -> bytes:
@@ -136,10 +141,10 @@ def _pte_bytes(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def _input_shape(value: Any, path: Path) -> tuple[int, ...]:
-    if type(value).__name__ != "Tensor" or int(value.scalar_type) != _FLOAT:
-        raise ProfileError(f"'{path}' takes inputs that are not float32 tensors")
-    return tuple(int(n) for n in value.sizes)
+def _input_form(value: Any, path: Path) -> TensorForm:
+    if type(value).__name__ != "Tensor" or not 0 <= int(value.scalar_type) < len(DTYPES):
+        raise ProfileError(f"'{path}' takes inputs that are no tensors of a known type")
+    return TensorForm(tuple(int(n) for n in value.sizes), DTYPES[int(value.scalar_type)])
 
 
 def _call(instruction: Any, plan: Any, program: Any, values: list[Any]) -> StoredCall:
@@ -219,6 +224,20 @@ def _xnnpack_node(node: Mapping[str, Any], values: Mapping[int, Mapping[str, Any
     moved = sum(_tensor_bytes(values[i]) for i in used if i != _NO_VALUE and i in values)
     kind = str(node["xnode_union_type"]).removeprefix("XNN")
     return StoredNode(kind, int(node["debug_handle"]), _xnnpack_macs(kind, union, values), moved)
+
+
+def tensor_handles(path: Path, tensor: int) -> tuple[int, ...]:
+    """Debug handles of the delegates' nodes that make or use the tensor of that number, those that make it first."""
+    from executorch.exir._serialize._program import deserialize_pte_binary
+
+    program: Any = deserialize_pte_binary(_pte_bytes(path)).program
+    made: list[int] = []
+    used: list[int] = []
+    for blob in program.backend_delegate_data:
+        for node in (_xnnpack_graph(bytes(blob.data)) or {"xnodes": ()})["xnodes"]:
+            ids = {k: v for k, v in node["xnode_union"].items() if k.endswith("_id") and v == tensor}
+            (made if "output_id" in ids else used).extend([int(node["debug_handle"])] * bool(ids))
+    return (*made, *used)
 
 
 def _tensor_bytes(tensor: Mapping[str, Any]) -> int:

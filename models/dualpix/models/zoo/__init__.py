@@ -13,13 +13,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_bounded
 from dualpix.models.confidence import Calibration, parse_calibration
 from dualpix.models.networks import NetworkSpec, build_network, network_spec
+from dualpix.models.shipped import DEFAULT_MODEL, ZOO, known_models, model_folder
 
-ZOO = Path(__file__).parent
-DEFAULT_MODEL = "difusenet-compact"
+__all__ = ["CONFIDENCE", "DEFAULT_MODEL", "ZOO", "LoadedModel", "known_models", "load_model", "read_calibration"]
+
 CONFIDENCE = "confidence.json"
 _TRAINED_PX = 36 * 0.42
 _MOST_JSON_BYTES = 1 << 20
@@ -91,11 +92,6 @@ def read_calibration(path: Path, sizes: int) -> Calibration:
     return parse_calibration(value.get(key), f"'{path.name}' of '{path.parent.name}'")
 
 
-def known_models() -> list[str]:
-    """Names of the shipped models."""
-    return sorted(p.parent.name for p in ZOO.glob("*/card.json"))
-
-
 def load_model(name_or_folder: str | Path = DEFAULT_MODEL) -> LoadedModel:
     """Load a shipped model by name, or one of your own from a folder of the same form.
 
@@ -108,9 +104,7 @@ def load_model(name_or_folder: str | Path = DEFAULT_MODEL) -> LoadedModel:
             names an unknown network.
         DualpixError: the card is damaged, or the weights are, or do not fit the network it names.
     """
-    folder = ZOO / name_or_folder if str(name_or_folder) in known_models() else Path(name_or_folder)
-    if not (folder / "card.json").is_file():
-        raise UnknownNameError("model", str(name_or_folder), known_models())
+    folder = model_folder(name_or_folder)
     card = _read_object(folder / "card.json")
     network, name = str(card.get("network")), folder.resolve().name
     spec = network_spec(network)

@@ -1,0 +1,28 @@
+"""Names of the shipped models, known without importing torch: a command answers a wrong name at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from dualpix.capture.errors import UnknownNameError
+
+ZOO = Path(__file__).parent / "zoo"
+DEFAULT_MODEL = "difusenet-compact"
+CARD = "card.json"
+
+
+def known_models() -> list[str]:
+    """Names of the shipped models."""
+    return sorted(p.parent.name for p in ZOO.glob(f"*/{CARD}"))
+
+
+def model_folder(name_or_folder: str | Path) -> Path:
+    """The folder of a shipped model, or of one of the user's own.
+
+    Raises:
+        UnknownNameError: neither a shipped name nor a folder with a ``card.json``; lists the known names.
+    """
+    folder = ZOO / name_or_folder if str(name_or_folder) in known_models() else Path(name_or_folder)
+    if not (folder / CARD).is_file():
+        raise UnknownNameError("model", str(name_or_folder), known_models())
+    return folder
