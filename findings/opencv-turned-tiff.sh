@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# A TIFF whose Orientation tag says a quarter turn. One expects cv2.imread to turn it, as it turns JPEG and PNG, and to
-# leave it as stored with IMREAD_UNCHANGED or IMREAD_IGNORE_ORIENTATION, as it leaves those. Since OpenCV 4.11 (4.10 read
-# it) imread returns None for every flag, with a failed assertion of its own in the log; imdecode of the same bytes works,
-# and turns by the tag whatever the flags say: for a TIFF, IMREAD_UNCHANGED is upright. So a pair of a turned JPEG and a
-# depth TIFF, both read with IMREAD_UNCHANGED, lies a quarter turn apart.
+# A TIFF whose Orientation tag says a quarter turn. One expects cv2.imread to turn it, as it turns JPEG and PNG, and
+# to leave it as stored with IMREAD_UNCHANGED or IMREAD_IGNORE_ORIENTATION, as it leaves those. Since OpenCV 4.11
+# (4.10 read it) imread returns None for every flag, with a failed assertion of its own in the log; imdecode of the
+# same bytes works, and turns by the tag whatever the flags say: for a TIFF, IMREAD_UNCHANGED is upright. So a pair of
+# a turned JPEG and a depth TIFF, both read with IMREAD_UNCHANGED, lies a quarter turn apart.
 set -euo pipefail
 here=$(mktemp -d); trap 'rm -rf "$here"' EXIT
 python3 -m venv "$here/venv"

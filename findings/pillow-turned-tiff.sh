@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # An uncompressed grey TIFF (8 or 16 bits) whose Orientation says a quarter turn: a scan, a depth map of a phone.
-# Pillow turns TIFFs by itself since 6.0, so one expects the upright picture, or, who does not know that, the stored one.
-# Opened by its path, Pillow 11.0 to 13.0 gives neither: it maps the file with width and height exchanged before it
-# turns, so rows are cut at the wrong length and every pixel but a few is somewhere else, in the shape of the stored
-# picture. No warning. The same bytes from a file object, deflated, or as R, G, B or floats are right; 10.4 was right.
+# Pillow turns TIFFs by itself since 6.0, so one expects the upright picture, or, who does not know that, the stored
+# one. Opened by its path, Pillow 11.0 to 13.0 gives neither: it maps the file with width and height exchanged before
+# it turns, so rows are cut at the wrong length and every pixel but a few is somewhere else, in the shape of the
+# stored picture. No warning. The same bytes from a file object, deflated, or as R, G, B or floats are right; 10.4 was
+# right.
 set -euo pipefail
 here=$(mktemp -d); trap 'rm -rf "$here"' EXIT
 python3 -m venv "$here/venv"
