@@ -237,6 +237,13 @@ def test_text_of_a_file_reaches_a_message_without_control_characters() -> None:
     assert str(DecodeError("camera 'Ca\x1b[2J\x00n\u202eon'", hint="a\nb\tc")) == "camera 'Ca?[2J?n?on'; a b c"
 
 
+def test_what_has_no_end_reaches_a_message_by_its_two_ends() -> None:
+    text = str(DecodeError(f"'{'ab' * 5000}' is no number", expected="one"))
+    assert text.startswith("'abab") and text.endswith("abab' is no number; expected one")
+    assert " ... " in text and len(text) < 360
+    assert str(DecodeError("a" * 360)) == "a" * 360
+
+
 def test_frames_with_crops_of_their_own_are_an_answer_of_inspect(tmp_path: Path) -> None:
     truth = sensor_frames()
     write_frame_dng(tmp_path / "a.dng", truth.composite, CROP)

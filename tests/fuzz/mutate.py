@@ -309,11 +309,10 @@ def _json(data: bytes, rng: random.Random) -> bytes:
         (lines[at], lambda new: b"\n".join([*lines[:at], new, *lines[at + 1 :]])),
     ):
         try:
-            value = json.loads(document)
-        except (ValueError, RecursionError):
+            text = json.dumps(_changed(json.loads(document), rng))
+        except (ValueError, RecursionError):  # no JSON, or nested too deeply by the steps before
             continue
-        text = json.dumps(_changed(value, rng)).replace(f'"{_RAW}', "").replace(f'{_RAW}"', "")
-        return put_back(text.encode())
+        return put_back(text.replace(f'"{_RAW}', "").replace(f'{_RAW}"', "").encode())
     return _text(data, rng)
 
 
