@@ -15,9 +15,9 @@ from tests.support.pairs import NOTHING, SIZE_HW, capture_of_halves, moved, nois
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import DualPixelImage
-from dualpix.models.confidence import CONFIDENT, Calibration, Tolerance, parse_calibration
+from dualpix.models.confidence import CONFIDENT, Calibration, parse_calibration
 from dualpix.models.confidence_fit import fit_calibration, isotonic
-from dualpix.models.evidence import Evidence
+from dualpix.models.evidence import Evidence, Tolerance
 from dualpix.models.predict import (
     estimate,
     match_disparity,
@@ -193,10 +193,10 @@ def test_a_fit_finds_the_law_behind_the_data() -> None:
     error = np.where(rng.random(60_000) < share, 0.5, 2.0)
     half = slice(0, 30_000), slice(30_000, None)
     fitted = fit_calibration(
-        ("misfit_px", "support"), (x[half[0]], error[half[0]]), (x[half[1]], error[half[1]]), Tolerance(), {}
+        ("misfit", "support"), (x[half[0]], error[half[0]]), (x[half[1]], error[half[1]]), Tolerance(), {}
     )
     assert fitted.bias == pytest.approx(0.5, abs=0.05)
-    assert fitted.weights["misfit_px"] == pytest.approx(-1.5, abs=0.05)
+    assert fitted.weights["misfit"] == pytest.approx(-1.5, abs=0.05)
     assert fitted.weights["support"] == pytest.approx(0.7, abs=0.05)
     score = 0.5 - 1.5 * x[:, 0] + 0.7 * x[:, 1]
     middle = np.abs(score) < 2
@@ -255,7 +255,7 @@ def test_evidence_without_what_has_a_weight_is_an_error_of_ours() -> None:
     cells = np.ones((2, 3), np.float32)
     calibration = Calibration(Tolerance(), 0.0, {"spread_px": -1.0}, (0.0, 1.0), (0.0, 1.0), (1.0, 0.5), {})
     with pytest.raises(ValueError, match="weights are for"):
-        calibration.score(Evidence(cells, cells, None, cells, cells))
+        calibration.score(Evidence(cells, cells, None, cells, cells, cells))
 
 
 def test_a_model_without_a_calibration_takes_the_shipped_one_and_says_so(network: LoadedModel, tmp_path: Any) -> None:
