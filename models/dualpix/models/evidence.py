@@ -183,7 +183,7 @@ def _window_moments(first: FloatImage, second: FloatImage, usable: FloatImage) -
         rr=mean(g_r * g_r) - m_r * m_r,
         lr=mean(product) - m_l * m_r,
         # of the products themselves: noise that sits in a few dark rows makes more of it than its mean tells
-        chance=np.sqrt(mean(product * product) / pixels),
+        chance=np.sqrt(np.maximum(mean(product * product), 0) / pixels),
         difference=np.maximum(mean(r * r) - m * m, 0) + np.float32(_LEAST_VARIANCE),
         l_difference=mean(g_l * r) - m_l * m,
         r_difference=mean(g_r * r) - m_r * m,
