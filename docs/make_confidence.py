@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.files import sha256_of_file, write_json
-from dualpix.models.confidence import Calibration, Tolerance
+from dualpix.models.confidence import Calibration
 from dualpix.models.confidence_fit import fit_calibration
-from dualpix.models.evidence import CELL_PX, FEATURES, Reference
+from dualpix.models.evidence import CELL_PX, TERMS, Reference, Tolerance
 from dualpix.models.judge import evidence_of
 from dualpix.models.predict import (
     WORKING_LONG_SIDE_PX,
@@ -59,7 +59,7 @@ class Sampled:
     """Evidence and errors of one way at N cells."""
 
     names: tuple[str, ...]
-    logarithms: Floats
+    terms: Floats
     """(N, names)"""
     error: Floats
     """(N,) in tolerances."""
@@ -73,9 +73,9 @@ def sampled(ways: Sequence[Way], seed: int) -> list[Sampled]:
         y, x = (rng.integers(0, size, _PER_SCENE) for size in scene.disparity_px.shape)
         for way, parts in zip(ways, found, strict=True):
             estimate = run_estimator(scene.image, way.estimator, way.key, way.sizes(scene), "median")
-            logarithms = evidence_of(scene.image, estimate, way.reference).logarithms()
-            names = tuple(name for name in FEATURES if name in logarithms)
-            column = np.column_stack([logarithms[name][y // CELL_PX, x // CELL_PX] for name in names])
+            terms = evidence_of(scene.image, estimate, way.reference).terms(_TOLERANCE)
+            names = tuple(name for name in TERMS if name in terms)
+            column = np.column_stack([terms[name][y // CELL_PX, x // CELL_PX] for name in names])
             disparity = estimate.result.disparity_px[y, x].astype(np.float64)
             parts.append((names, column, np.abs(disparity - scene.disparity_px[y, x]) / _TOLERANCE.at(disparity)))
     return [
@@ -98,10 +98,10 @@ def calibrations(ways: Sequence[Way]) -> list[Calibration]:
             "pixels_per_scene": _PER_SCENE,
         }
         calibration = fit_calibration(
-            fit.names, (fit.logarithms, fit.error), (count.logarithms, count.error), _TOLERANCE, provenance
+            fit.names, (fit.terms, fit.error), (count.terms, count.error), _TOLERANCE, provenance
         )
         weights = np.array([calibration.weights[name] for name in check.names])
-        score = calibration.bias + check.logarithms @ weights
+        score = calibration.bias + check.terms @ weights
         share = np.interp(score, calibration.scores, calibration.confidence)
         made.append(replace(calibration, provenance={**provenance, "check": _check(share, check.error <= 1)}))
     return made

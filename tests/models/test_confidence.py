@@ -15,9 +15,9 @@ from tests.support.pairs import NOTHING, SIZE_HW, capture_of_halves, moved, nois
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import DualPixelImage
-from dualpix.models.confidence import CONFIDENT, Calibration, Tolerance, parse_calibration
+from dualpix.models.confidence import CONFIDENT, Calibration, parse_calibration
 from dualpix.models.confidence_fit import fit_calibration, isotonic
-from dualpix.models.evidence import Evidence
+from dualpix.models.evidence import Evidence, Tolerance
 from dualpix.models.predict import (
     estimate,
     match_disparity,
@@ -61,14 +61,32 @@ def test_what_holds_no_disparity_is_unsure(method: str, name: str, network: Load
     assert [f.code for f in judged.findings] == [code]
 
 
-@pytest.mark.parametrize("method", ["network", "sgbm"])
-@pytest.mark.parametrize("dx_px", [-2.0, 0.4, 4.0])
+@pytest.mark.parametrize(
+    ("method", "dx_px"),
+    [("network", -1.0), ("network", 0.4), ("network", 2.0), ("sgbm", -2.0), ("sgbm", 1.0), ("sgbm", 9.0)],
+)
 def test_a_textured_plane_is_measured(method: str, dx_px: float, network: LoadedModel) -> None:
     found = run(method, network, shifted(dx_px))
     judged, inner = found.judged, (slice(24, -24), slice(32, -32))
     right = np.abs(found.disparity_px - dx_px) <= judged.tolerance.at(found.disparity_px)
-    assert right[inner].mean() > 0.9 and judged.measured[inner].mean() > 0.8
-    assert judged.findings == () and judged.beyond_reach < 0.01
+    assert right[inner].mean() > 0.9 and judged.measured[inner].mean() > 0.9
+    assert judged.findings == () and judged.beyond_reach < 0.02
+
+
+@pytest.mark.parametrize("dx_px", [-8.0, -4.0, 4.0, 8.0, 12.0])
+def test_a_network_that_is_wrong_is_unsure(dx_px: float, network: LoadedModel) -> None:
+    """Sharp and yet far apart, as no lens makes halves: unlike any in training, though within its range."""
+    found = predict_disparity(shifted(dx_px), network)
+    right = np.abs(found.disparity_px - dx_px) <= found.judged.tolerance.at(found.disparity_px)
+    assert right.mean() < 0.2 and found.judged.measured_fraction < 0.05
+    assert [f.code for f in found.judged.findings] in (["no_fit"], ["no_texture"])
+
+
+def test_matching_is_unsure_where_it_locks_on_whole_pixels() -> None:
+    """Semi-global matching of sharp texture that is 0.4 px apart says 0.12 px."""
+    found = match_disparity(shifted(0.4))
+    right = np.abs(found.disparity_px - 0.4) <= found.judged.tolerance.at(found.disparity_px)
+    assert right.mean() < 0.5 and found.judged.measured_fraction < 0.2
 
 
 @pytest.mark.parametrize("method", ["network", "sgbm"])
@@ -80,7 +98,7 @@ def test_only_what_shows_texture_is_measured(method: str, network: LoadedModel) 
         view[:, :96] = moved(texture(1), side * 0.5)[:, :96]
         halves.append(view + noise(7 + side))
     confidence = run(method, network, capture_of_halves(*halves)).judged.confidence
-    assert confidence[:, 16:72].mean() > 0.7 and confidence[:, 200:].max() < 0.3
+    assert confidence[:, 16:72].mean() > 0.7 and np.percentile(confidence[:, 200:], 95) < 0.35
 
 
 def test_saturated_pixels_are_not_measured(network: LoadedModel) -> None:
@@ -159,7 +177,7 @@ def test_stored_calibrations_are_whole(name: str) -> None:
     calibration = read_calibration(*STORED[name])
     check = calibration.provenance["check"]
     assert calibration.tolerance == Tolerance(0.2, 0.1)
-    assert calibration.confidence[0] < 0.1 and calibration.confidence[-1] > 0.85
+    assert calibration.confidence[0] < 0.25 and calibration.confidence[-1] > 0.85
     # more evidence, more confidence; a map's slope, misfit and spread less
     assert (
         all(w < 0 for name, w in calibration.weights.items() if name != "support")
@@ -193,10 +211,10 @@ def test_a_fit_finds_the_law_behind_the_data() -> None:
     error = np.where(rng.random(60_000) < share, 0.5, 2.0)
     half = slice(0, 30_000), slice(30_000, None)
     fitted = fit_calibration(
-        ("misfit_px", "support"), (x[half[0]], error[half[0]]), (x[half[1]], error[half[1]]), Tolerance(), {}
+        ("misfit", "support"), (x[half[0]], error[half[0]]), (x[half[1]], error[half[1]]), Tolerance(), {}
     )
     assert fitted.bias == pytest.approx(0.5, abs=0.05)
-    assert fitted.weights["misfit_px"] == pytest.approx(-1.5, abs=0.05)
+    assert fitted.weights["misfit"] == pytest.approx(-1.5, abs=0.05)
     assert fitted.weights["support"] == pytest.approx(0.7, abs=0.05)
     score = 0.5 - 1.5 * x[:, 0] + 0.7 * x[:, 1]
     middle = np.abs(score) < 2
@@ -255,7 +273,7 @@ def test_evidence_without_what_has_a_weight_is_an_error_of_ours() -> None:
     cells = np.ones((2, 3), np.float32)
     calibration = Calibration(Tolerance(), 0.0, {"spread_px": -1.0}, (0.0, 1.0), (0.0, 1.0), (1.0, 0.5), {})
     with pytest.raises(ValueError, match="weights are for"):
-        calibration.score(Evidence(cells, cells, None, cells, cells))
+        calibration.score(Evidence(cells, cells, None, cells, cells, cells))
 
 
 def test_a_model_without_a_calibration_takes_the_shipped_one_and_says_so(network: LoadedModel, tmp_path: Any) -> None:

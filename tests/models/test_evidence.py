@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.pairs import NOTHING, SIZE_HW, capture_of_halves, moved, noise, shifted, texture
 
-from dualpix.models.evidence import CELL_PX, Evidence, gather_evidence
+from dualpix.models.evidence import CELL_PX, TERMS, Evidence, Tolerance, gather_evidence
 
 
 def of(left: np.ndarray, right: np.ndarray, disparity_px: float = 0.0, **options: object) -> Evidence:
@@ -92,8 +92,8 @@ def test_spread_and_roughness_are_those_of_the_maps() -> None:
     )
     assert found.spread_px is not None and np.allclose(found.spread_px, 0.3)
     assert np.allclose(inner(found.roughness), 0.05, rtol=1e-3)
-    assert set(found.logarithms()) == {"noise_px", "misfit_px", "spread_px", "roughness", "support"}
-    assert "spread_px" not in of(image.left, image.right).logarithms()
+    assert set(found.terms(Tolerance())) == set(TERMS)
+    assert "spread_px" not in of(image.left, image.right).terms(Tolerance())
 
 
 @settings(deadline=None, max_examples=25)
@@ -101,7 +101,7 @@ def test_spread_and_roughness_are_those_of_the_maps() -> None:
 def test_any_size_and_map_gives_finite_evidence(height: int, width: int, disparity_px: float, reference: str) -> None:
     left, right = np.random.default_rng(0).random((2, height, width), np.float32)
     found = of(left, right, disparity_px, reference=reference)
-    for name, values in found.logarithms().items():
+    for name, values in found.terms(Tolerance()).items():
         assert values.shape == (-(-height // CELL_PX), -(-width // CELL_PX)) and np.isfinite(values).all(), name
 
 

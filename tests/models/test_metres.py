@@ -10,7 +10,7 @@ from tests.support.pairs import SIZE_HW
 
 from dualpix.capture import optics
 from dualpix.capture.types import LensModel
-from dualpix.models.confidence import Tolerance
+from dualpix.models.evidence import Tolerance
 from dualpix.models.metres import MetricDepth, measured_depth
 from dualpix.models.predict import metric_depth
 from dualpix.models.working import DisparityMap, Judgement

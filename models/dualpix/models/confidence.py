@@ -1,9 +1,10 @@
 """How sure a disparity is: what its evidence (:mod:`dualpix.models.evidence`) has been worth where truth is known.
 
 Convention: confidence is the share of pixels of such evidence whose disparity is within the stated error
-(:class:`Tolerance`), counted on rendered captures with exact truth; from ``CONFIDENT`` on a pixel counts as measured.
+(:class:`.evidence.Tolerance`), counted on rendered captures with exact truth; from ``CONFIDENT`` on a pixel counts as
+measured.
 
-The logarithms of the evidence are summed with weights (a logistic regression); a table tells what share of the pixels
+The terms of the evidence are summed with weights (a logistic regression); a table tells what share of the pixels
 with such a sum was right, and within what error 68 % of them were. Weights and table are data, ``confidence.json``,
 made by ``docs/make_confidence.py`` for each network and for semi-global matching.
 """
@@ -20,27 +21,10 @@ import numpy.typing as npt
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import FloatImage
-from dualpix.models.evidence import FEATURES, Evidence
+from dualpix.models.evidence import TERMS, Evidence, Tolerance
 
 CONFIDENT = 0.5
 _MOST_BINS = 64
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """The stated error: ``px`` plus ``relative`` of the disparity's absolute value."""
-
-    px: float = 0.2
-    relative: float = 0.1
-
-    def at(self, disparity_px: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """In px, of each disparity."""
-        allowed: npt.NDArray[Any] = self.px + self.relative * np.abs(disparity_px)
-        return allowed
-
-    def scaled(self, factor: float) -> Tolerance:
-        """The same error in pixels that are ``factor`` times finer."""
-        return Tolerance(self.px * factor, self.relative)
 
 
 @dataclass(frozen=True)
@@ -65,12 +49,12 @@ class Calibration:
         Raises:
             ValueError: the evidence lacks something that has a weight.
         """
-        logarithms = evidence.logarithms()
-        if set(self.weights) - set(logarithms):
-            raise ValueError(f"evidence has {sorted(logarithms)}, weights are for {sorted(self.weights)}")
+        terms = evidence.terms(self.tolerance)
+        if set(self.weights) - set(terms):
+            raise ValueError(f"evidence has {sorted(terms)}, weights are for {sorted(self.weights)}")
         total: npt.NDArray[np.float64] = np.full(evidence.noise_px.shape, self.bias)
         for name, weight in self.weights.items():
-            total += weight * logarithms[name]
+            total += weight * terms[name]
         return total
 
     def judge(self, evidence: Evidence) -> tuple[FloatImage, FloatImage]:
@@ -139,5 +123,5 @@ def _holds(c: Calibration) -> bool:
         and min(c.error_68) >= 0
         and c.tolerance.px > 0
         and c.tolerance.relative >= 0
-        and set(c.weights) <= set(FEATURES)
+        and set(c.weights) <= set(TERMS)
     )

@@ -1,6 +1,6 @@
 """Weights and table of a confidence, from evidence whose errors are known.
 
-Convention: ``logarithms`` are (N, features) in the order of the names given; ``error`` is (N,) the absolute error in
+Convention: ``terms`` are (N, names) in the order of the names given; ``error`` is (N,) the absolute error in
 tolerances: up to 1 a pixel is right.
 
 Weights are the maximum likelihood of a logistic regression. The table is made on captures that the weights were not
@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.models.confidence import Calibration, Tolerance
+from dualpix.models.confidence import Calibration
+from dualpix.models.evidence import Tolerance
 
 Floats = npt.NDArray[np.float64]
 
@@ -38,7 +39,7 @@ def fit_calibration(
 
     Args:
         names: of the evidence.
-        fitted_on: logarithms and errors for the weights.
+        fitted_on: terms and errors for the weights.
         counted_on: others, for the table.
         tolerance: what errors are in units of.
         provenance: how the data came about.

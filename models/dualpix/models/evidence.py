@@ -25,7 +25,7 @@ semi-global matching (twice its time, no gain).
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import cv2
 import numpy as np
@@ -48,9 +48,27 @@ _LEAST_VARIANCE = 1e-6
 """Of the difference of roots: a quarter of a step of 8 bits. Nothing is known better."""
 _CHANCE = 2.0
 _WORST_NOISE_PX = 4.5
-FEATURES = ("noise_px", "misfit_px", "spread_px", "roughness", "support")
-_FLOORS = {"noise_px": 2.5e-3, "misfit_px": 0.02, "spread_px": 0.02, "roughness": 0.02, "support": 0.01}
+_MOST_MISFIT = 2.0
+_LEAST = {"noise_px": 2.5e-3, "spread_px": 0.02, "roughness": 0.02, "support": 0.01}
 """Added before the logarithm: below, less is no better."""
+TERMS = ("misfit", *_LEAST)
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """The stated error: ``px`` plus ``relative`` of the disparity's absolute value."""
+
+    px: float = 0.2
+    relative: float = 0.1
+
+    def at(self, disparity_px: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """In px, of each disparity."""
+        allowed: npt.NDArray[Any] = self.px + self.relative * np.abs(disparity_px)
+        return allowed
+
+    def scaled(self, factor: float) -> Tolerance:
+        """The same error in pixels that are ``factor`` times finer."""
+        return Tolerance(self.px * factor, self.relative)
 
 
 @dataclass(frozen=True)
@@ -62,11 +80,21 @@ class Evidence:
     spread_px: FloatImage | None
     roughness: FloatImage
     support: FloatImage
+    disparity_px: FloatImage
+    """The map itself."""
 
-    def logarithms(self) -> dict[str, npt.NDArray[np.float64]]:
-        """What the weights are for, by the names in ``FEATURES``; without the spread where there is none."""
-        known = {name: getattr(self, name) for name in FEATURES}
-        return {name: np.log(v.astype(np.float64) + _FLOORS[name]) for name, v in known.items() if v is not None}
+    def terms(self, tolerance: Tolerance) -> dict[str, npt.NDArray[np.float64]]:
+        """What is weighted, by the names in ``TERMS``; without the spread where there is none.
+
+        Logarithms, but for the misfit: in tolerances, up to 2, as a step of Lucas and Kanade is right for small ones.
+        """
+        misfit = self.misfit_px.astype(np.float64) / tolerance.at(self.disparity_px)
+        terms = {"misfit": np.minimum(misfit, _MOST_MISFIT)}
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None:
+                terms[name] = np.log(value.astype(np.float64) + least)
+        return terms
 
 
 def gather_evidence(
@@ -99,6 +127,7 @@ def gather_evidence(
         None if spread_px is None else _cells(spread_px),
         _roughness(disparity_px),
         _gaussian(good, SUPPORT_PX / CELL_PX),
+        _cells(disparity_px),
     )
 
 
@@ -154,7 +183,7 @@ def _window_moments(first: FloatImage, second: FloatImage, usable: FloatImage) -
         rr=mean(g_r * g_r) - m_r * m_r,
         lr=mean(product) - m_l * m_r,
         # of the products themselves: noise that sits in a few dark rows makes more of it than its mean tells
-        chance=np.sqrt(mean(product * product) / pixels),
+        chance=np.sqrt(np.maximum(mean(product * product), 0) / pixels),
         difference=np.maximum(mean(r * r) - m * m, 0) + np.float32(_LEAST_VARIANCE),
         l_difference=mean(g_l * r) - m_l * m,
         r_difference=mean(g_r * r) - m_r * m,

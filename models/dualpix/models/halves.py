@@ -36,7 +36,8 @@ _MEAN_LEVEL = 0.18
 _DARK = 1e-3
 _SAME = 1e-3
 """Difference over contrast below which two pictures are one: the noise of any sensor is ten times as much."""
-_ONE_DARK = 0.02
+_ONE_DARK = 0.1
+"""Decoding has made both equally bright, up to a factor of 4."""
 _MOSTLY = 0.5
 _MATCHES = 0.5
 """Correlation of views that show the same; of unrelated ones it is below 0.35 at the best shift."""
@@ -121,7 +122,7 @@ def why_nothing(left: FloatImage, right: FloatImage, support: float) -> Finding:
     if textured and float(_correlation(first[None], second[None])[0].max()) < _RELATED:
         return Finding("unrelated", "the halves do not show the same: two different captures, or smoothed noise alone")
     if textured and support > _MOSTLY:
-        return Finding("no_fit", "the disparities that were found do not fit the views: unlike any in training")
+        return Finding("no_fit", "the disparities that were found do not fit the views")
     return Finding("no_texture", "there is no texture along the baseline that stands out of the noise")
 
 

@@ -15,7 +15,7 @@ from dualpix.models.zoo import CONFIDENCE
 
 LITTLE = 0.05
 """Measured share of a picture below which it is said why."""
-_OUTSIDE_SHARE = 0.01
+_OUTSIDE_SHARE, _MOSTLY = 0.01, 0.5
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,19 @@ class Judge:
         confidence = np.where(unmeasured, np.float32(0), share) if pair.usable else np.zeros_like(share)
         tolerance = self.calibration.tolerance.scaled(scale)
         little = float(np.mean(confidence >= CONFIDENT)) < LITTLE
-        findings = list(pair.findings)
+        findings, outside_share = list(pair.findings), float(outside.mean())
         if not findings and little:
-            findings.append(why_nothing(views.left, views.right, float(evidence.support.mean())))
-        if pair.usable and (share_outside := float(outside.mean())) > _OUTSIDE_SHARE:
-            findings.append(self._outside(share_outside, scale))
+            reason = why_nothing(views.left, views.right, float(evidence.support.mean()))
+            if reason.code == "unrelated" or outside_share < _MOSTLY:
+                findings.append(reason)
+        if pair.usable and outside_share > _OUTSIDE_SHARE:
+            findings.append(self._outside(outside_share, scale))
         judgement = Judgement(
             confidence=confidence,
             error_px=np.asarray(error * tolerance.at(result.disparity_px), np.float32),
             tolerance=tolerance,
             reach_px=self.reach_px * scale,
-            beyond_reach=max(float(outside.mean()), float(pair.beyond.mean())),
+            beyond_reach=max(outside_share, float(pair.beyond.mean())),
             calibrated_for=self.calibrated_for,
             findings=(*findings, *self._calibrated_elsewhere(result.method)),
         )

@@ -14,7 +14,8 @@ import numpy as np
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import DualPixelImage, FloatImage, Mask
-from dualpix.models.confidence import CONFIDENT, Tolerance
+from dualpix.models.confidence import CONFIDENT
+from dualpix.models.evidence import Tolerance
 from dualpix.models.halves import Finding
 
 WORKING_LONG_SIDE_PX = 1008
