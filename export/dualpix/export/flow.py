@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from dualpix.capture.errors import DualpixError
@@ -32,6 +31,7 @@ from dualpix.export.subject import OnStep, Options, Subject, check_weights
 from dualpix.models.zoo import LoadedModel
 from dualpix.quantize.calibration import CalibrationSet, EvaluationSet, Inputs
 from dualpix.quantize.gate import HOUSE_LIMITS, Accuracy, Array, Candidate, Limits, judge, parse_limits, score
+from dualpix.quantize.graph import run_eager
 from dualpix.quantize.ptq import keep_modules
 
 if TYPE_CHECKING:
@@ -190,9 +190,7 @@ def _check_samples(subject: Subject) -> None:
 
 
 def _eager(subject: Subject, inputs: Inputs) -> Tensor:
-    with torch.inference_mode():
-        output: Tensor = subject.module(*inputs)
-    return output
+    return run_eager(subject.module, inputs)
 
 
 def _array(output: Tensor) -> Array:

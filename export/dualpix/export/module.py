@@ -25,6 +25,7 @@ from dualpix.export.flow import ExportResult, Options, Subject, run_export
 from dualpix.export.subject import OnStep, check_weights
 from dualpix.quantize.calibration import CalibrationSet, Inputs, tensor_digest
 from dualpix.quantize.gate import Accuracy, Array, Difference, Limits, parse_limits
+from dualpix.quantize.graph import run_eager
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
 
 if TYPE_CHECKING:
@@ -245,8 +246,7 @@ def _check_inputs(name: str, samples: Sequence[Inputs]) -> None:
 
 def _check_runs(name: str, module: nn.Module, inputs: Inputs) -> None:
     try:
-        with torch.inference_mode():
-            output = module(*inputs)
+        output = run_eager(module, inputs)
     except Exception as error:  # the user's module raises anything
         shapes = ", ".join(str(tuple(t.shape)) for t in inputs)
         raise DualpixError(

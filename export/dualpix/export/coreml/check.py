@@ -17,6 +17,7 @@ from dualpix.export.coreml.interpret import Interpreter
 from dualpix.export.coreml.package import Operation, PackageError, Reference, read_spec
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.gate import EXACT_SQNR_DB, Predict, sqnr_db
+from dualpix.quantize.graph import run_eager
 
 _WEIGHTED = {"conv", "conv_transpose", "linear"}
 _CONSTANTS = ("const", "constexpr_")
@@ -85,8 +86,7 @@ def check_numerics(
         PackageError: the package is damaged or holds what the interpreter does not model.
     """
     precision, interpreter = precision_of(request.precision), Interpreter(path)
-    with torch.no_grad():
-        expected = request.module(*request.inputs)
+    expected = run_eager(request.module, request.inputs)
     output = _run(interpreter, request)
     if output.shape != expected.shape:
         raise ExportError(f"'{path.name}' gives {tuple(output.shape)}", expected=f"{tuple(expected.shape)}")

@@ -11,7 +11,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor
 from dualpix.capture.errors import DualpixError
 from dualpix.export.artefact import ExportError
 from dualpix.quantize.calibration import Inputs
+from dualpix.quantize.graph import plain_inputs
 
 SCHEMA = b"ET12"
 """Identifier of the program format that executorch 1.5 reads and writes, at byte 4 of a file."""
@@ -163,7 +164,11 @@ class PteProgram:
         self.outputs = _forms(self._method.metadata, "output")
 
     def __call__(self, inputs: Inputs) -> Tensor:
-        """The first output.
+        """The first output, contiguous.
+
+        Args:
+            inputs: in any order of axes in memory: they are put into the program's own, which the runtime does not do
+                (it takes a channels-last tensor for a contiguous one, or refuses it with a number).
 
         Raises:
             ExportError: the inputs have another number, shape or type than the program takes, or the runtime fails.
@@ -174,12 +179,22 @@ class PteProgram:
                 f"the program was given {', '.join(map(str, given)) or 'nothing'}",
                 expected=", ".join(map(str, self.inputs)),
             )
-        try:
-            output = self._method.execute(inputs)[0]
-        except RuntimeError as error:
-            raise ExportError(f"the program does not run: {_first_line(error)}") from error
+        output = self._execute(plain_inputs(inputs))[0]
         assert isinstance(output, Tensor)  # noqa: S101 - our networks return one tensor
-        return output.clone()  # the runtime reuses its output buffer at the next call
+        # the runtime reuses its output buffer at the next call
+        return output.clone(memory_format=torch.contiguous_format)
+
+    def _execute(self, inputs: Inputs) -> Any:
+        try:
+            return self._method.execute(inputs)
+        except RuntimeError as first:
+            # once more, to hear what the runtime says: listening costs more than a small network
+            with tempfile.TemporaryFile() as messages:
+                with _native_stderr_to(messages.fileno()), suppress(RuntimeError):
+                    self._method.execute(inputs)
+                messages.seek(0)
+                reason = _first_failure(messages.read().decode(errors="replace")) or _first_line(first)
+            raise ExportError(f"the program does not run: {reason}") from first
 
     def save_etdump(self) -> Path:
         """Write the times of the calls so far.
