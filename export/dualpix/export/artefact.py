@@ -7,7 +7,7 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -16,6 +16,7 @@ from torch import nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import CalibrationSet, Inputs
+from dualpix.quantize.graph import plain_inputs
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
 from dualpix.quantize.score import Predict
 
@@ -48,6 +49,12 @@ class BuildRequest:
     """Relative loss that a mixed precision may cost: 0.01 is 1 %; ``None`` leaves it to the backend."""
     assignment: Assignment | None = None
     """Mixed precision found before; it spares the search."""
+
+    def __post_init__(self) -> None:
+        """Hold all inputs in the order of axes in memory that programs take; their values are the same."""
+        samples = tuple(plain_inputs(sample) for sample in self.calibration.samples)
+        object.__setattr__(self, "inputs", plain_inputs(self.inputs))
+        object.__setattr__(self, "calibration", replace(self.calibration, samples=samples))
 
 
 @dataclass(frozen=True)

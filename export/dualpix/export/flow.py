@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_json
@@ -34,6 +33,7 @@ from dualpix.models.zoo import ZOO, LoadedModel
 from dualpix.quantize.calibration import CalibrationSet, EvaluationSet, Inputs
 from dualpix.quantize.disparity import disparity_metrics
 from dualpix.quantize.gate import HOUSE_LIMITS, Candidate, Limits, constant_passes, judge, parse_limits
+from dualpix.quantize.graph import run_eager
 from dualpix.quantize.ptq import keep_modules
 from dualpix.quantize.score import Accuracy, Outputs, arrays_of, constant_like, score
 
@@ -199,8 +199,7 @@ def _check_samples(subject: Subject) -> None:
 
 
 def _eager(subject: Subject, inputs: Inputs) -> object:
-    with torch.inference_mode():
-        return subject.module(*inputs)
+    return run_eager(subject.module, inputs)
 
 
 def _scored(subject: Subject, outputs: Sequence[Outputs], references: Sequence[Outputs]) -> Accuracy:

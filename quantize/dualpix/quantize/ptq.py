@@ -23,13 +23,18 @@ from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
 )
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer_utils import QuantizationConfig
 from torch import Tensor, fx, nn
-from torchao.quantization.pt2e.observer import HistogramObserver, MinMaxObserver, MovingAverageMinMaxObserver
+from torchao.quantization.pt2e.observer import (
+    HistogramObserver,
+    MinMaxObserver,
+    MovingAverageMinMaxObserver,
+    PerChannelMinMaxObserver,
+)
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.graph import fold_batch_norm, harmonise_scales, unshare_weights
+from dualpix.quantize.graph import float_graph, fold_batch_norm, harmonise_scales, limit_requantisation, unshare_weights
 
 KeepFloat = Callable[[str], bool]
 """Dotted path of a submodule ("dual_pixel.half_attention.query") -> whether its operators stay float."""
@@ -47,8 +52,9 @@ _THROUGH = tuple(
 )
 _INT4: torch.dtype = getattr(torch, "int4")  # noqa: B009 - torch's type stubs do not know it
 _PERCENTILE = 0.9999
-SCALE_FLOOR = 2**-12
-"""XNNPACK's requantisation takes no smaller one."""
+SCALE_FLOOR = 2**-60
+"""Keeps the product of two scales a normal float32. The quantizer's own floor, 2**-12, has no reason in XNNPACK (see
+:func:`~.graph.limit_requantisation`) and makes the result depend on the unit: depth in kilometres would be one code."""
 
 
 class PercentileObserver(HistogramObserver):  # type: ignore[misc]
@@ -131,10 +137,16 @@ def _feeds_int8(node: fx.Node) -> bool:
 
 
 def _with_observer(config: QuantizationConfig, observer: Observer) -> QuantizationConfig:
-    """``config`` with activations measured by ``observer``."""
+    """``config`` with activations measured by ``observer``, and scales of any size."""
     kind = _OBSERVERS[observer].with_args(eps=SCALE_FLOOR)
     swap = {name: replace(getattr(config, name), observer_or_fake_quant_ctr=kind) for name in _ACTIVATIONS}
-    return replace(config, **swap)
+    return _with_small_weights(replace(config, **swap))
+
+
+def _with_small_weights(config: QuantizationConfig) -> QuantizationConfig:
+    """``config`` with weights' scales of any size."""
+    kind = PerChannelMinMaxObserver.with_args(eps=SCALE_FLOOR)
+    return replace(config, weight=replace(config.weight, observer_or_fake_quant_ctr=kind))
 
 
 def static_quantizer(keep_float: KeepFloat, observer: Observer = "histogram", *, is_qat: bool = False) -> Any:
@@ -162,7 +174,7 @@ def _quantizer(configs: dict[Any, QuantizationConfig], keep_float: KeepFloat) ->
 
 def exported_graph(module: nn.Module, inputs: Inputs) -> fx.GraphModule:
     """The float graph that quantisation starts from: batch norms folded, weights unshared."""
-    return unshare_weights(torch.export.export(fold_batch_norm(module), inputs).module())
+    return unshare_weights(float_graph(fold_batch_norm(module, inputs), inputs))
 
 
 def quantise_static(
@@ -215,7 +227,8 @@ def quantise_dynamic(
     Raises:
         DualpixError: the network has no linear to quantise and no calibration sample is given.
     """
-    configs = {_LINEAR: get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)}
+    dynamic = get_symmetric_quantization_config(is_per_channel=True, is_dynamic=True)
+    configs = {_LINEAR: _with_small_weights(dynamic)}
     if calibration:
         static = _with_observer(get_symmetric_quantization_config(is_per_channel=True), "histogram")
         configs |= {_CONV: static, _CAT: static}
@@ -264,5 +277,6 @@ def _prepare_and_convert(
             prepared(*inputs)
             on_sample(index + 1, len(calibration))
         converted: fx.GraphModule = convert_pt2e(prepared)
-    harmonise_scales(converted)
+    while harmonise_scales(converted) + limit_requantisation(converted):
+        continue  # a raised scale may be shared, and a shared one too low for another layer
     return converted

@@ -20,7 +20,7 @@ from torch import nn
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.emulate import Emulator
-from dualpix.quantize.graph import fold_batch_norm
+from dualpix.quantize.graph import fold_batch_norm, run_eager
 from dualpix.quantize.ptq import KeepFloat, Observer, keep_nothing
 
 
@@ -64,8 +64,7 @@ def fine_tune(
     """
     if not training or steps < 1:
         raise DualpixError(f"{len(training)} samples and {steps} steps to train", expected="at least one each")
-    with torch.no_grad():
-        targets = [module(*inputs) for inputs in training]
+    targets = [run_eager(module, inputs) for inputs in training]
     student = Emulator(module, calibration, observer).graph(keep_float, trainable=True)
     parameters = [p.requires_grad_() for p in student.parameters()]
     # Adam's steps are of the size of the rate: one for all tensors would shake small weights and leave large ones
@@ -87,7 +86,7 @@ def fine_tune(
         loss.backward()
         optimiser.step()
         on_step(step + 1, steps, losses[-1])
-    return FineTuned(_with_weights_of(fold_batch_norm(module), student), tuple(losses))
+    return FineTuned(_with_weights_of(fold_batch_norm(module, calibration[0]), student), tuple(losses))
 
 
 def _with_weights_of(module: nn.Module, student: nn.Module) -> nn.Module:

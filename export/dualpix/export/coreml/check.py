@@ -18,6 +18,7 @@ from dualpix.export.coreml.forms import as_core_ml_takes
 from dualpix.export.coreml.interpret import Interpreter
 from dualpix.export.coreml.package import Operation, PackageError, Reference, read_spec
 from dualpix.quantize.calibration import Inputs
+from dualpix.quantize.graph import run_eager
 from dualpix.quantize.score import EXACT_SQNR_DB, Predict, sqnr_db, tensors_of
 
 _WEIGHTED = {"conv", "conv_transpose", "linear"}
@@ -88,8 +89,7 @@ def check_numerics(
         PackageError: the package is damaged or holds what the interpreter does not model.
     """
     precision, interpreter = precision_of(request.precision), Interpreter(path)
-    with torch.no_grad():
-        expected = request.module(*request.inputs)
+    expected = run_eager(request.module, request.inputs)
     output, wanted = _run(interpreter, request), tensors_of(expected)
     if [t.shape for t in output] != [t.shape for t in wanted]:
         shapes = (", ".join(str(tuple(t.shape)) for t in tensors) for tensors in (output, wanted))

@@ -29,7 +29,10 @@ from torch.export import ExportedProgram
 
 from dualpix.capture.errors import UnknownNameError
 from dualpix.export.artefact import BuildRequest
-from dualpix.quantize.graph import fold_batch_norm
+from dualpix.export.coreml.rewrite import MOST_AXES, exported_for_coreml
+from dualpix.quantize import graph as passes
+from dualpix.quantize.graph.ranks import limit_rank
+from dualpix.quantize.graph.resizing import MATRIX
 from dualpix.quantize.ptq import quantise_static
 
 PALETTE_BITS = 4
@@ -97,17 +100,18 @@ def precision_of(name: str) -> Precision:
 
 def float_graph(request: BuildRequest) -> ExportedProgram:
     """The network as it is converted: batch norms folded, one node per operator."""
-    exported: ExportedProgram = torch.export.export(fold_batch_norm(request.module), request.inputs)
-    decomposed: ExportedProgram = exported.run_decompositions({})
-    return decomposed
+    return exported_for_coreml(passes.float_graph(request.module, request.inputs), request.inputs)
 
 
 def convert(request: BuildRequest) -> Converted:
     """Convert ``request.module``; raises whatever the converter raises."""
     precision = precision_of(request.precision)
     if precision.activations_int8:
-        graph = quantise_static(request.module, request.calibration.samples, request.keep_float, request.on_sample)
-        exported = torch.export.export(graph, request.inputs).run_decompositions({})
+        graph = passes.float_graph(request.module, request.inputs)
+        limit_rank(graph, MOST_AXES)
+        quantised = quantise_static(graph, request.calibration.samples, request.keep_float, request.on_sample)
+        passes.describe(quantised)
+        exported = exported_for_coreml(quantised, request.inputs)
         return Converted(_converted(exported, request, precision), exported)
     exported = float_graph(request)
     plain = _converted(exported, request, precision)
@@ -144,9 +148,16 @@ def _compressed(plain: Any, precision: Precision, float_operators: list[str]) ->
 
 
 def _float_operators(exported: ExportedProgram, request: BuildRequest) -> list[str]:
-    """Names that operators of the modules to be kept may have in the program."""
-    nodes = [n for n in exported.graph.nodes if n.op == "call_function" and request.keep_float(module_path(n))]
-    return [name for node in nodes for name in (node.name, f"{node.name}_cast_fp16")]
+    """Names that operators whose weights are not to be compressed may have in the program: those of the modules to be
+    kept, and resizes."""
+    held = {**exported.graph_signature.inputs_to_buffers, **exported.graph_signature.inputs_to_parameters}
+    kept = [
+        node.name
+        for node in exported.graph.nodes
+        if node.op == "call_function"
+        and (request.keep_float(module_path(node)) or any(MATRIX in held.get(n.name, "") for n in node.all_input_nodes))
+    ]
+    return [name for node in kept for name in (node, f"{node}_cast_fp16")]
 
 
 def module_path(node: torch.fx.Node) -> str:

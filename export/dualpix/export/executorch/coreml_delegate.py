@@ -18,12 +18,13 @@ import torch
 
 from dualpix.capture.files import atomic_path
 from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
+from dualpix.export.coreml.rewrite import rewrite_for_coreml
 from dualpix.export.executorch.program import Structure, check_structure, lower_for, network_macs, read_structure
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.executorch.xnnpack import check_output, registered
 from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.graph import fold_batch_norm_graph
+from dualpix.quantize.graph import float_graph, run_eager
 from dualpix.quantize.score import Predict
 
 BACKEND = "CoreMLBackend"
@@ -70,8 +71,8 @@ def build(request: BuildRequest) -> Artefact:
     if (missing := can_build()) is not None:
         raise ExportError(missing)
     with quiet(), torch.no_grad():
-        expected = request.module(*request.inputs)
-        graph = fold_batch_norm_graph(torch.export.export(request.module, request.inputs).module())
+        expected = run_eager(request.module, request.inputs)
+        graph = rewrite_for_coreml(float_graph(request.module, request.inputs))
         total = network_macs(request.module, request.inputs)
         try:
             with redirect_stderr(io.StringIO()):  # the converter's progress bars

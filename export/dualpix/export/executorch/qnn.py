@@ -18,7 +18,7 @@ from dualpix.export.executorch.program import check_structure, network_macs
 from dualpix.export.executorch.runtime import check_program_file
 from dualpix.export.executorch.xnnpack import delegation_of
 from dualpix.export.reasons import reason_of
-from dualpix.quantize.graph import fold_batch_norm_graph
+from dualpix.quantize.graph import float_graph, run_eager
 from dualpix.quantize.score import Predict
 
 SDK_VARIABLE = "QNN_SDK_ROOT"
@@ -67,7 +67,7 @@ def build(request: BuildRequest) -> Artefact:
     one_dnn = torch.backends.mkldnn.enabled
     try:
         with quiet(), torch.no_grad():
-            expected = request.module(*request.inputs)
+            expected = run_eager(request.module, request.inputs)
             buffer, delegation = _lowered(request)
     except Exception as error:  # the compilers raise anything from AssertionError to their own types
         reason = reason_of(error, request.module, request.inputs)
@@ -87,7 +87,7 @@ def _lowered(request: BuildRequest) -> tuple[bytes, Delegation]:
     from executorch.backends.qualcomm.utils import utils
     from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
 
-    module = fold_batch_norm_graph(torch.export.export(request.module, request.inputs).module())
+    module = float_graph(request.module, request.inputs)
     if request.precision == "int8":
         prepared = prepare_pt2e(module, QnnQuantizer())
         for inputs in request.calibration.samples:

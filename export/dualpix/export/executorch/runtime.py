@@ -11,7 +11,7 @@ import struct
 import sys
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from torch import Tensor
 from dualpix.capture.errors import DualpixError
 from dualpix.export.artefact import ExportError, type_name
 from dualpix.quantize.calibration import Inputs
+from dualpix.quantize.graph import plain_inputs
 
 SCHEMA = b"ET12"
 """Identifier of the program format that executorch 1.5 reads and writes, at byte 4 of a file."""
@@ -163,7 +164,11 @@ class PteProgram:
         self.outputs = _forms(self._method.metadata, "output")
 
     def __call__(self, inputs: Inputs) -> Any:
-        """What the program gives: a tensor, or a tuple of tensors.
+        """What the program gives: a tensor, or a tuple of tensors, contiguous.
+
+        Args:
+            inputs: in any order of axes in memory: they are put into the program's own, which the runtime does not do
+                (it takes a channels-last tensor for a contiguous one, or refuses it with a number).
 
         Raises:
             ExportError: the inputs have another number, shape or type than the program takes, or the runtime fails.
@@ -174,14 +179,24 @@ class PteProgram:
                 f"the program was given {', '.join(map(str, given)) or 'nothing'}",
                 expected=", ".join(map(str, self.inputs)),
             )
-        try:
-            given_back = self._method.execute(inputs)
-        except RuntimeError as error:
-            raise ExportError(f"the program does not run: {_first_line(error)}") from error
+        given_back = self._execute(plain_inputs(inputs))
         if not all(isinstance(value, Tensor) for value in given_back):
             raise ExportError("the program gives something else than tensors")
-        outputs = tuple(value.clone() for value in given_back)  # the runtime reuses its buffers at the next call
+        # the runtime reuses its buffers at the next call
+        outputs = tuple(value.clone(memory_format=torch.contiguous_format) for value in given_back)
         return outputs[0] if len(outputs) == 1 else outputs
+
+    def _execute(self, inputs: Inputs) -> Any:
+        try:
+            return self._method.execute(inputs)
+        except RuntimeError as first:
+            # once more, to hear what the runtime says: listening costs more than a small network
+            with tempfile.TemporaryFile() as messages:
+                with _native_stderr_to(messages.fileno()), suppress(RuntimeError):
+                    self._method.execute(inputs)
+                messages.seek(0)
+                reason = _first_failure(messages.read().decode(errors="replace")) or _first_line(first)
+            raise ExportError(f"the program does not run: {reason}") from first
 
     def save_etdump(self) -> Path:
         """Write the times of the calls so far.

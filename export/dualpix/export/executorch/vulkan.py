@@ -20,7 +20,8 @@ from dualpix.export.executorch.program import check_structure, lower_for, networ
 from dualpix.export.executorch.runtime import check_program_file
 from dualpix.export.executorch.xnnpack import registered
 from dualpix.export.reasons import reason_of
-from dualpix.quantize.graph import attention_as_products, fold_batch_norm_graph
+from dualpix.quantize.graph import attention_as_products, float_graph, run_eager
+from dualpix.quantize.graph.resizing import is_by_ratio, resize_by_products
 from dualpix.quantize.ptq import module_path
 from dualpix.quantize.score import Predict
 
@@ -65,9 +66,10 @@ def build(request: BuildRequest) -> Artefact:
     if (missing := can_build()) is not None:
         raise ExportError(missing)
     with quiet(), torch.no_grad():
-        expected = request.module(*request.inputs)
-        graph = torch.export.export(request.module, request.inputs).module()
-        attention_as_products(fold_batch_norm_graph(graph))
+        expected = run_eager(request.module, request.inputs)
+        graph = float_graph(request.module, request.inputs)
+        attention_as_products(graph)
+        resize_by_products(graph, lambda node: not is_by_ratio(node), 1 << 20)
         check_limits(graph.graph.nodes)
         total = network_macs(request.module, request.inputs)
         try:

@@ -28,7 +28,7 @@ from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.profile.stored import RECORD_SUFFIX, save_record
 from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.graph import rewrite_for_xnnpack, tidy_for_xnnpack
+from dualpix.quantize.graph import float_graph, fold_batch_norm, rewrite_for_xnnpack, run_eager, tidy_for_xnnpack
 from dualpix.quantize.ptq import (
     KeepFloat,
     keep_modules,
@@ -114,7 +114,7 @@ def build(request: BuildRequest) -> Artefact:
     if request.precision not in _PLANS:
         raise ExportError(f"XNNPACK has no precision '{request.precision}'", expected=f"one of {', '.join(_PLANS)}")
     with quiet(), torch.no_grad():
-        expected = request.module(*request.inputs)
+        expected = run_eager(request.module, request.inputs)
         plan, buffer, record, delegation = _lowered(request)
     with atomic_path(request.path) as temporary:
         temporary.write_bytes(buffer)
@@ -189,8 +189,7 @@ def check_output(request: BuildRequest, output: Any, expected: Any, emulated: An
 
 def rewritten(module: nn.Module, inputs: Inputs, keep_float: KeepFloat = keep_nothing) -> fx.GraphModule:
     """The network as a float graph that computes the same, in a form that XNNPACK does well; see ``quantize.graph``."""
-    graph = torch.export.export(module, inputs).module()
-    return rewrite_for_xnnpack(graph, lambda node: keep_float(module_path(node)))
+    return rewrite_for_xnnpack(float_graph(module, inputs), lambda node: keep_float(module_path(node)))
 
 
 def _float32(request: BuildRequest) -> _Plan:
@@ -211,9 +210,7 @@ class _Half(nn.Module):
 
 
 def _float16(request: BuildRequest) -> _Plan:
-    import copy
-
-    half = _Half(copy.deepcopy(request.module).half())
+    half = _Half(fold_batch_norm(request.module, request.inputs).half())
     return _Plan(tidy_for_xnnpack(rewritten(half.eval(), request.inputs)))
 
 
@@ -293,11 +290,12 @@ def lower_with_record(exported: ExportedProgram, total_macs: int | None = None) 
 
 
 def _to_executorch(exported: ExportedProgram, total_macs: int | None, *, record: bool) -> tuple[Any, Delegation]:
-    from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
     from executorch.exir import to_edge_transform_and_lower
 
+    from dualpix.export.executorch.partition import partitioner
+
     total = total_macs or sum(multiply_accumulates(node) for node in exported.graph.nodes)
-    edge = to_edge_transform_and_lower(exported, partitioner=[XnnpackPartitioner()], generate_etrecord=record)
+    edge = to_edge_transform_and_lower(exported, partitioner=[partitioner()], generate_etrecord=record)
     return edge.to_executorch(), delegation_of(edge.exported_program().graph_module, total)
 
 
