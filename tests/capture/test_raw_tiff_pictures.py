@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import lzma
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -315,7 +318,7 @@ def test_other_colours_and_samples_are_named(
 @pytest.mark.parametrize(
     ("tags", "form", "message"),
     [
-        ({0x0101: (LONG, [48]), 0x0116: (LONG, [48])}, Form(), "has a piece of 5184 bytes; expected 10368"),
+        ({0x0101: (LONG, [48]), 0x0116: (LONG, [48])}, Form(), "is a damaged TIFF"),
         ({0x0101: (LONG, [48]), 0x0116: (LONG, [48])}, Form(compression=8), "has a piece of 5184 bytes"),
         ({0x0116: (LONG, [5])}, Form(compression=8), "is a cut TIFF"),
         ({0x0117: (LONG, [0, 0, 0])}, Form(rows_per_strip=8), "is a cut TIFF"),
@@ -340,6 +343,27 @@ def test_damage_within_deflated_samples_is_found(tmp_path: Path) -> None:
         (tmp_path / "a.tif").write_bytes(data)
         with pytest.raises(DecodeError, match="has damaged deflated samples"):
             read_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("code", [8, 34925])
+def test_a_piece_is_unpacked_to_its_place_and_no_further(code: int, tmp_path: Path) -> None:
+    pack = zlib.compress if code == 8 else lzma.compress
+    bomb = pack(bytes(50 << 20))
+    tags: Tags = {0x0103: (SHORT, [code])}
+    write_tiff(tmp_path / "a.tif", GREY16, tags, pieces=[bomb])
+    tracemalloc.start()
+    with pytest.raises(DecodeError, match="more or less than the picture needs"):
+        read_picture(tmp_path / "a.tif")
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+
+
+def test_a_last_strip_that_is_filled_up_is_read(tmp_path: Path) -> None:
+    rows = np.concatenate([GREY16, np.zeros((16, 36), np.uint16)])
+    strips = [zlib.compress(rows[top : top + 20].astype("<u2").tobytes()) for top in (0, 20)]
+    tags: Tags = {0x0103: (SHORT, [8]), 0x0116: (LONG, [20])}
+    write_tiff(tmp_path / "a.tif", GREY16, tags, Form(rows_per_strip=20), pieces=strips)
+    assert np.array_equal(read_picture(tmp_path / "a.tif"), GREY16)
 
 
 def test_nothing_is_printed_by_libraries(
