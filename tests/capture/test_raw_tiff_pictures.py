@@ -22,7 +22,8 @@ from PIL import Image
 from tests.support.tiffs import LONG, SHORT, Form, Tags, write_tiff
 
 from dualpix.capture.cli import main
-from dualpix.capture.errors import DecodeError
+from dualpix.capture.errors import DecodeError, DualpixError
+from dualpix.capture.focus.scene import read_scene
 from dualpix.capture.raw import decode
 from dualpix.capture.raw.images import read_picture, read_tagged_picture
 from dualpix.capture.raw.inspect import inspect
@@ -219,10 +220,13 @@ def test_a_planar_pair_is_the_interleaved_one(planar: bool, tmp_path: Path) -> N
     assert inspect(tmp_path / "a_left.tif").dual_pixel
 
 
-def test_a_depth_map_in_lzw_is_read_too(tmp_path: Path) -> None:
+def test_a_depth_map_in_lzw_is_read_too_and_keeps_its_holes(tmp_path: Path) -> None:
     depth = (GREY32 * 3 + 1).astype(np.float32)
+    depth[2:5, 3:9] = np.nan
     assert cv2.imwrite(str(tmp_path / "depth.tif"), depth, [cv2.IMWRITE_TIFF_COMPRESSION, 5])
-    assert np.array_equal(read_depth_file(tmp_path / "depth.tif"), depth)
+    assert np.array_equal(read_depth_file(tmp_path / "depth.tif"), depth, equal_nan=True)
+    with pytest.raises(DecodeError, match="NaN or infinite"):
+        read_picture(tmp_path / "depth.tif")
 
 
 @pytest.mark.parametrize("compression", ["zstd", "jpegxl", "lerc", "webp", "lzma", "png", "jpeg2000"])
@@ -280,6 +284,15 @@ def test_a_codec_that_is_not_there_is_named(code: int, name: str, tmp_path: Path
         assert f"'a_left.tif' is compressed with {name}, which" in done.stderr
         assert "pip install 'dualpix[tiff]'" in done.stderr and "damaged" not in done.stderr
     assert not any((tmp_path / "out").glob("*"))
+
+
+@pytest.mark.parametrize(("read", "error"), [("depth", DualpixError), ("scene", DualpixError)])
+def test_depth_maps_of_other_codecs_are_refused_in_one_line(read: str, error: type[Exception], tmp_path: Path) -> None:
+    """Whether imagecodecs is there, to find that these are no such samples, or not."""
+    compressed(tmp_path / "depth.tif", 50002, GREY16)
+    reader = {"depth": read_depth_file, "scene": read_scene}[read]
+    with pytest.raises(error, match=r"JPEG XL|imagecodecs|damaged|cannot read"):
+        reader(tmp_path / "depth.tif")
 
 
 @pytest.mark.parametrize(
