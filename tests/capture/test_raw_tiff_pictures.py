@@ -23,7 +23,6 @@ from tests.support.tiffs import LONG, SHORT, Form, Tags, write_tiff
 
 from dualpix.capture.cli import main
 from dualpix.capture.errors import DecodeError, DualpixError
-from dualpix.capture.focus.scene import read_scene
 from dualpix.capture.raw import decode
 from dualpix.capture.raw.images import read_picture, read_tagged_picture
 from dualpix.capture.raw.inspect import inspect
@@ -286,13 +285,12 @@ def test_a_codec_that_is_not_there_is_named(code: int, name: str, tmp_path: Path
     assert not any((tmp_path / "out").glob("*"))
 
 
-@pytest.mark.parametrize(("read", "error"), [("depth", DualpixError), ("scene", DualpixError)])
-def test_depth_maps_of_other_codecs_are_refused_in_one_line(read: str, error: type[Exception], tmp_path: Path) -> None:
+def test_depth_maps_of_other_codecs_are_refused_in_one_line(tmp_path: Path) -> None:
     """Whether imagecodecs is there, to find that these are no such samples, or not."""
     compressed(tmp_path / "depth.tif", 50002, GREY16)
-    reader = {"depth": read_depth_file, "scene": read_scene}[read]
-    with pytest.raises(error, match=r"JPEG XL|imagecodecs|damaged|cannot read"):
-        reader(tmp_path / "depth.tif")
+    with pytest.raises(DualpixError, match=r"JPEG XL|damaged") as refused:
+        read_depth_file(tmp_path / "depth.tif")
+    assert "\n" not in str(refused.value)
 
 
 @pytest.mark.parametrize(

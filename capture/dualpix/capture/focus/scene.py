@@ -130,9 +130,7 @@ def read_scene(path: Path) -> Array:
         if path.suffix == ".json":
             return _sweep_of(path, json.loads(path.read_bytes()))
         depth = _depth_map(path)
-    except DualpixError:
-        raise
-    except Exception as error:  # tifffile and its codecs raise what they trip over
+    except (OSError, ValueError, EOFError, tifffile.TiffFileError) as error:
         raise DualpixError(
             f"cannot read the scene '{path}': {error}", expected="depth in m (.tiff, .npy) or stack.json"
         ) from error
