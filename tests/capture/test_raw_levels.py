@@ -129,6 +129,15 @@ def test_floats_of_counts_are_noticed_and_can_be_stated(tmp_path: Path) -> None:
     assert np.abs(stated.view("left") - light()[0]).max() < 1e-4
 
 
+def test_half_floats_in_numpy_files(tmp_path: Path) -> None:
+    frames = tuple(v.astype(np.float16) for v in light())
+    capture = decode_capture(write_npy(tmp_path, frames), equalise=False)  # type: ignore[arg-type]
+    assert np.array_equal(capture.view("left"), frames[0].astype(np.float32)) and not capture.warnings
+    frames[0][3, 3] = np.inf
+    with pytest.raises(DecodeError, match="NaN or infinite"):
+        decode(write_npz(tmp_path, frames))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(("peak", "white"), [(255, 255), (1020, 1023), (4000, 4095), (16383, 16383), (70000, 70000)])
 def test_the_white_of_floats_is_guessed_from_their_peak(peak: float, white: int) -> None:
     samples = np.linspace(0, peak, 1000, dtype=np.float32)

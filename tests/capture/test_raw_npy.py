@@ -110,7 +110,7 @@ def test_the_trap_would_spring(tmp_path: Path) -> None:
     [
         np.zeros((8, 8), np.int16),
         np.zeros((8, 8), np.complex64),
-        np.zeros((8, 8), np.float16),
+        np.zeros((8, 8), np.uint32),
         np.zeros((8, 8), [("a", "u1")]),
         np.zeros(64, np.uint8),
         np.zeros((8, 8, 4), np.uint8),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
+import lzma
 import subprocess
 import sys
+import tracemalloc
+import zlib
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from PIL import Image
 from tests.support.tiffs import LONG, SHORT, Form, Tags, write_tiff
 
 from dualpix.capture.cli import main
-from dualpix.capture.errors import DecodeError
+from dualpix.capture.errors import DecodeError, DualpixError
 from dualpix.capture.raw import decode
 from dualpix.capture.raw.images import read_picture, read_tagged_picture
 from dualpix.capture.raw.inspect import inspect
@@ -216,10 +219,13 @@ def test_a_planar_pair_is_the_interleaved_one(planar: bool, tmp_path: Path) -> N
     assert inspect(tmp_path / "a_left.tif").dual_pixel
 
 
-def test_a_depth_map_in_lzw_is_read_too(tmp_path: Path) -> None:
+def test_a_depth_map_in_lzw_is_read_too_and_keeps_its_holes(tmp_path: Path) -> None:
     depth = (GREY32 * 3 + 1).astype(np.float32)
+    depth[2:5, 3:9] = np.nan
     assert cv2.imwrite(str(tmp_path / "depth.tif"), depth, [cv2.IMWRITE_TIFF_COMPRESSION, 5])
-    assert np.array_equal(read_depth_file(tmp_path / "depth.tif"), depth)
+    assert np.array_equal(read_depth_file(tmp_path / "depth.tif"), depth, equal_nan=True)
+    with pytest.raises(DecodeError, match="NaN or infinite"):
+        read_picture(tmp_path / "depth.tif")
 
 
 @pytest.mark.parametrize("compression", ["zstd", "jpegxl", "lerc", "webp", "lzma", "png", "jpeg2000"])
@@ -279,6 +285,14 @@ def test_a_codec_that_is_not_there_is_named(code: int, name: str, tmp_path: Path
     assert not any((tmp_path / "out").glob("*"))
 
 
+def test_depth_maps_of_other_codecs_are_refused_in_one_line(tmp_path: Path) -> None:
+    """Whether imagecodecs is there, to find that these are no such samples, or not."""
+    compressed(tmp_path / "depth.tif", 50002, GREY16)
+    with pytest.raises(DualpixError, match=r"JPEG XL|damaged") as refused:
+        read_depth_file(tmp_path / "depth.tif")
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("samples", "tags", "message"),
     [
@@ -315,7 +329,7 @@ def test_other_colours_and_samples_are_named(
 @pytest.mark.parametrize(
     ("tags", "form", "message"),
     [
-        ({0x0101: (LONG, [48]), 0x0116: (LONG, [48])}, Form(), "has a piece of 5184 bytes; expected 10368"),
+        ({0x0101: (LONG, [48]), 0x0116: (LONG, [48])}, Form(), "is a damaged TIFF"),
         ({0x0101: (LONG, [48]), 0x0116: (LONG, [48])}, Form(compression=8), "has a piece of 5184 bytes"),
         ({0x0116: (LONG, [5])}, Form(compression=8), "is a cut TIFF"),
         ({0x0117: (LONG, [0, 0, 0])}, Form(rows_per_strip=8), "is a cut TIFF"),
@@ -340,6 +354,27 @@ def test_damage_within_deflated_samples_is_found(tmp_path: Path) -> None:
         (tmp_path / "a.tif").write_bytes(data)
         with pytest.raises(DecodeError, match="has damaged deflated samples"):
             read_picture(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("code", [8, 34925])
+def test_a_piece_is_unpacked_to_its_place_and_no_further(code: int, tmp_path: Path) -> None:
+    pack = zlib.compress if code == 8 else lzma.compress
+    bomb = pack(bytes(50 << 20))
+    tags: Tags = {0x0103: (SHORT, [code])}
+    write_tiff(tmp_path / "a.tif", GREY16, tags, pieces=[bomb])
+    tracemalloc.start()
+    with pytest.raises(DecodeError, match="more or less than the picture needs"):
+        read_picture(tmp_path / "a.tif")
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+
+
+def test_a_last_strip_that_is_filled_up_is_read(tmp_path: Path) -> None:
+    rows = np.concatenate([GREY16, np.zeros((16, 36), np.uint16)])
+    strips = [zlib.compress(rows[top : top + 20].astype("<u2").tobytes()) for top in (0, 20)]
+    tags: Tags = {0x0103: (SHORT, [8]), 0x0116: (LONG, [20])}
+    write_tiff(tmp_path / "a.tif", GREY16, tags, Form(rows_per_strip=20), pieces=strips)
+    assert np.array_equal(read_picture(tmp_path / "a.tif"), GREY16)
 
 
 def test_nothing_is_printed_by_libraries(

@@ -135,7 +135,7 @@ class DngDirectory:
             )
         try:
             with mapped(self.path) as data:
-                samples = unpack(data, TiffReader(data).order, self.ifd, index)
+                samples = unpack(data, TiffReader(data).order, self.ifd, (index,))[..., 0]
         except DecodeError as error:
             found = f"'{self.path.name}' has {error.found}"
             raise DecodeError(found, expected=error.expected, hint=error.hint) from error

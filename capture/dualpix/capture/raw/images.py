@@ -108,6 +108,19 @@ def _full_scale(samples: Samples) -> float:
     return 1.0 if samples.dtype.kind == "f" else float(np.iinfo(samples.dtype).max)
 
 
+def read_tiff(path: Path) -> Samples:
+    """The samples of a TIFF as stored, NaN and infinity included: a depth map has them where nothing was measured.
+
+    Raises:
+        DecodeError: as :func:`read_picture`, but for samples that are not finite.
+    """
+    data = read_bounded(path)
+    if picture_kind(data[:16]) != "tiff":
+        raise DecodeError(f"'{path.name}' is not a TIFF")
+    _check_tiff(path, data)
+    return np.ascontiguousarray(read_tiff_picture(path, data).samples)
+
+
 def read_pgm(path: Path) -> tuple[npt.NDArray[np.uint16], int]:
     """The samples (H, W) of a binary PGM and its maximum value; 16-bit samples are big-endian, as Netpbm says.
 

@@ -42,7 +42,9 @@ from dualpix.capture.raw.structure import compression_name
 _RGGB = [[0, 1], [3, 2]]
 # A lossless raw has more than half a byte for a pixel of both frames, a C-RAW of darkness some hundredths.
 _MAX_PIXELS_PER_BYTE = 64
-_LOSSLESS = 7
+# TIFF compressions: none, lossless JPEG.
+_USUAL = (1, 7)
+_CONVERT = "convert it with Adobe's DNG Converter, without lossy compression"
 _DAMAGE = ("data corrupted", "Unexpected end of file")
 T = TypeVar("T")
 
@@ -103,7 +105,7 @@ def frame_size(path: Path, index: int) -> tuple[int, int, Crop]:
             raw.open_file(str(path))  # the only thing rawpy tells without unpacking is the sizes
         sizes = raw.sizes
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
-        raise DecodeError(f"LibRaw cannot open frame {index}: {reason_of(error)}{_coding(path)}") from error
+        raise DecodeError(f"LibRaw cannot open frame {index}{_coding(path)}: {reason_of(error)}") from error
     return sizes.raw_height, sizes.raw_width, even_crop(sizes, (sizes.raw_height, sizes.raw_width))
 
 
@@ -129,18 +131,20 @@ def _opened(path: Path, index: int, expected: str) -> Iterator[Any]:
     except rawpy.LibRawRequestForNonexistentImageError as error:
         raise no_second_frame(path) from error
     except (rawpy.LibRawError, rawpy.NotSupportedError) as error:
+        coding = _coding(path)
         raise DecodeError(
-            f"LibRaw cannot read frame {index} of '{path.name}': {reason_of(error)}{_coding(path)}",
+            f"LibRaw cannot read frame {index} of '{path.name}'{coding}: {reason_of(error)}",
             expected=expected,
-            hint="the file may be cut or damaged, copy it again",
+            hint=_CONVERT if coding else "the file may be cut or damaged, copy it again",
         ) from error
 
 
 def _coding(path: Path) -> str:
-    """How a DNG's samples are coded, for what goes beyond the lossless JPEG of every converter."""
+    """How a DNG's samples are coded, where that goes beyond the plain ones and lossless JPEG of every converter."""
     dng = dng_of(path)
-    coding = compression_name(dng.ifd) if dng is not None else ""
-    return f" (its samples are {coding})" if coding and dng is not None and dng.ifd.integer(0x0103) != _LOSSLESS else ""
+    if dng is None or dng.ifd.integer(0x0103, 1) in _USUAL:
+        return ""
+    return f", whose samples are {compression_name(dng.ifd)}"
 
 
 def _check_size(path: Path, sizes: Any) -> None:

@@ -1,8 +1,8 @@
 """Pairs of NumPy arrays: ``NAME_left.npy`` with ``NAME_right.npy``, or one ``.npz`` with arrays ``left`` and ``right``.
 
-(H, W) or (H, W, 3) in R, G, B; uint8 (taken as sRGB, like pictures), uint16 (linear, white 65535), float32 or float64
-(linear, white 1.0). The header is parsed and the size checked before a single sample is read, and objects are never
-unpickled.
+(H, W) or (H, W, 3) in R, G, B; uint8 (taken as sRGB, like pictures), uint16 (linear, white 65535), or floats of 16, 32
+or 64 bits (linear, white 1.0). The header is parsed and the size checked before a single sample is read, and objects
+are never unpickled.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from dualpix.capture.raw.pair import Half, check_pair, exported_views, find_righ
 from dualpix.capture.raw.plugin import SensorViews, Source
 
 _ZIP_MAGIC = b"PK\x03\x04"
-_TYPES = ("uint8", "uint16", "float32", "float64")
+_TYPES = ("uint8", "uint16", "float16", "float32", "float64")
 _MAX_REASON = 80  # of what a damaged file makes long: names that zipfile quotes
 # An array in a compressed archive can be a thousand times larger than the file: 89 megapixels of RGB float32.
 _MAX_ARCHIVED_BYTES = 1 << 30
@@ -34,7 +34,7 @@ class NumpyPairDecoder:
 
     name = "numpy"
     needs = "NAME_left.npy with NAME_right.npy, or one .npz with the arrays left and right"
-    summary = "NumPy arrays (H, W) or (H, W, 3): uint8, uint16, float32 or float64"
+    summary = "NumPy arrays (H, W) or (H, W, 3): uint8, uint16 or floats"
     suffixes = (".npy", ".npz")
 
     def refuses(self, source: Source) -> str | None:
@@ -106,5 +106,6 @@ def _read_array(path: Path, file: IO[bytes], size: int) -> npt.NDArray[Any]:
         )
     check_size(path, shape[1], shape[0])
     samples = read_samples(path, file, size, header)
+    samples = samples.astype(np.float32) if samples.dtype == np.float16 else samples
     check_finite(path, samples)
     return samples

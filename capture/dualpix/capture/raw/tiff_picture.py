@@ -1,8 +1,10 @@
 """Pictures in TIFF files: grey or R, G, B, of whatever form other programs write.
 
-tifffile reads them, with imagecodecs where that is installed (``dualpix[tiff]``). Without it, LZW, the predictor of
-floats, packed integers and 24-bit floats are unpacked by :mod:`.tiff_samples`. JPEG, YCbCr and fax pictures are for
-OpenCV, whose libtiff makes 8-bit grey or R, G, B of them. It is not asked for anything else, because OpenCV 5.0 reads
+tifffile reads them, with imagecodecs where that is installed (``dualpix[tiff]``). What is compressed by deflate, LZMA
+or LZW, packed integers and 24-bit floats are unpacked by :mod:`.tiff_samples`: tifffile 2026.3 unpacks a piece to
+whatever size it has, and without imagecodecs lacks LZW, the predictor of floats, and such samples. JPEG, YCbCr and fax
+pictures are for OpenCV, whose libtiff makes 8-bit grey or R, G, B of them. It is asked for nothing else, because
+OpenCV 5.0 reads
 
 - planar samples of more than 8 bits as if they were interleaved, with two thirds of the picture lost, and planar tiles
   of 8 bits not at all,
@@ -31,9 +33,11 @@ from dualpix.capture.raw.native import captured_stderr
 from dualpix.capture.raw.tiff import Buffer, Ifd, TiffReader
 from dualpix.capture.raw.tiff_samples import (
     FLOATING,
+    PLAIN,
     UNPACKED,
     UNSIGNED,
     is_planar,
+    is_sane_tile,
     sample_count,
     unpack,
 )
@@ -60,9 +64,9 @@ _COMPRESSIONS = {
     50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
 _FOR_LIBTIFF = (2, 3, 4, 6, 7)
+_PLAIN_BITS = (1, 8, 16, 32, 64)
 _MAX_SAMPLES = 8
 _MAX_BYTES = 2 << 30
-_MAX_TILE = 1 << 16
 _ORIENTATION = 0x0112
 
 # tifffile tells of what it mends; whatever matters here is an error.
@@ -148,7 +152,7 @@ def _check_pieces(path: Path, ifd: Ifd, file_bytes: int) -> None:
     width, height = ifd.integer(0x0100), ifd.integer(0x0101)
     if tiled:
         wide, high = ifd.integer(0x0142), ifd.integer(0x0143)
-        if not (0 < wide <= width + _MAX_TILE and 0 < high <= height + _MAX_TILE):
+        if min(wide, high) < 1 or not is_sane_tile(wide, high, width * height):
             raise _damaged(path)
         needed = -(-width // wide) * -(-height // high)
     else:
@@ -161,18 +165,17 @@ def _check_pieces(path: Path, ifd: Ifd, file_bytes: int) -> None:
 
 def _samples(path: Path, reader: TiffReader, ifd: Ifd) -> Samples:
     """(H, W, S) as stored, at most four of a pixel."""
-    code = ifd.integer(0x0103, 1)
+    code, bits = ifd.integer(0x0103, 1), ifd.integer(0x0102, 1)
+    if code in UNPACKED and (code != PLAIN or bits not in _PLAIN_BITS):
+        try:
+            return unpack(reader.data, reader.order, ifd, range(min(sample_count(ifd), 4)))
+        except DecodeError as error:
+            raise DecodeError(f"'{path.name}' has {error.found}", expected=error.expected, hint=error.hint) from error
     try:
         return _by_tifffile(reader.data)
     except Exception as error:  # tifffile and its codecs raise what they trip over
-        if code not in UNPACKED:
-            missing = isinstance(error, ImportError) or "imagecodecs" in str(error)
-            raise (_needs_codec(path, code) if missing else _damaged(path)) from error
-    try:
-        used = range(min(sample_count(ifd), 4))
-        return np.stack([unpack(reader.data, reader.order, ifd, sample) for sample in used], axis=-1)
-    except DecodeError as error:
-        raise DecodeError(f"'{path.name}' has {error.found}", expected=error.expected, hint=error.hint) from error
+        missing = isinstance(error, ImportError) or "imagecodecs" in str(error)
+        raise (_needs_codec(path, code) if missing else _damaged(path)) from error
 
 
 def _by_tifffile(data: Buffer) -> Samples:

@@ -1,17 +1,19 @@
 """Samples of a TIFF directory, unpacked here: for forms that the libraries read wrongly or not at all.
 
-Strips or tiles, interleaved or planar, plain, deflated or LZW, integers of 1 to 16 or 32 bits and floats of 16, 24 or
-32, with the predictors of TIFF 6 (differences of samples, 2) and of Adobe's TIFF technical note 3 (differences of bytes
-sorted by their significance, 3), which DNG also takes over 2 and 4 columns. Floats of 24 bits have a sign, 7 bits of
-exponent with a bias of 63, and 16 of mantissa (DNG 1.7.1, "Image Data Compression"). LZW is left to OpenCV's libtiff,
-which is shown each piece as a grey picture of its bytes.
+Strips or tiles, interleaved or planar, plain or compressed by deflate, LZMA or LZW, never unpacked to more than their
+place in the picture; integers of 1 to 16 or 32 bits and floats of 16, 24, 32 or 64, with the predictors of TIFF 6
+(differences of samples, 2) and of Adobe's TIFF technical note 3 (differences of bytes sorted by their significance, 3),
+which DNG also takes over 2 and 4 columns. Floats of 24 bits have a sign, 7 bits of exponent with a bias of 63, and 16
+of mantissa (DNG 1.7.1, "Image Data Compression"). LZW is left to OpenCV's libtiff, which is shown each piece as a grey
+picture of its bytes.
 """
 
 from __future__ import annotations
 
+import lzma
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,8 +25,8 @@ from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.native import captured_stderr
 from dualpix.capture.raw.tiff import LONG, SHORT, Buffer, Ifd, Order, Tag, ifd_bytes
 
-PLAIN, LZW, DEFLATE = 1, 5, (8, 32946)
-UNPACKED = (PLAIN, LZW, *DEFLATE)
+PLAIN, LZW, LZMA, DEFLATE = 1, 5, 34925, (8, 32946)
+UNPACKED = (PLAIN, LZW, LZMA, *DEFLATE)
 """Compressions that are undone here."""
 UNSIGNED, FLOATING = 1, 3
 """Of SampleFormat."""
@@ -32,7 +34,10 @@ _BYTE_PREDICTORS = {3: 1, 34894: 2, 34895: 4}
 _SAMPLE_PREDICTORS = {2: 1, 34892: 2, 34893: 4}
 # RowInterleaveFactor, SubTileBlockSize, ColumnInterleaveFactor, FillOrder: bits, rows or columns in another order.
 _INTERLEAVING = (0xC71F, 0xC71E, 0xCD43, 0x010A)
-_WHOLE_BYTES = (8, 16, 24, 32)
+_WHOLE_BYTES = (8, 16, 32)
+_FLOAT_BITS = (16, 24, 32, 64)
+_LZMA_MEMORY = 256 << 20
+_LARGEST_TILE = 1 << 22  # pixels, of a picture that is smaller than its tile
 Bytes = npt.NDArray[np.uint8]
 Samples = npt.NDArray[Any]
 
@@ -72,6 +77,8 @@ class _Piece:
     """As stored: a tile may reach over the edge of the picture."""
     offset: int
     size: int
+    full_height: int
+    """Of the other pieces: some writers fill the last strip up to it."""
 
 
 def is_floating(ifd: Ifd) -> bool:
@@ -84,33 +91,39 @@ def is_planar(ifd: Ifd) -> bool:
     return ifd.integer(0x0115, 1) > 1 and ifd.integer(0x011C, 1) == 2
 
 
+def is_sane_tile(width: int, height: int, pixels: int) -> bool:
+    """Whether a tile is of a size that a picture of so many pixels is cut into: memory is taken for it."""
+    return 0 < width * height <= 4 * pixels + _LARGEST_TILE
+
+
 def sample_count(ifd: Ifd) -> int:
     """Samples per pixel."""
     return max(ifd.integer(0x0115, 1), 1)
 
 
-def unpack(data: Buffer, order: Order, ifd: Ifd, sample: int) -> Samples:
-    """One sample of each pixel, as stored.
+def unpack(data: Buffer, order: Order, ifd: Ifd, chosen: Sequence[int]) -> Samples:
+    """Some samples of each pixel, as stored.
 
     Args:
         data: the file. Its size was compared with that of the picture: this much memory is taken.
         order: byte order of the file.
         ifd: the directory.
-        sample: which one of a pixel.
+        chosen: which ones of a pixel.
 
     Returns:
-        (H, W) uint8 or uint16; float32 of floats and of 32-bit integers.
+        (H, W, len(chosen)) uint8 or uint16; float32 of floats and of 32-bit integers.
 
     Raises:
         DecodeError: a form that is not read here, or cut or damaged samples.
     """
     form = _form(ifd, order)
-    plane, of_piece = (sample, 0) if form.planes > 1 else (0, sample)
-    picture = np.empty((form.height, form.width), form.dtype)
-    for piece in _pieces(ifd, form, plane):
-        values = _values(data, piece, form)[..., of_piece]
-        part = picture[piece.top : piece.top + piece.height, piece.left : piece.left + piece.width]
-        part[...] = values[: part.shape[0], : part.shape[1]]
+    picture = np.empty((form.height, form.width, len(chosen)), form.dtype)
+    planes = enumerate(chosen) if form.planes > 1 else [(slice(None), 0)]
+    for target, plane in planes:
+        for piece in _pieces(ifd, form, plane):
+            values = _values(data, piece, form)[..., 0 if form.planes > 1 else list(chosen)]
+            part = picture[piece.top : piece.top + piece.height, piece.left : piece.left + piece.width, target]
+            part[...] = values[: part.shape[0], : part.shape[1]]
     return picture
 
 
@@ -120,15 +133,15 @@ def _form(ifd: Ifd, order: Order) -> _Form:
     if len(set(ifd.integers(0x0102))) > 1 or any(ifd.integer(tag, 1) != 1 for tag in _INTERLEAVING):
         raise DecodeError("samples of unequal width or in an interleaved order", expected="the order of the picture")
     if code not in UNPACKED:
-        raise DecodeError(f"samples of TIFF compression {code}", expected="plain, deflated or LZW ones")
+        raise DecodeError(f"samples of TIFF compression {code}", expected="plain, deflate, LZMA or LZW")
     known = (
-        bits in (16, 24, 32) if floating else ifd.integer(0x0153, UNSIGNED) == UNSIGNED and bits in (*range(1, 17), 32)
+        bits in _FLOAT_BITS if floating else ifd.integer(0x0153, UNSIGNED) == UNSIGNED and bits in (*range(1, 17), 32)
     )
     fits = predictor == 1 or predictor in (_BYTE_PREDICTORS if floating else _SAMPLE_PREDICTORS)
-    if not known or not fits or (bits not in _WHOLE_BYTES and predictor != 1):
+    if not known or not fits or (predictor != 1 and not floating and bits not in _WHOLE_BYTES):
         raise DecodeError(
             f"samples of {bits} bits in format {ifd.integer(0x0153, UNSIGNED)} with predictor {predictor}",
-            expected="integers of up to 16 or of 32 bits, or floats of 16, 24 or 32",
+            expected="integers of up to 16 or of 32 bits, or floats of 16, 24, 32 or 64",
         )
     samples, planar = sample_count(ifd), is_planar(ifd)
     per_pixel, planes = (1, samples) if planar else (samples, 1)
@@ -143,7 +156,7 @@ def _pieces(ifd: Ifd, form: _Form, plane: int) -> Iterator[_Piece]:
         width, height = ifd.integer(0x0142), ifd.integer(0x0143)
     else:
         width, height = form.width, min(ifd.integer(0x0116, form.height), form.height)
-    if width < 1 or height < 1 or width > form.width + 65535 or height > form.height + 65535:
+    if min(width, height) < 1 or not is_sane_tile(width, height, form.width * form.height):
         raise DecodeError(f"pieces of {width}x{height} samples", expected="strips or tiles of the picture")
     across, down = -(-form.width // width), -(-form.height // height)
     first = plane * across * down
@@ -152,7 +165,7 @@ def _pieces(ifd: Ifd, form: _Form, plane: int) -> Iterator[_Piece]:
     for number in range(across * down):
         top, left = number // across * height, number % across * width
         rows = height if tiled else min(height, form.height - top)
-        yield _Piece(top, left, rows, width, offsets[first + number], sizes[first + number])
+        yield _Piece(top, left, rows, width, offsets[first + number], sizes[first + number], height)
 
 
 def _values(data: Buffer, piece: _Piece, form: _Form) -> Samples:
@@ -160,8 +173,8 @@ def _values(data: Buffer, piece: _Piece, form: _Form) -> Samples:
     row_bytes = -(-piece.width * form.per_pixel * form.bits // 8)
     needed = row_bytes * piece.height
     content = bytes(data[piece.offset : piece.offset + piece.size])
-    if form.compression in DEFLATE:
-        content = _inflated(content, needed)
+    if form.compression in DEFLATE or form.compression == LZMA:
+        content = _inflated(content, needed, row_bytes * piece.full_height, form.compression)
     elif form.compression == LZW:
         content = _by_libtiff(content, piece.height, row_bytes, LZW)
     if len(content) < needed:
@@ -180,16 +193,25 @@ def _values(data: Buffer, piece: _Piece, form: _Form) -> Samples:
     return values.reshape(piece.height, piece.width, form.per_pixel)
 
 
-def _inflated(packed: bytes, needed: int) -> bytes:
-    stream = zlib.decompressobj()
+def _inflated(packed: bytes, needed: int, most: int, code: int) -> bytes:
+    """The first ``needed`` bytes; the stream is followed to its end, where its checksum is, but not beyond ``most``."""
     try:
-        content = stream.decompress(packed, needed)
-        if len(content) == needed:  # to the end, which holds the checksum; the last strip may be filled up
-            stream.decompress(stream.unconsumed_tail, needed + 1)
-            if not stream.eof:
-                raise zlib.error("more or less than the picture needs")
-    except zlib.error as error:
-        raise DecodeError(f"damaged deflated samples ({error})", hint="copy the file again") from error
+        if code == LZMA:
+            xz = lzma.LZMADecompressor(memlimit=_LZMA_MEMORY)
+            content = xz.decompress(packed, needed)
+            if not xz.eof:
+                xz.decompress(b"", most - needed + 1)
+            complete = xz.eof
+        else:
+            stream = zlib.decompressobj()
+            content = stream.decompress(packed, needed)
+            stream.decompress(stream.unconsumed_tail, most - needed + 1)
+            complete = stream.eof
+        if len(content) == needed and not complete:
+            raise EOFError("more or less than the picture needs")
+    except (zlib.error, lzma.LZMAError, EOFError) as error:
+        name = "LZMA" if code == LZMA else "deflated"
+        raise DecodeError(f"damaged {name} samples ({error})", hint="copy the file again") from error
     return content
 
 
@@ -229,7 +251,8 @@ def _floats(lines: Bytes, form: _Form) -> Samples:
         parts = np.moveaxis(summed.reshape(len(lines), count, -1), 1, 2)
     parts = np.ascontiguousarray(parts)  # most significant byte first
     if count != 3:
-        return np.asarray(parts.view(f">f{count}")[..., 0], np.float32)
+        with np.errstate(over="ignore"):  # what becomes infinite is refused as such
+            return np.asarray(parts.view(f">f{count}")[..., 0], np.float32)
     words = parts.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     return _from_24_bits(words)
 

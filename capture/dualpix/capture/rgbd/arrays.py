@@ -16,7 +16,7 @@ import tifffile
 from dualpix.capture import npy
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.inflate import unpacks_as_declared
-from dualpix.capture.raw.images import check_size, read_bounded, read_picture
+from dualpix.capture.raw.images import check_size, read_bounded, read_picture, read_tiff
 from dualpix.capture.rgbd.sample import RgbdError
 
 _PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,9})\s+(\d{1,9})\s+([-+.\deE]{1,32})\s")
@@ -128,6 +128,6 @@ def _read_tiff(path: Path) -> npt.NDArray[Any]:
     except DualpixError:
         raise
     except Exception as error:  # tifffile and its codecs raise what they trip over
-        if "imagecodecs" in str(error):  # LZW and others that OpenCV has; it refuses NaN
-            return read_picture(path)
+        if "imagecodecs" in str(error) or isinstance(error, ImportError):  # what it lacks a codec for
+            return read_tiff(path)
         raise RgbdError(f"'{path.name}' is a damaged TIFF", expected=_WHOLE_FILE) from error
