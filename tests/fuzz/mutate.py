@@ -310,7 +310,7 @@ def _json(data: bytes, rng: random.Random) -> bytes:
     ):
         try:
             text = json.dumps(_changed(json.loads(document), rng))
-        except (ValueError, RecursionError):  # no JSON, or nested too deeply by the steps before
+        except (ValueError, RecursionError, OverflowError):  # no JSON, or too deep or too large by the steps before
             continue
         return put_back(text.replace(f'"{_RAW}', "").replace(f'{_RAW}"', "").encode())
     return _text(data, rng)
