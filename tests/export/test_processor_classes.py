@@ -15,8 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 from tests.support.rounds import FP32, INT8, recorded, with_ratios
+from torch import nn
 
 from dualpix.capture.processor import host_processor, pytorch_processor
 from dualpix.export.bench import EAGER, Benchmark, stored_ratio
@@ -24,6 +26,7 @@ from dualpix.export.card import MODEL_CARD, model_card
 from dualpix.export.cli import table_of
 from dualpix.export.flow import ExportResult, limits_of
 from dualpix.export.manifest import read_manifest, write_manifest
+from dualpix.export.module import export_module
 from dualpix.export.report import write_report
 from dualpix.models.zoo import load_model
 from dualpix.quantize.gate import EXACT_SQNR_DB, Accuracy, Candidate, Difference, Limits, Outcome, Verdict, judge
@@ -113,6 +116,26 @@ def test_processor_time_holds_where_wall_time_does_not() -> None:
         wall = replace(loaded, threads=2).ratio(name, over)
         assert processor.median == pytest.approx(quiet.ratio(name, over).median, rel=0.1)
         assert processor.iqr < wall.iqr / 2
+
+
+@pytest.mark.skipif(host_processor().class_name is None, reason="the class of this processor is not known")
+@pytest.mark.skipif(bool(pytorch_processor().held_by), reason="settings hold PyTorch back")
+def test_a_limit_that_nothing_keeps_fails_here_and_is_reported_elsewhere(tmp_path: Path) -> None:
+    torch.manual_seed(1)
+    module = nn.Sequential(nn.Conv2d(3, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 1, 3, padding=1))
+    samples = [(torch.rand(1, 3, 96, 128),) for _ in range(2)]
+    own = str(host_processor().class_name)
+    impossible: dict[str, float] = {EAGER: 1e6}
+    for limits, passed in (({own: impossible}, False), ({"x86-64-of-2040": impossible}, True)):
+        given = {FP32: Limits(sqnr_db=60, speedup=limits)}, "mine"
+        result = export_module(module, samples, tmp_path / "out", [FP32], rounds=7, limits=given)
+        (entry,) = json.loads((tmp_path / "out" / "gate.json").read_text())["recipes"]
+        speed = entry["speedup"][EAGER]
+        assert result.passed == passed == entry["passed"] and speed["judged"] != passed
+        if passed:
+            assert speed["why_not"] == f"this processor is {own}, limits are for x86-64-of-2040"
+        else:
+            assert entry["outcome"] == "runs, delegated, right, over budget" and "speedup over eager" in entry["reason"]
 
 
 def test_gate_manifest_card_and_page_name_the_class(tiny_export: ExportResult, tmp_path: Path) -> None:
