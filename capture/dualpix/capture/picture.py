@@ -41,7 +41,7 @@ def to_display(
     if exposure is None:
         bright = float(np.percentile(colour @ _LUMINANCE, _BRIGHT_PERCENTILE))
         exposure = _BRIGHT_VALUE / max(bright, 1e-6)
-    # Scaled, rounded and brought above 0 in one pass, after infinite light, which that pass would make black, is bounded;
+    # Scaled, rounded and brought above 0 in one pass, which would make endless light black: that is bounded before.
     # 16 linear bits are enough to look up 8 of the curve.
     bounded = np.minimum(colour, np.float32(1 / exposure)).astype(np.float32, copy=False)
     flat = np.ascontiguousarray(bounded).reshape(colour.shape[0], -1)

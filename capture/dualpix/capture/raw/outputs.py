@@ -160,7 +160,7 @@ def _develop_and_write(
     *,
     reduced_to_px: int | None,
 ) -> FloatImage | None:
-    """The reduced view if a long side is given; the full one is let go of on return, before the next or a picture needs memory."""
+    """The reduced view if its long side is given; the full one is let go of on return, before others need memory."""
     view = capture.view(cast(Any, name))
     aspect = capture.meta.pixel_aspect
     small = None

@@ -233,7 +233,7 @@ def write_picture(path: Path, picture: npt.NDArray[np.uint8]) -> None:
     compression and saves nothing.
     """
     data = np.ascontiguousarray(picture[..., ::-1]) if picture.ndim == 3 else picture
-    row_filter = cv2.IMWRITE_PNG_FILTER_AVG if picture.ndim == 3 else cv2.IMWRITE_PNG_FILTER_NONE
+    row_filter = cv2.IMWRITE_PNG_FILTER_AVG if picture.ndim == 3 else cv2.IMWRITE_PNG_FILTER_SUB
     quick = [cv2.IMWRITE_PNG_COMPRESSION, 1, cv2.IMWRITE_PNG_STRATEGY, cv2.IMWRITE_PNG_STRATEGY_RLE]
     done, encoded_picture = cv2.imencode(".png", data, [*quick, cv2.IMWRITE_PNG_FILTER, row_filter])
     if not done:
