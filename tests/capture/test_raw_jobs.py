@@ -12,6 +12,8 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -200,7 +202,7 @@ def test_workers_end_with_the_iterator(tmp_path: Path) -> None:
     started = time.monotonic()
     _, answer = next(answers)
     answers.close()
-    assert time.monotonic() - started < 5 and answer.record is not None
+    assert time.monotonic() - started < 60 and answer.record is not None
     with pytest.raises(ProcessLookupError):
         os.kill(answer.record["pid"], 0)
     assert len(list((tmp_path / "out").iterdir())) < 3 and left_over(tmp_path) == []
@@ -243,7 +245,7 @@ def test_a_worker_killed_in_mid_run(tmp_path: Path) -> None:
             time.sleep(0.002)
         victim = next(pid for pid in children(process.pid) if is_worker(pid))
         os.kill(victim, signal.SIGKILL)
-        text, errors = process.communicate(timeout=60)
+        text, errors = process.communicate(timeout=300)
     assert process.returncode == 2  # of the damaged file
     entries = json.loads(text)
     failed = [entry for entry in entries if entry["status"] == "failed"]
@@ -263,7 +265,7 @@ def test_ctrl_c_stops_cleanly(processes: int, tmp_path: Path) -> None:
             assert process.poll() is None
             time.sleep(0.002)
         os.killpg(process.pid, signal.SIGINT)  # as a terminal does: all processes of the group
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=300)
     assert process.returncode == 1 and "--resume goes on from here" in errors and "Traceback" not in errors
     done = sorted(path.name for path in out.iterdir())
     assert 2 <= len(done) < 40 and left_over(out) == []
@@ -285,18 +287,48 @@ def test_pictures_left_out_of_a_folder_are_counted(tmp_path: Path, capsys: pytes
 # The cluster
 
 
+class Clusters:
+    """A cluster of two workers, made anew where a test has left fewer: each finds both."""
+
+    def __init__(self, distributed: Any) -> None:
+        self._distributed, self._cluster = distributed, None
+
+    def whole(self) -> Any:
+        if self._cluster is not None and not self._has_both(self._cluster):
+            self.close()
+        if self._cluster is None:
+            self._cluster = self._distributed.LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                processes=True,
+                host="127.0.0.1",
+                dashboard_address=None,
+                silence_logs=logging.CRITICAL,
+            )
+        return self._cluster
+
+    def _has_both(self, cluster: Any) -> bool:
+        until = time.monotonic() + 60
+        while len(cluster.scheduler.workers) < 2 and time.monotonic() < until:
+            time.sleep(0.05)
+        return len(cluster.scheduler.workers) == 2
+
+    def close(self) -> None:
+        if self._cluster is not None:
+            self._cluster.close()
+        self._cluster = None
+
+
 @pytest.fixture(scope="module")
-def scheduler() -> Iterator[Any]:
-    distributed = pytest.importorskip("distributed", reason="dualpix[cluster] is not installed")
-    with distributed.LocalCluster(
-        n_workers=2,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address=None,
-        silence_logs=logging.CRITICAL,
-    ) as cluster:
-        yield cluster
+def clusters() -> Iterator[Clusters]:
+    made = Clusters(pytest.importorskip("distributed", reason="dualpix[cluster] is not installed"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def scheduler(clusters: Clusters) -> Any:
+    return clusters.whole()
 
 
 def test_a_cluster_gives_the_same_results(scheduler: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -322,20 +354,84 @@ def contents(folder: Path) -> dict[str, bytes]:
 def test_a_cluster_worker_killed_in_mid_run(scheduler: Any, tmp_path: Path) -> None:
     jobs = notes_jobs(tmp_path, "well", "crash", *["well"] * 6)
 
+    ended = threading.Event()
+
     def kill() -> None:
-        deadline = time.monotonic() + 30
-        while not (tmp_path / "out/00" / SIDECAR).exists() and time.monotonic() < deadline:
-            time.sleep(0.01)
-        os.kill(json.loads((tmp_path / "out/00" / SIDECAR).read_text())["pid"], signal.SIGKILL)
+        """One worker that has done something; those that the crash took are gone already."""
+        while not ended.wait(0.01):
+            for sidecar in (tmp_path / "out").glob(f"[0-9]*/{SIDECAR}"):
+                with suppress(ProcessLookupError):
+                    os.kill(json.loads(sidecar.read_text())["pid"], signal.SIGKILL)
+                    return
 
     killer = threading.Thread(target=kill)
     killer.start()
-    outcomes = run_jobs("noting", jobs, Note(0.2), sidecar=SIDECAR, batch=Batch(cluster=scheduler.scheduler_address))
-    killer.join()
+    try:
+        outcomes = run_jobs(
+            "noting", jobs, Note(0.2), sidecar=SIDECAR, batch=Batch(cluster=scheduler.scheduler_address)
+        )
+    finally:
+        ended.set()
+        killer.join()
     assert statuses(outcomes) == ["done", "failed", *["done"] * 6]
     assert "all workers that tried '01.txt' died" in (outcomes[1].error or "")
     assert left_over(tmp_path) == []
     assert {path.name for path in (tmp_path / "out").iterdir()} == {job.folder.name for job in jobs} - {"01"}
+
+
+def test_the_last_worker_gone_is_told_and_a_new_one_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    distributed = pytest.importorskip("distributed", reason="dualpix[cluster] is not installed")
+    monkeypatch.setattr(cluster_module, "_LOOK_S", 0.1)
+    jobs = notes_jobs(tmp_path, "well", "well")
+    told: list[str] = []
+    with distributed.LocalCluster(
+        n_workers=0, threads_per_worker=1, host="127.0.0.1", dashboard_address=None, silence_logs=logging.CRITICAL
+    ) as cluster:
+
+        def say(line: str) -> None:
+            told.append(line)
+            if "no worker of the cluster is left" in line:
+                cluster.scale(1)
+
+        ended = cluster_module.run_on_cluster(Note(0.5), jobs, cluster.scheduler_address, SIDECAR, say)
+        answers = dict(ended)
+    assert [answers[index].error for index in (0, 1)] == [None, None]
+    assert "has no workers yet" in told[0]
+    assert "no worker of the cluster is left, 2 files wait for one; start some (dask worker tcp://" in told[1]
+    assert "--resume" in told[1] and told[2:] in ([], ["dualpix: the cluster has workers again"])
+
+
+def test_jobs_that_a_restart_of_the_cluster_cancelled_are_done_again(scheduler: Any, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    jobs = notes_jobs(tmp_path, *["well"] * 4)
+    ended = cluster_module.run_on_cluster(Note(0.5), jobs, scheduler.scheduler_address, SIDECAR, lambda line: None)
+    first = next(ended)
+    with distributed.Client(scheduler.scheduler_address, set_as_default=False) as other:
+        other.restart(timeout=200)
+    answers = dict([first, *ended])
+    assert sorted(answers) == [0, 1, 2, 3] and not any(answer.error for answer in answers.values())
+
+
+class _Mute:
+    """A client whose workers answer as they may."""
+
+    def __init__(self, **answers: object) -> None:
+        self._answers = answers
+
+    def run(self, *_: object, **__: object) -> dict[str, object]:
+        return self._answers
+
+
+def test_a_worker_that_is_just_being_replaced_is_not_told_to_lack_dualpix() -> None:
+    told: list[str] = []
+    cluster_module._check_workers(_Mute(first=version("dualpix"), gone=OSError("closed")), "s", told.append)
+    assert told == ["dualpix: worker gone does not answer; its version of dualpix is not known"]
+    with pytest.raises(DualpixError, match="worker bare has no dualpix"):
+        cluster_module._check_workers(_Mute(bare=PackageNotFoundError("dualpix")), "s", told.append)
+    with pytest.raises(DualpixError, match=r"worker old has dualpix 0\.0\.1"):
+        cluster_module._check_workers(_Mute(old="0.0.1"), "s", told.append)
 
 
 def test_a_result_that_only_the_worker_sees(scheduler: Any, tmp_path: Path) -> None:
@@ -366,7 +462,7 @@ def test_schedulers_that_are_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             with pytest.raises(DualpixError, match=message) as error:
                 run_jobs("noting", [job], Note(), sidecar=SIDECAR, batch=Batch(cluster=address))
             assert "expected HOST:PORT of a running 'dask scheduler'" in str(error.value)
-            assert time.monotonic() - started < 5
+            assert time.monotonic() - started < 60
 
 
 def test_without_dask(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualpix.capture.picture import grey_world, square_pixels, to_display
+from dualpix.capture.picture import grey_world, square_pixels, srgb_from_linear, to_display
 
 
 def test_curve_at_known_points() -> None:
@@ -42,3 +42,17 @@ def test_square_pixels_stretch_across_the_baseline_and_keep_values() -> None:
 
 def test_black_picture_stays_black() -> None:
     assert to_display(np.zeros((4, 4, 3), np.float32)).max() == 0
+
+
+def test_light_beyond_all_bounds_is_white_and_no_light_black() -> None:
+    light = np.array([[-np.inf, -1e30, -0.5, 0.0, 1.0, 1e6, 1e30, np.inf]], np.float32)
+    shown = to_display(light, exposure=1.0)[0, :, 0]
+    assert shown.tolist() == [0, 0, 0, 0, 255, 255, 255, 255]
+    colour = np.repeat(light[..., None], 3, axis=2)
+    assert to_display(colour, white_balance=(2.0, 1.0, 1.5), exposure=1.0)[0, -4:].min() == 255
+
+
+def test_the_curve_is_that_of_the_standard_to_one_code() -> None:
+    light = np.linspace(0, 1.1, 100_003, dtype=np.float32)[None]
+    exact = srgb_from_linear(np.clip(light, 0, 1)) * 255
+    assert np.abs(to_display(light, exposure=1.0)[..., 0] - exact).max() < 0.6  # 0.5 of rounding

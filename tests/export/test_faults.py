@@ -163,7 +163,7 @@ def test_a_kill_leaves_the_former_export_or_no_manifest(when: int, tmp_path: Pat
         (out / name).write_text(text)
     child = multiprocessing.get_context("fork").Process(target=_killed_while_staging, args=(out, when))
     child.start()
-    child.join(60)
+    child.join(300)
     assert child.exitcode == -signal.SIGKILL
     if when == 0:
         assert [(out / n).read_text() for n in ("a.pte", "old.pte")] == ["old", "old"] and (out / MANIFEST).exists()
@@ -196,7 +196,7 @@ def test_a_signal_in_the_middle_of_an_export(
     time.sleep(2)
     child.send_signal(number)
     rest = child.stderr.read()
-    assert child.wait(60) == (2 if number is signal.SIGINT else -number)
+    assert child.wait(300) == (2 if number is signal.SIGINT else -number)
     if number is signal.SIGINT:
         assert rest == f"dualpix: error: interrupted; '{foreign_copy}' is as it was before\n"
     assert verify(foreign_copy).artefacts[0].sqnr_db

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, TypeVar
 
 import cv2
@@ -34,12 +35,25 @@ def to_display(
     if image.ndim == 3:
         balance = np.asarray(white_balance or grey_world(image), np.float32)
         # Clipped sensor values are equal in all channels: without a common ceiling they turn magenta.
-        colour = np.minimum(colour * balance, np.float32(balance.min()) * np.maximum(1.0, colour.max()))
+        ceiling = np.float32(balance.min()) * np.float32(max(1.0, float(colour.max())))
+        colour = colour * balance
+        np.minimum(colour, ceiling, out=colour)
     if exposure is None:
         bright = float(np.percentile(colour @ _LUMINANCE, _BRIGHT_PERCENTILE))
         exposure = _BRIGHT_VALUE / max(bright, 1e-6)
-    linear = np.clip(colour * np.float32(exposure), 0.0, 1.0)
-    return np.asarray(np.round(srgb_from_linear(linear) * 255), np.uint8)
+    # Scaled, rounded and brought above 0 in one pass, which would make endless light black: that is bounded before.
+    # 16 linear bits are enough to look up 8 of the curve.
+    bounded = np.minimum(colour, np.float32(1 / exposure)).astype(np.float32, copy=False)
+    flat = np.ascontiguousarray(bounded).reshape(colour.shape[0], -1)
+    codes = cv2.addWeighted(flat, 65535 * exposure, flat, 0.0, 0.0, dtype=cv2.CV_16U)
+    return np.asarray(srgb_codes()[codes], np.uint8).reshape(colour.shape)
+
+
+@cache
+def srgb_codes() -> npt.NDArray[np.uint8]:
+    """8-bit sRGB codes of 16-bit linear ones: (65536,)."""
+    linear = (np.arange(65536) / 65535).astype(np.float32)
+    return np.asarray(np.rint(srgb_from_linear(linear) * 255), np.uint8)
 
 
 def srgb_from_linear(linear: FloatImage) -> FloatImage:

@@ -133,7 +133,7 @@ def take_all(phone: VirtualPhone, folder: Path, log: list[CameraError], lives: i
 def test_the_real_adb_client_sees_a_phone(adb: PrivateAdb, serve: Serve, tmp_path: Path) -> None:
     def run(*arguments: str) -> bytes:
         command = [adbutils.adb_path(), "-P", str(adb.port), "-s", serial(phone), *arguments]
-        return subprocess.run(command, check=True, capture_output=True, timeout=60).stdout
+        return subprocess.run(command, check=True, capture_output=True, timeout=300).stdout
 
     data = bytes(range(256)) * 5000
     (tmp_path / "there").write_bytes(data)

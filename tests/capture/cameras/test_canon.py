@@ -332,7 +332,7 @@ def test_nonsense_on_the_wire_does_not_disturb_the_test_camera(eos: Eos) -> None
     for nonsense in (b"GET / HTTP/1.1\r\n\r\n", b"\xff" * 64, b"\x08\0\0\0\x06\0\0\0"):
         with (
             suppress(OSError),  # hung up on with something left unread, or before the shutdown (ENOTCONN)
-            socket.create_connection(("127.0.0.1", eos.server.port), timeout=20) as connection,
+            socket.create_connection(("127.0.0.1", eos.server.port), timeout=120) as connection,
         ):
             connection.sendall(nonsense)
             connection.shutdown(socket.SHUT_WR)
@@ -441,7 +441,7 @@ def test_the_virtual_camera_of_the_gphoto2_package_can_be_talked_to(tmp_path: Pa
     environment = {**os.environ, "VCAMERADIR": str(tmp_path / "card"), "HOME": str(tmp_path)}
     environment |= {"XDG_CONFIG_HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", VIRTUAL], env=environment, capture_output=True, timeout=60, check=False
+        [sys.executable, "-c", VIRTUAL], env=environment, capture_output=True, timeout=300, check=False
     )
     assert done.returncode == 0, done.stderr.decode()
     said = json.loads(done.stdout)

@@ -126,7 +126,7 @@ OFFERS = {"ver100": [{"path": "/ccapi/ver100/shooting/settings", "get": True, "p
 
 
 def link_to(url: str, **more: Any) -> CcapiLink:
-    return CcapiLink(Address.parse(url), timeout_s=5, **more)
+    return CcapiLink(Address.parse(url), timeout_s=60, **more)
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,7 @@ def adb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrivateAdb]:
     """The real adb, as a server that nobody else talks to."""
     adbutils = pytest.importorskip("adbutils", reason="pip install 'dualpix[android]'")
     try:
-        subprocess.run([adbutils.adb_path(), "version"], check=True, capture_output=True, timeout=60)
+        subprocess.run([adbutils.adb_path(), "version"], check=True, capture_output=True, timeout=300)
     except (OSError, subprocess.SubprocessError) as error:
         pytest.skip(f"no adb here: {error}")
     with PrivateAdb(tmp_path_factory.mktemp("adb-home")) as server:

@@ -166,11 +166,11 @@ def test_an_app_that_dies_at_work_is_noticed(connect: Connect, exported: Exporte
 
 def test_an_app_that_never_ends_is_given_up_and_ended(connect: Connect, exported: Exported) -> None:
     with connect() as at:
-        exported.play(at.phone, run_ms=[50_000])
+        exported.play(at.phone, run_ms=[500_000])
         started = time.monotonic()
         with pytest.raises(BenchError, match=r"no result from the app within 0\.5 s.*--timeout"):
             measure(at, exported, limit_s=0.5)
-        assert time.monotonic() - started < 45 and not at.phone.java.running and not left_on(at)
+        assert time.monotonic() - started < 300 and not at.phone.java.running and not left_on(at)
 
 
 def changed(change: Callable[[dict[str, Any]], object]) -> Callable[[bytes], bytes]:

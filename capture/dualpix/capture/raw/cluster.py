@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import queue
 import re
+import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -26,6 +28,7 @@ from dualpix.capture.raw.inputs import Job
 from dualpix.capture.raw.pool import Answer, Work, attempt
 
 _CONNECT_S = 10
+_LOOK_S = 5.0
 _EXPECTED = "HOST:PORT of a running 'dask scheduler', or its scheduler file"
 _ADDRESS = re.compile(r"(\w+://)?(\[[0-9a-fA-F:.]+\]|[\w.-]+):\d{1,5}/?")
 
@@ -36,7 +39,13 @@ def run_on_cluster(
     """Do ``jobs`` on the workers of a scheduler; yields (index, answer) in the order in which they end.
 
     A job whose worker is lost is given to another one, as often as the scheduler's ``distributed.scheduler.
-    allowed-failures`` says (3 by default); one that failed so is tried once more when all others have ended.
+    allowed-failures`` says (3 by default). One that failed so, or that someone else's restart of the cluster cancelled,
+    is tried once more when all others have ended.
+
+    Where no worker is left the jobs wait, as a queue may start new ones, and the user is told: a nanny whose new worker
+    cannot reach the scheduler in time, as on a machine with too much to do, closes for good (distributed 2026.8.0,
+    ``Nanny.instantiate``), and a scheduler without workers waits without end and without a word
+    (``distributed.scheduler.no-workers-timeout`` is null).
 
     Args:
         work: see :data:`~dualpix.capture.raw.pool.Work`.
@@ -53,20 +62,22 @@ def run_on_cluster(
     try:
         _check_workers(client, address, say)
         suspects = []
-        for index, result in _ended(distributed, client, work, dict(enumerate(jobs))):
-            if _is_killed(result):
+        for index, result in _ended(distributed, client, work, dict(enumerate(jobs)), say):
+            if _is_killed(result) or (_is_cancelled(result) and client.status == "running"):
                 suspects.append(index)
             else:
                 yield index, _answer(result, jobs[index], sidecar)
         # The scheduler also blames what waited on a worker that another job brought down: alone, the guilty one shows.
         for suspect in suspects:
-            for index, result in _ended(distributed, client, work, {suspect: jobs[suspect]}):
+            for index, result in _ended(distributed, client, work, {suspect: jobs[suspect]}, say):
                 yield index, _answer(result, jobs[index], sidecar)
     finally:
         client.close()  # whatever is still waiting is dropped with it
 
 
-def _ended(distributed: Any, client: Any, work: Work, jobs: Mapping[int, Job]) -> Iterator[tuple[int, Any]]:
+def _ended(
+    distributed: Any, client: Any, work: Work, jobs: Mapping[int, Job], say: Callable[[str], None]
+) -> Iterator[tuple[int, Any]]:
     """(index, what came back) of each job as it ends."""
     run = uuid.uuid4().hex[:12]
     futures = {
@@ -75,13 +86,61 @@ def _ended(distributed: Any, client: Any, work: Work, jobs: Mapping[int, Job]) -
     }
     # Results come along: one that is fetched later may be lost with its worker, and be worked out again.
     ended = distributed.as_completed(list(futures), loop=client.loop, with_results=True, raise_errors=False)
-    for future, result in ended:
+    arrived: queue.Queue[tuple[Any, Any] | Exception] = queue.Queue()
+    threading.Thread(target=_pass_on, args=(ended, arrived), daemon=True).start()  # ends with the client at the latest
+    watch = _Watch(client, say)
+    while futures:
+        try:
+            came = arrived.get(timeout=_LOOK_S)
+        except queue.Empty:
+            watch.look(len(futures))
+            continue
+        if isinstance(came, Exception):
+            raise came
+        future, result = came
         yield futures.pop(future), result
         future.release()
 
 
+def _pass_on(ended: Any, arrived: queue.Queue[tuple[Any, Any] | Exception]) -> None:
+    """dask's own iterator cannot be left for a moment to look after the workers."""
+    try:
+        for future, result in ended:
+            arrived.put((future, result))
+    except Exception as error:
+        arrived.put(error)
+
+
+class _Watch:
+    """Tells the user, once each time, that no worker is left, and that there are some again."""
+
+    def __init__(self, client: Any, say: Callable[[str], None]) -> None:
+        self._client, self._say = client, say
+        self._alone = False
+
+    def look(self, waiting: int) -> None:
+        """While nothing ends."""
+        try:
+            alone = not self._client.nthreads()
+        except Exception:  # the scheduler is lost or too busy: its futures will say so
+            return
+        if alone and not self._alone:
+            files = "1 file waits" if waiting == 1 else f"{waiting} files wait"
+            self._say(
+                f"dualpix: no worker of the cluster is left, {files} for one; start some (dask worker"
+                f" {self._client.scheduler.address}), or stop with Ctrl-C and go on with --resume, here or there"
+            )
+        if self._alone and not alone:
+            self._say("dualpix: the cluster has workers again")
+        self._alone = alone
+
+
 def _is_killed(result: Any) -> bool:
     return type(_error(result)).__name__ == "KilledWorker"
+
+
+def _is_cancelled(result: Any) -> bool:
+    return "Cancelled" in type(_error(result)).__name__
 
 
 def _error(result: Any) -> Any:
@@ -144,7 +203,9 @@ def _check_workers(client: Any, address: str, say: Callable[[str], None]) -> Non
     if not answers:
         say(f"the scheduler at {address} has no workers yet, waiting for them")
     for worker, answer in answers.items():
-        if answer != version("dualpix"):
+        if isinstance(answer, OSError):  # being replaced at this moment, or too busy: says nothing of its version
+            say(f"dualpix: worker {worker} does not answer; its version of dualpix is not known")
+        elif answer != version("dualpix"):
             found = f"dualpix {answer}" if isinstance(answer, str) else "no dualpix"
             raise DualpixError(f"worker {worker} has {found}", expected=f"dualpix {version('dualpix')} as here")
 
@@ -181,9 +242,9 @@ def _answer(result: Any, job: Job, sidecar: str) -> Answer:
         )
     error = _error(result)
     kind = type(error).__name__
-    if kind == "KilledWorker":
+    if _is_killed(result):
         return Answer(None, f"all workers that tried '{name}' died, the last one was {error.last_worker.address}")
-    if "Cancelled" in kind:
+    if _is_cancelled(result):
         return Answer(None, f"'{name}' was given up: the scheduler was lost, or dropped the job")
     return Answer(None, f"'{name}': {kind}: {' '.join(str(error).split())}")
 

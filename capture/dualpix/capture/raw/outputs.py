@@ -28,6 +28,8 @@ from dualpix.capture.raw.dng import VIEW_DNG_BLACK, ViewDng, write_view_dng
 from dualpix.capture.raw.metadata import exif_block, exif_tags, picture_tags, pitch_xy_um
 from dualpix.capture.raw.output_settings import DISPARITY_PREVIEW, OutputSettings
 from dualpix.capture.raw.preview import (
+    PREVIEW_LONG_SIDE_PX,
+    REDUCED_LONG_SIDE_PX,
     Look,
     disparity_preview,
     one_channel,
@@ -130,8 +132,9 @@ def _write_views(capture: RawCapture, folder: Path, settings: OutputSettings) ->
     with ExitStack() as stack:
         npz = stack.enter_context(NpzWriter(folder / NPZ_VIEWS)) if _npz(settings) else None
         for name in (n for n in _FIRST if n in needed):
-            wanted = name == "combined" or disparity or settings.wiggle is not None
-            small = _develop_and_write(capture, name, folder, settings, written, npz, reduce=wanted)
+            compared = disparity or settings.wiggle is not None
+            side_px = REDUCED_LONG_SIDE_PX if compared else PREVIEW_LONG_SIDE_PX if name == "combined" else None
+            small = _develop_and_write(capture, name, folder, settings, written, npz, reduced_to_px=side_px)
             if small is None:
                 continue
             if name == "combined":
@@ -155,12 +158,16 @@ def _develop_and_write(
     written: _Written,
     npz: NpzWriter | None,
     *,
-    reduce: bool,
+    reduced_to_px: int | None,
 ) -> FloatImage | None:
-    """The reduced view if asked; the full one is let go of on return, before the next or a picture needs memory."""
+    """The reduced view if its long side is given; the full one is let go of on return, before others need memory."""
     view = capture.view(cast(Any, name))
     aspect = capture.meta.pixel_aspect
-    small = reduced(view, cfa=capture.cfa, pixel_aspect=aspect, baseline=capture.baseline) if reduce else None
+    small = None
+    if reduced_to_px is not None:
+        small = reduced(
+            view, cfa=capture.cfa, pixel_aspect=aspect, baseline=capture.baseline, long_side_px=reduced_to_px
+        )
     if name in settings.image_views:
         written.coding = _holding(written.coding, view)
         _write_view(capture, name, view, folder, settings, written, npz)

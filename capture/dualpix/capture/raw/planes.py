@@ -103,12 +103,18 @@ class Plane:
 
         Rows start at an even number, or are given as numbers of pairs of rows.
         """
-        light = self.counts(rows).astype(np.float32)
+        counts = self.counts(rows)
         if self.mosaic:
-            for black, (row, column) in zip(self.black, CELL, strict=True):
-                light[row::2, column::2] -= np.float32(black)
-        elif self.black[0]:
-            light -= np.float32(self.black[0])
+            light = np.empty(counts.shape, np.float32)
+            # Whole rows at once: a mosaic's columns one by one are several times slower.
+            for row in (0, 1):
+                black = np.empty(counts.shape[1], np.float32)
+                black[0::2], black[1::2] = self.black[2 * row : 2 * row + 2]
+                np.subtract(counts[row::2], black, out=light[row::2], dtype=np.float32, casting="unsafe")
+        else:
+            light = counts.astype(np.float32)
+            if self.black[0]:
+                light -= np.float32(self.black[0])
         if self.scale != 1.0:
             light *= np.float32(self.scale)
         return light

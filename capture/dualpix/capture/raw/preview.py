@@ -41,14 +41,22 @@ class Look:
     exposure: float | None = None
 
 
-def reduced(view: FloatImage, *, cfa: str | None, pixel_aspect: float, baseline: Baseline) -> FloatImage:
-    """A view with square pixels and a long side of at most :data:`REDUCED_LONG_SIDE_PX`; never aliased by the mosaic.
+def reduced(
+    view: FloatImage,
+    *,
+    cfa: str | None,
+    pixel_aspect: float,
+    baseline: Baseline,
+    long_side_px: int = REDUCED_LONG_SIDE_PX,
+) -> FloatImage:
+    """A view with square pixels and a long side of at most ``long_side_px``; never aliased by the mosaic.
 
     Args:
         view: upright (H, W) or (H, W, 3).
         cfa: pattern of a mosaic, e.g. "GRBG"; it is reduced by whole cells, to R, mean of both G, B.
         pixel_aspect: of the capture.
         baseline: of the capture.
+        long_side_px: :data:`PREVIEW_LONG_SIDE_PX` where nothing but the preview is made of it.
 
     Returns:
         float32 (h, w) or (h, w, 3) of its own memory.
@@ -56,7 +64,7 @@ def reduced(view: FloatImage, *, cfa: str | None, pixel_aspect: float, baseline:
     view = view if cfa is None else _cells(view, cfa)
     height, width = view.shape[:2]
     stretched_h, stretched_w = (height * pixel_aspect, width) if baseline == "x" else (height, width * pixel_aspect)
-    small = _fitted(view, stretched_h, stretched_w, REDUCED_LONG_SIDE_PX)
+    small = _fitted(view, stretched_h, stretched_w, long_side_px)
     return small.copy() if small is view else small
 
 
