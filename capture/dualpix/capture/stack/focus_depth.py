@@ -29,6 +29,7 @@ import numpy as np
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.stack.focus_blur import by_blur, find_blur, resized
 from dualpix.capture.stack.focus_peaks import Places, filled, noise_of, peaks, rise, roots_of, window_sums
+from dualpix.capture.stack.focus_tone import one_tone, toned
 from dualpix.capture.stack.sharpness import gray_of
 from dualpix.capture.types import FloatImage, FocusStack, LensModel
 
@@ -38,6 +39,8 @@ METHODS: tuple[Method, ...] = get_args(Method)
 
 WORKING_SIDE_PX = 1024
 CONFIDENT = 0.5
+_AROUND_PX, _NOTHING_SURE = 31, 0.1
+"""Where blur has told a pixel and its neighbours less than this, smoothing had nothing to spread."""
 _SAME_STEPS = 0.75
 _SOFT = 0.5
 """Share of a step over which one frame of the all-in-focus picture passes into the next."""
@@ -192,7 +195,7 @@ def _solved(
         raise DualpixError(f"{len(stack.frames)} frames", expected="three or more for depth from focus")
     height, width = stack.frames.shape[1:3]
     shrink = min(1.0, working_side_px / max(height, width))
-    grays = np.stack([resized(gray_of(frame), shrink) for frame in stack.frames])
+    grays, level = one_tone(np.stack([resized(gray_of(frame), shrink) for frame in stack.frames]))
     roots = roots_of(grays)
     volume = window_sums(roots)
     risen = rise(volume, noise_of(roots))
@@ -201,14 +204,16 @@ def _solved(
         found = np.asarray(focus[np.argmax(volume, axis=0)], np.float32)
     else:
         sharpest = peaks(volume, focus)
-        found = filled(sharpest, contrast, roots)
+        found = filled(sharpest, contrast, roots, kept=2 * contrast - 0.5)
     if method == "blur":
         if blur is None:
             blur, source = np.full(len(focus), find_blur(grays, focus, found) / shrink), "found"
-        sharp = None if stack.all_in_focus is None else resized(gray_of(stack.all_in_focus), shrink)
+        sharp = None if stack.all_in_focus is None else toned(resized(gray_of(stack.all_in_focus), shrink), level)
         found, explained = by_blur(roots, grays, focus, found, blur * shrink, sharp)
         found = _agreed(found, sharpest, contrast, focus)
         confidence = np.minimum(contrast, explained)
+        around = cv2.blur(confidence, (_AROUND_PX, _AROUND_PX))
+        found = filled(found, confidence, roots, kept=np.asarray(around, np.float32) / np.float32(_NOTHING_SURE))
     places, confidence = (_large(values, (height, width)) for values in (found, confidence))
     return _Solved(
         places,

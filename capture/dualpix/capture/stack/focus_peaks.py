@@ -120,10 +120,17 @@ def noise_of(roots: FloatImage) -> float:
     return 1.4826 * min(spreads) + 1e-5
 
 
-def filled(places: FloatImage, contrast: FloatImage, roots: FloatImage) -> FloatImage:
-    """Places where they have contrast, else from around: by ever wider guided filters."""
+def filled(places: FloatImage, trust: FloatImage, roots: FloatImage, kept: FloatImage) -> FloatImage:
+    """Places, and what others say of them along edges: by ever wider guided filters.
+
+    Args:
+        places: (H, W).
+        trust: (H, W) in 0 ... 1, how much others heed a place.
+        roots: (N, H, W), whose mean guides.
+        kept: (H, W) share of a place that it keeps; clipped to 0 ... 1.
+    """
     guide = np.asarray(roots.mean(axis=0), np.float32)
-    weight = np.maximum(contrast, 1e-4) ** 4
+    weight = np.maximum(trust, 1e-4) ** 4
     gathered, found = np.zeros_like(places), np.zeros_like(places)
     for radius in _GUIDE_RADII_PX:
         window = (2 * radius + 1, 2 * radius + 1)
@@ -134,8 +141,8 @@ def filled(places: FloatImage, contrast: FloatImage, roots: FloatImage) -> Float
         if min(guide.shape) < 4 * radius:
             break
     smooth = (gathered + LIGHT_FLOOR * np.float32(np.median(places))) / (found + LIGHT_FLOOR)
-    blend = np.clip(2 * contrast - 0.5, 0.0, 1.0)
-    return np.asarray(blend * places + (1 - blend) * smooth, np.float32)
+    own = np.clip(kept, 0.0, 1.0)
+    return np.asarray(own * places + (1 - own) * smooth, np.float32)
 
 
 def guided_filter(guide: FloatImage, values: FloatImage, weight: FloatImage, radius: int) -> FloatImage:
