@@ -351,8 +351,8 @@ def test_a_damaged_profile_says_what_is_wrong(tmp_path: Path, where: str, value:
     [
         (b"", "is no JSON"),
         (b"[1, 2]", "the profile is [1, 2]; expected an object"),
-        (b'{"format": NaN}', "NaN is no JSON number"),
-        (b'{"format": 1e999}', "profile format inf"),
+        (b'{"format": NaN}', "NaN is no number of JSON"),
+        (b'{"format": 1e999}', "1e999 is no number of JSON"),
         (b"[" * 100_000, "is no JSON"),
         (b"\xff\xfe\x00", "is no JSON"),
         (b" " * (17 << 20), "has over 16 MiB"),

@@ -103,7 +103,7 @@ def test_damaged_weights(folder: Path) -> None:
         ({"network": "unet"}, "unknown network 'unet'"),
         ({"network": "difusenet", "options": {"colour": 3}}, "unexpected keyword argument 'colour'"),
         ({"network": "difusenet", "options": [1]}, "options of"),
-        ({"network": "difusenet", "options": {"dp_channels": [10**5, 10**5]}}, "the network's [100000, 2, 5, 5]"),
+        ({"network": "difusenet", "options": {"dp_channels": [10**5, 10**5]}}, "expected whole numbers of 1 to 2048"),
         ({"network": "difusenet", "options": {"dp_channels": [10**18, 10**18]}}, "options of network 'difusenet'"),
         ({"network": "difusenet", "options": {"dp_channels": [-4, 8]}}, "options of network 'difusenet'"),
         ({"network": "difusenet", "options": {"dp_channels": ["a", 8]}}, "options of network 'difusenet'"),

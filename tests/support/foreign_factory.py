@@ -40,13 +40,43 @@ def double_inputs():
     return small()[0], [(torch.rand(1, 1, 16, 24, dtype=torch.float64),)]
 
 
-class Two(nn.Module):
+class Text(nn.Module):
     def forward(self, x):
-        return x, x
+        return {"depth": x, "kind": "metres"}
 
 
-def two_outputs():
-    return Two(), inputs()
+def text_output():
+    return Text(), inputs()
+
+
+def dead():
+    net, samples = small()
+    with torch.no_grad():
+        net[2].bias.fill_(-100.0)
+    return nn.Sequential(net, nn.ReLU()), samples
+
+
+class AlwaysOn(nn.Dropout):
+    def train(self, mode=True):
+        return super().train(True)
+
+
+def dropout():
+    return nn.Sequential(small()[0], AlwaysOn()), inputs()
+
+
+class Counting(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("calls", torch.zeros(()))
+
+    def forward(self, x):
+        self.calls += 1
+        return x * self.calls
+
+
+def counting():
+    return Counting(), inputs()
 
 
 class Endless(nn.Module):

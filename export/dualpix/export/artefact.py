@@ -92,6 +92,8 @@ class Artefact:
     """Backend's facts for the manifest; plain data."""
     emulated: bool = False
     """``predict`` interprets the written file operator by operator; it is not the runtime that a phone has."""
+    note: str = ""
+    """What the reader should know of a file that is right: what its precision left undone."""
 
 
 class Backend(Protocol):

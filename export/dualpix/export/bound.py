@@ -67,6 +67,8 @@ class Bound:
 
 def plain(tensor: Tensor) -> Tensor:
     """A copy with the values in order of the axes, apart from autograd: what a program takes."""
+    if tensor.layout != torch.strided:  # sparse: to be refused, by name
+        return tensor
     return tensor.detach().clone(memory_format=torch.contiguous_format)
 
 

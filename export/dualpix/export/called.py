@@ -54,8 +54,11 @@ class Called:
         inputs = bound.tensors()
         if bound.names() != self.first.names():
             raise DualpixError(f"{where} gives {', '.join(bound.names())}", expected=", ".join(self.first.names()))
-        for (name, value), (_, first) in zip(bound.constants(), self.first.constants(), strict=True):
-            if value != first:
+        given, constants = dict(bound.constants()), dict(self.first.constants())
+        for name in given.keys() ^ constants.keys():
+            raise DualpixError(f"{where} has {'no ' if name in constants else ''}'{name}'", expected="the same in all")
+        for name, value in given.items():
+            if value != (first := constants[name]):
                 raise DualpixError(
                     f"'{name}' is {value!r} in {where} and {first!r} in the first: what is no tensor becomes part of "
                     "the programs",
@@ -119,6 +122,13 @@ def called(
     module.eval()
     first = bind(module, example, f"the first example of '{name}'")
     inputs = first.tensors()
+    for part, value in first.constants():
+        if not isinstance(value, int | float | str | None):
+            raise DualpixError(
+                f"'{part}' is a {type(value).__name__} in the first example of '{name}'",
+                expected="a tensor, or a number or text that becomes part of the programs",
+                hint="torch.from_numpy makes a tensor of an array",
+            )
     if not inputs:
         raise DualpixError(f"the example inputs of '{name}' hold no tensor", expected="at least one")
     names = check_names(input_names, len(inputs), "input") if input_names else first.names()

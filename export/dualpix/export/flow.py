@@ -294,7 +294,8 @@ def _judged(run: Run, subject: Subject, benchmark: Benchmark, reference: Accurac
     )
     limits = subject.limits.get(name, run.recipe.limits)
     verdict = judge(candidate, reference, limits)
+    notes = [artefact.note] if artefact and artefact.note else []
     if run.accuracy and (passes := constant_passes(constant, reference, limits)):
-        note = f"a constant would pass these limits: {passes}; structure_db is the limit that it cannot keep"
-        verdict = replace(verdict, notes=(note,))
+        notes.append(f"a constant would pass these limits: {passes}; structure_db is the limit that it cannot keep")
+    verdict = replace(verdict, notes=tuple(notes))
     return RecipeResult(name, verdict, artefact, run.accuracy)

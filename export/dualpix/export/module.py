@@ -19,7 +19,7 @@ from dualpix.export.called import Called, called
 from dualpix.export.examples import Examples
 from dualpix.export.flow import ExportResult, Options, Subject, run_export
 from dualpix.export.subject import OnStep
-from dualpix.quantize.calibration import CalibrationSet
+from dualpix.quantize.calibration import CalibrationSet, input_coverage
 from dualpix.quantize.gate import Limits
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
 from dualpix.quantize.score import Metric
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from dualpix.quantize.sensitivity import Assignment
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
+_SPREAD_VALUES = 64
+"""Of an input in one sample, so that its range tells something: not a focus distance."""
 _UNKNOWN = "as the module takes it"
 _HOUSE = "the house's, by recipe"
 
@@ -162,7 +164,7 @@ def export_called(
             },
         },
         keep_float=run.kept(keep_float),
-        notes=(*run.notes, *_data_notes(calibration, evaluation, same=same)),
+        notes=(*run.notes, *_data_notes(calibration, evaluation, same=same), *_coverage(run, calibration, evaluation)),
     )
     return run_export(subject, out, recipes, options or Options())
 
@@ -178,6 +180,19 @@ def _data_notes(calibration: Examples, evaluation: Examples, *, same: bool) -> t
     if same:
         return (f"{evaluation.description} calibrate, and judge as well",)
     return (f"{calibration.description} calibrate; {evaluation.description} judge",)
+
+
+def _coverage(run: Called, calibration: Examples, evaluation: Examples) -> tuple[str, ...]:
+    """Inputs that calibration does not represent; int8 clips what lies beyond its ranges."""
+    tensors = enumerate(evaluation.inputs[0])
+    places = [i for i, t in tensors if t.is_floating_point() and t.numel() >= _SPREAD_VALUES]
+    seen, met = ([tuple(s[i] for i in places) for s in data.inputs] for data in (calibration, evaluation))
+    found = input_coverage(seen, met, [run.input_names[i] for i in places]) if places else ()
+    return tuple(
+        f"{1 - c.inside:.0%} of the values of input '{c.name}' that judge lie beyond those that calibrate; int8 clips"
+        for c in found
+        if c.low
+    )
 
 
 def _check_name(name: str) -> None:

@@ -38,7 +38,7 @@ def reason_of(error: Exception, module: nn.Module, inputs: Inputs, said: str = "
         said: what the compiler wrote to its log, if anything.
     """
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [""]
-    text = f"{type(error).__name__}: {lines[0][:_MAX_LINE]}".rstrip(": \"'.")
+    text = f"{type(error).__name__}: {lines[0][:_MAX_LINE]}".rstrip(': ".')
     where = _line_in(str(error)) or _line_of(error) or _layer_in(f"{said}\n{error}", module, inputs)
     return f"{text}; {where}" if where else text
 

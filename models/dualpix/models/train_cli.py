@@ -97,7 +97,7 @@ def command(
     parsed = _json_object(options)
     line = ProgressLine("training")
     with line:
-        line.update(0, steps, "starting")
+        line.update(0, steps, "starting", important=False)  # a bar alone: an argument may still be refused
         import torch
 
         from dualpix.models.data.rendered import RenderSettings

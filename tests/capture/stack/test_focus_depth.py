@@ -16,6 +16,8 @@ import tifffile
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tests.support.stack_folders import shoot_stack
+from tests.support.sweeps import PITCH_UM, rendered
+from tests.support.sweeps import UNKNOWN_LENS as UNKNOWN
 
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.stack.align import align_stack
@@ -24,30 +26,7 @@ from dualpix.capture.stack.focus_depth import FocusDepth, Method, depth_from_foc
 from dualpix.capture.stack.focus_output import write_focus_depth
 from dualpix.capture.stack.focus_peaks import guided_filter, parabola_peak
 from dualpix.capture.stack.load import load_stack
-from dualpix.capture.types import FloatImage, FocusStack, LensModel
-
-PITCH_UM = 140.0
-UNKNOWN = LensModel(math.nan, math.nan, 1.0, math.nan)
-
-
-def rendered(seed: int, size_hw: tuple[int, int] = (144, 192), frames: int = 7) -> tuple[FocusStack, FloatImage]:
-    """A stack of a procedural desk by the project's renderer, with sensor noise; and its true diopters."""
-    torch = pytest.importorskip("torch")
-    from dualpix.capture.render import render_stack
-    from dualpix.capture.scenes import make_varied_scene
-
-    scene = make_varied_scene(seed, size_hw, "desk")
-    truth = np.asarray(1 / scene.depth_m(), np.float32)
-    focus = np.linspace(max(0.2, float(truth.min()) - 0.1), float(truth.max()) + 0.1, frames)
-    lens = LensModel(50.0, 2.0, 1 / float(focus[0]), PITCH_UM)
-    sharp = scene.all_in_focus()
-    image = torch.from_numpy(np.ascontiguousarray((sharp * 0.7 / np.percentile(sharp, 99)).transpose(2, 0, 1)))[None]
-    depth = torch.from_numpy(np.asarray(1 / truth, np.float32))[None, None]
-    with torch.inference_mode():
-        stack = render_stack(image, depth, list(1 / focus), lens)[0].permute(0, 2, 3, 1).numpy()
-    rng = np.random.default_rng(seed)
-    noisy = stack + rng.normal(0, 1, stack.shape) * np.sqrt(1e-6 + 2e-5 * np.maximum(stack, 0))
-    return FocusStack(noisy.astype(np.float32), 1 / focus, np.full(frames, 0.01), lens), truth
+from dualpix.capture.types import FloatImage, FocusStack
 
 
 @pytest.fixture(scope="module", params=[3, 5])

@@ -74,9 +74,9 @@ def test_compression_shrinks_the_file(tiny_packages: dict[str, Built]) -> None:
 
 def test_named_modules_keep_their_float_weights(tmp_path: Path) -> None:
     request = replace(tiny_request("w8", tmp_path / "a.mlpackage"), keep_float=keep_modules("join"))
-    with pytest.raises(ExportError, match="has no 'constexpr_affine_dequantize'"):
-        build(request)  # the only layer large enough to be worth compressing
-    assert not list(tmp_path.iterdir())
+    artefact = build(request)  # the only layer large enough to be worth compressing
+    assert artefact.note.startswith("weights stay float16: none to be compressed has more than 2048 values")
+    assert artefact.details["interpreted"]["least_weight_sqnr_db"] > 100
 
 
 def test_unknown_precisions_list_the_known(tmp_path: Path) -> None:

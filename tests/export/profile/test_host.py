@@ -150,7 +150,7 @@ def test_operators_of_the_shipped_network_are_its_layers_and_its_time(tmp_path: 
     inputs = calibration.samples[0]
     with quiet(), torch.no_grad():
         if precision == "fp32":
-            exported = torch.export.export(fold_batch_norm(model.module), inputs)
+            exported = torch.export.export(fold_batch_norm(model.module, inputs), inputs)
         else:
             kept = keep_modules(*model.card.get("keep_float", ()))
             exported = torch.export.export(quantise_static(model.module, calibration.samples, kept), inputs)

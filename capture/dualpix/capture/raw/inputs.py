@@ -19,6 +19,7 @@ from dualpix.capture.raw.plugin import HEAD_BYTES, Source
 _WHOLE = frozenset({".cr2", ".cr3", ".dng", ".npz"})
 _DUMPS = frozenset({".raw", ".bin", ".dump"})  # taken in folders only where their geometry was given
 _RESULT_MARKS = ("decode.json", "depth.json")
+_STACK_HINT = "; a focus stack is made of them by: dualpix capture import"
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _searched(root: Path, output: Path, dumps: bool) -> _Found:
         raise DecodeError(
             f"'{root}' is a folder without dual-pixel captures{pictures}",
             expected=f"files ending in {' '.join(sorted(suffixes))}",
-            hint="name the files of a pair with --left and --right" if alone else "",
+            hint="name the files of a pair with --left and --right" + _STACK_HINT * (alone > 2) if alone else "",
         )
     return _Found(inputs, alone)
 

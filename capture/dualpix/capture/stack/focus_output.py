@@ -26,7 +26,7 @@ from dualpix.capture.types import FloatImage, FocusStack, FrameLook
 SIDECAR = "depth.json"
 LEAST_MEASURED = 0.001
 """Share of the pixels below which nothing was measured."""
-NO_METRES_HINT = "dualpix capture import --distances M,M,..., or --first M --last M"
+NO_METRES_HINT = "dualpix capture import with --distances M,M,..., or --first M --last M"
 _PREVIEW_SIDE_PX = 720
 _PERCENTILES = (1, 50, 99)
 _DARK, _WHITE, _SAME = 1e-3, 0.999, 1e-6
@@ -158,7 +158,7 @@ def _index_summary(result: FocusIndex) -> dict[str, Any]:
         "kind": "focus_index",
         "metric": False,
         "missing": ["focus_distance_m"],
-        "hint": f"for metres say where the frames are focused: {NO_METRES_HINT}",
+        "hint": f"metres need that: {NO_METRES_HINT}",
         "focus_index": {f"p{p}": value for p, value in zip(_PERCENTILES, shares, strict=True)},
         "blur_px_per_frame": result.blur_px_per_frame,
     }

@@ -83,13 +83,14 @@ def build(request: BuildRequest) -> Artefact:
             if converted.plain is not None:
                 plain = scratch / "plain.mlpackage"
                 save(converted.plain, plain)
-            operators = check_package(written, request)
+            operators = check_package(written, request, converted)
             quantised = converted.graph if PRECISIONS[request.precision].activations_int8 else None
             numerics = check_numerics(written, request, plain, quantised)
             _replace(written, request.path)
     details = {"operators": operators, "minimum_deployment_target": MINIMUM_TARGET, "interpreted": asdict(numerics)}
     predict = load(request.path, request.input_names, request.output_names, request.threads)
-    return Artefact(request.path, size_of(request.path), predict, None, details, emulated=not _ON_A_MAC)
+    size = size_of(request.path)
+    return Artefact(request.path, size, predict, None, details, emulated=not _ON_A_MAC, note=converted.uncompressed)
 
 
 @contextmanager

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from dualpix.export.artefact import BuildRequest, ExportError
-from dualpix.export.coreml.convert import float_graph, module_path, precision_of
+from dualpix.export.coreml.convert import Converted, float_graph, module_path, precision_of, weighted_layers
 from dualpix.export.coreml.forms import as_core_ml_takes
 from dualpix.export.coreml.interpret import Interpreter
 from dualpix.export.coreml.package import Operation, PackageError, Reference, read_spec
@@ -27,7 +27,7 @@ _FAR_DB = 25.0
 """An operator whose result is further than this from the network's is pointed at when a conversion is wrong."""
 
 
-def check_package(path: Path, request: BuildRequest) -> dict[str, int]:
+def check_package(path: Path, request: BuildRequest, converted: Converted) -> dict[str, int]:
     """Read a package back and compare its structure with the request.
 
     Returns:
@@ -50,11 +50,11 @@ def check_package(path: Path, request: BuildRequest) -> dict[str, int]:
     every = Counter(str(o.type) for o in block.operations)
     operators = {name: count for name, count in every.items() if not name.startswith(_CONSTANTS)}
     weighted = sum(count for name, count in operators.items() if name in _WEIGHTED)
-    layers = sum(isinstance(m, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) for m in request.module.modules())
+    layers = len(weighted_layers(converted.graph))
     if weighted < layers:
         raise ExportError(f"'{path.name}' has {weighted} weighted operators", expected=f"at least {layers}")
     for mark in precision_of(request.precision).marks:
-        if not every[mark]:
+        if not every[mark] and not converted.uncompressed:
             raise ExportError(f"'{path.name}' has no '{mark}'", expected=f"a program of precision {request.precision}")
     return dict(sorted(operators.items()))
 

@@ -16,8 +16,9 @@ set: it is already right for siamese networks, and Core ML's own activation quan
 
 from __future__ import annotations
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,14 +29,18 @@ import torch
 from torch.export import ExportedProgram
 
 from dualpix.capture.errors import UnknownNameError
-from dualpix.export.artefact import BuildRequest
-from dualpix.export.coreml.rewrite import MOST_AXES, exported_for_coreml
+from dualpix.export.artefact import BuildRequest, ExportError
+from dualpix.export.coreml.rewrite import MOST_AXES, exported_for_coreml, leave_output_float
 from dualpix.quantize import graph as passes
 from dualpix.quantize.graph.ranks import limit_rank
 from dualpix.quantize.graph.resizing import MATRIX
 from dualpix.quantize.ptq import quantise_static
 
 PALETTE_BITS = 4
+SMALL = 2048
+"""Weights of so many values or fewer are left as they are by coremltools: compressed, they would not be smaller."""
+_ALL_SMALL = f"weights stay float16: none to be compressed has more than {SMALL} values, coremltools leaves those alone"
+_WEIGHTED, _MIL_WEIGHTED = ("aten.conv", "aten.linear."), ("conv", "conv_transpose", "linear")
 MINIMUM_TARGET = "iOS17"
 
 
@@ -77,6 +82,8 @@ class Converted:
     """What was converted: one node per operator. With int8 activations it computes what the program must."""
     plain: Any | None = None
     """The same program with uncompressed weights; ``None`` where nothing was compressed afterwards."""
+    uncompressed: str = ""
+    """Why no weight was compressed although the precision asks for it."""
 
 
 def save(model: Any, path: Path) -> None:
@@ -111,13 +118,66 @@ def convert(request: BuildRequest) -> Converted:
         limit_rank(graph, MOST_AXES)
         quantised = quantise_static(graph, request.calibration.samples, request.keep_float, request.on_sample)
         passes.describe(quantised)
+        leave_output_float(quantised)
         exported = exported_for_coreml(quantised, request.inputs)
         return Converted(_converted(exported, request, precision), exported)
     exported = float_graph(request)
     plain = _converted(exported, request, precision)
     if precision.weights is None:
         return Converted(plain, exported)
-    return Converted(_compressed(plain, precision, _float_operators(exported, request)), exported, plain)
+    layers = weighted_layers(exported)
+    kept = {layer.name for layer in layers if request.keep_float(module_path(layer.node)) or MATRIX in layer.held}
+    why = "" if any(layer.size > SMALL and layer.name not in kept for layer in layers) else _ALL_SMALL
+    return Converted(_compressed(plain, precision, _stored_names(plain, layers, kept)), exported, plain, why)
+
+
+@dataclass(frozen=True)
+class WeightedLayer:
+    """A convolution or linear layer with a stored weight."""
+
+    node: torch.fx.Node
+    held: str
+    """Name of the weight in the network."""
+    size: int
+    """Its number of values."""
+
+    @property
+    def name(self) -> str:
+        """Of the call, unique in the graph."""
+        return self.node.name
+
+
+def weighted_layers(exported: ExportedProgram) -> list[WeightedLayer]:
+    """The convolutions and linear layers of a graph that is converted, in order."""
+    signature = exported.graph_signature
+    stored = {**signature.inputs_to_buffers, **signature.inputs_to_parameters}
+    layers = []
+    for node in exported.graph.nodes:
+        if node.op == "call_function" and str(node.target).startswith(_WEIGHTED):
+            weight: Any = node.args[1]
+            while weight.op == "call_function" and weight.all_input_nodes:  # a quantised weight is restored before use
+                weight = weight.all_input_nodes[0]
+            if weight.name in stored:
+                layers.append(WeightedLayer(node, stored[weight.name], math.prod(weight.meta["val"].shape)))
+    return layers
+
+
+def _stored_names(plain: Any, layers: Sequence[WeightedLayer], kept: Collection[str]) -> list[str]:
+    """Names in the program of the weights of the layers that are to be ``kept``.
+
+    By the order of layers: the converter gives operators other names where it completes them (a linear layer without a
+    bias) and where they give the output.
+    """
+    if not kept:
+        return []
+    (block,) = plain.get_spec().mlProgram.functions["main"].block_specializations.values()
+    names = [o.inputs["weight"].arguments[0].name for o in block.operations if o.type in _MIL_WEIGHTED]
+    if len(names) != len(layers):
+        raise ExportError(
+            f"Core ML made {len(names)} layers with weights of {len(layers)}",
+            hint="keep no layer in float, or use fp16",
+        )
+    return [name for name, layer in zip(names, layers, strict=True) if layer.name in kept]
 
 
 def _converted(exported: ExportedProgram, request: BuildRequest, precision: Precision) -> Any:
@@ -135,29 +195,16 @@ def _converted(exported: ExportedProgram, request: BuildRequest, precision: Prec
     )
 
 
-def _compressed(plain: Any, precision: Precision, float_operators: list[str]) -> Any:
+def _compressed(plain: Any, precision: Precision, spared: Sequence[str]) -> Any:
     import coremltools.optimize.coreml as cto
 
-    def spared(config: Any) -> Any:
-        return cto.OptimizationConfig(global_config=config, op_name_configs=dict.fromkeys(float_operators))
+    def config(each: Any) -> Any:
+        return cto.OptimizationConfig(global_config=each, op_name_configs=dict.fromkeys(spared))
 
     if precision.weights == "int8":
         affine = cto.OpLinearQuantizerConfig(mode="linear_symmetric", dtype="int8", granularity="per_channel")
-        return cto.linear_quantize_weights(plain, spared(affine))
-    return cto.palettize_weights(plain, spared(cto.OpPalettizerConfig(mode="custom", lut_function=palette)))
-
-
-def _float_operators(exported: ExportedProgram, request: BuildRequest) -> list[str]:
-    """Names that operators whose weights are not to be compressed may have in the program: those of the modules to be
-    kept, and resizes."""
-    held = {**exported.graph_signature.inputs_to_buffers, **exported.graph_signature.inputs_to_parameters}
-    kept = [
-        node.name
-        for node in exported.graph.nodes
-        if node.op == "call_function"
-        and (request.keep_float(module_path(node)) or any(MATRIX in held.get(n.name, "") for n in node.all_input_nodes))
-    ]
-    return [name for node in kept for name in (node, f"{node}_cast_fp16")]
+        return cto.linear_quantize_weights(plain, config(affine))
+    return cto.palettize_weights(plain, config(cto.OpPalettizerConfig(mode="custom", lut_function=palette)))
 
 
 def module_path(node: torch.fx.Node) -> str:

@@ -19,6 +19,7 @@ from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph.nodes import ATEN, Maker, argument, attribute, calls, cleaned, is_call, shape_of
 from dualpix.quantize.graph.ranks import limit_rank
 from dualpix.quantize.graph.resizing import is_exact, resize_by_products
+from dualpix.quantize.graph.scales import quantiser_before
 
 MOST_AXES = 5
 """Of a Core ML tensor."""
@@ -69,6 +70,21 @@ def rewrite_for_coreml(graph_module: fx.GraphModule) -> fx.GraphModule:
         if result is not None:
             node.replace_all_uses_with(result)
     return cleaned(graph_module)
+
+
+def leave_output_float(graph_module: fx.GraphModule) -> None:
+    """Give the output as the last layer computes it, not rounded to int8; changes the graph.
+
+    XNNPACK's int8 layers give int8 and nothing else; Core ML's do not have to, and a depth of 20 m with a relief of
+    centimetres keeps the relief.
+    """
+    graph = graph_module.graph
+    (output,) = (n for n in graph.nodes if n.op == "output")
+    for restored in list(output.all_input_nodes):
+        codes = quantiser_before(restored)
+        if codes is not None:
+            output.replace_input_with(restored, codes.args[0])
+    cleaned(graph_module)
 
 
 Rewrite = Callable[[fx.GraphModule, fx.Node, Maker], fx.Node | None]

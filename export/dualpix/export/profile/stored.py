@@ -282,9 +282,9 @@ def read_record(path: Path) -> Record:
         layers = _layers(graph["graph_module"]["graph"]["nodes"])
         single = {int(k): v for k, v in handles[_METHOD].items() if isinstance(v, int)}
     # zipfile: RuntimeError for an encrypted entry, NotImplementedError for a compression of its own
-    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError, LookupError) as error:
+    except (OSError, zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
         raise ProfileError(f"'{path}' cannot be unpacked", hint="export again, or remove it") from error
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, LookupError) as error:
         raise ProfileError(f"'{path}' is no record of an export", hint="export again, or remove it") from error
     return Record(layers, single)
 
