@@ -81,8 +81,8 @@ def test_a_module_that_cannot_be_exported(
     ("arguments", "message"),
     [
         (["--recipe", "onnx"], "unknown recipe 'onnx'"),
-        (["--limits", "gone.json"], "cannot read 'gone.json'"),
-        (["--assignment", "gone.json"], "cannot read 'gone.json'"),
+        (["--limits", "gone.json"], "'gone.json' does not read"),
+        (["--assignment", "gone.json"], "'gone.json' does not read"),
         (
             ["--calibrate-with", "gone"],
             "'gone' is no folder; expected a folder of .npz files, or package.module:function",

@@ -143,7 +143,13 @@ def command(
     stop_at_once = bool((ctx.obj or {}).get("debug")) or (len(todo) == 1 and not as_json and cluster is None)
     pace = Pace(len(specs))
     outcomes = run_jobs(
-        "rendering", todo, work, sidecar=SIDECAR, batch=Batch(jobs, resume, cluster), stop_at_once=stop_at_once
+        "rendering",
+        todo,
+        work,
+        sidecar=SIDECAR,
+        batch=Batch(jobs, resume, cluster),
+        stop_at_once=stop_at_once,
+        tell_warnings=False,
     )
     manifest = _manifest(outcomes, output)
     write_json(output / MANIFEST, manifest)

@@ -132,6 +132,8 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         ManifestError: there is none, it is not one of ours, or it was changed.
     """
     path = folder / MANIFEST
+    if not path.is_file():
+        raise ManifestError(f"'{folder}' has no readable {MANIFEST}", expected="a folder written by 'dualpix export'")
     try:
         data = read_json(path, _MAX_BYTES, expected="a manifest", error=ManifestError)
     except ManifestError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -158,7 +159,10 @@ def _record(
 
 def _table(scores: list[SceneScore], means: dict[str, dict[str, float]]) -> Table:
     columns = {key: title for key, title in _COLUMNS.items() if all(key in mean for mean in means.values())}
-    table = Table(*(Column(name, overflow="fold") for name in ("scene", "method")), *columns.values())
+    numbers = (Column(title, justify="right", no_wrap=True) for title in columns.values())
+    # on 80 columns the method's name gives way first
+    names = (Column(name, overflow="fold", min_width=width) for name, width in (("scene", 10), ("method", 6)))
+    table = Table(*names, *numbers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for score in scores:
         flat = score.to_json()
         table.add_row(score.scene, score.method, *(f"{flat[key]:.4f}" for key in columns))

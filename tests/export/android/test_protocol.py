@@ -118,6 +118,6 @@ def test_what_is_read_is_what_was_asked_whatever_is_changed(path: list[int], to:
         return
     assert [p.settings.threads for p in profiles] == [1, 2]
     for p in profiles:
-        assert p.subject == Subject("net.pte", "a" * 64, "xnnpack-int8") and p.verified and p.error is None
+        assert p.subject == Subject("net.pte", "a" * 64, "xnnpack-int8") and p.verified and not p.error
         assert p.max_abs_error is not None and p.max_abs_error <= 0.01
         assert p.timed(p.samples_s).p50_s == pytest.approx(p.p50_s, rel=1e-6, abs=1e-12)

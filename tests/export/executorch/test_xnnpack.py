@@ -128,7 +128,8 @@ def test_what_the_check_of_an_output_refuses(tmp_path: Path) -> None:
     right = torch.rand(1, 1, 8, 8) + 1
     noisy, wrong = right + 0.02 * torch.randn(right.shape), right.flip(3)
     assert xnnpack.check_output(given, noisy, right, noisy) > 100
-    assert xnnpack.check_output(given, noisy, right, right) > 25
+    with pytest.raises(ExportError, match="than its emulation"):  # rounding explains no such difference
+        xnnpack.check_output(given, noisy, right, right)
     with pytest.raises(ExportError, match="not finite"):
         xnnpack.check_output(given, torch.full_like(right, torch.nan), right, right)
     with pytest.raises(ExportError, match=r"gives \(1, 8, 8\)"):

@@ -201,6 +201,7 @@ def run_jobs(
     sidecar: str,
     batch: Batch | None = None,
     stop_at_once: bool = False,
+    tell_warnings: bool = True,
 ) -> list[Outcome]:
     """Do all jobs; one bad file does not stop the others unless ``stop_at_once``.
 
@@ -214,6 +215,7 @@ def run_jobs(
         sidecar: the file that every result has.
         batch: in how many processes or where; whether to skip what is done.
         stop_at_once: work in this process and let the first error through instead of printing it and going on.
+        tell_warnings: print the warnings of each record; else the caller does.
 
     Returns:
         One outcome per job, in the order of ``jobs``.
@@ -231,7 +233,7 @@ def run_jobs(
         try:
             with closing(answers):
                 for position, answer in answers:
-                    outcome = _outcome(jobs[todo[position]], answer, line)
+                    outcome = _outcome(jobs[todo[position]], answer, line, tell_warnings)
                     outcomes[todo[position]] = outcome
                     pace.step()
                     line.update(len(outcomes), len(jobs), _step_text(outcome, pace, line), important=len(jobs) > 1)
@@ -280,9 +282,9 @@ def _answers(
             yield index, Answer(work(job)) if stop_at_once else attempt(work, job)
 
 
-def _outcome(job: Job, answer: Answer, line: ProgressLine) -> Outcome:
+def _outcome(job: Job, answer: Answer, line: ProgressLine, tell_warnings: bool) -> Outcome:
     if answer.error is None:
-        for warning in (answer.record or {}).get("warnings", ()):
+        for warning in (answer.record or {}).get("warnings", ()) if tell_warnings else ():
             line.say(f"dualpix: warning: '{job.path.name}': {warning}")
         return Outcome(job, answer.record, None, "done")
     line.say(f"dualpix: error: {answer.error}")

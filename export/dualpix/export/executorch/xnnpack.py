@@ -28,7 +28,13 @@ from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.profile.stored import RECORD_SUFFIX, save_record
 from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.graph import float_graph, fold_batch_norm, rewrite_for_xnnpack, run_eager, tidy_for_xnnpack
+from dualpix.quantize.graph import (
+    float_graph,
+    fold_batch_norm,
+    rewrite_for_xnnpack,
+    run_eager,
+    tidy_for_xnnpack,
+)
 from dualpix.quantize.ptq import (
     KeepFloat,
     keep_modules,
@@ -255,9 +261,11 @@ def _int8_dynamic(request: BuildRequest) -> _Plan:
 
 
 def _4w8da(request: BuildRequest) -> _Plan:
-    quantised = quantise_linear_4w8da(request.module, request.keep_float)
-    emulated = quantised(*request.inputs)
-    return _Plan(tidy_for_xnnpack(rewritten(quantised, request.inputs)), emulated)
+    quantised = quantise_linear_4w8da(fold_batch_norm(request.module, request.inputs), request.keep_float)
+    emulated = run_eager(quantised, request.inputs)
+    # as torchao spells it: the delegate looks for the very pattern, which other passes would take apart
+    graph = torch.export.export(quantised, request.inputs).module()
+    return _Plan(tidy_for_xnnpack(rewrite_for_xnnpack(graph)), emulated)
 
 
 _PLANS: dict[str, Callable[[BuildRequest], _Plan]] = {
