@@ -32,8 +32,8 @@ from dualpix.capture.focus.scene import read_scene
 from dualpix.capture.raw.resume import earlier_result
 from dualpix.capture.rgbd import read_rgbd, survey_rgbd
 from dualpix.capture.stack.cli import _read_plan
-from dualpix.capture.stack.journal import header_of, read_events
 from dualpix.capture.stack.ddff import read_ddff_slice
+from dualpix.capture.stack.journal import header_of, read_events
 from dualpix.capture.stack.layouts import read_layout
 from dualpix.capture.stack.load import loaded_listing
 from dualpix.capture.stack.state import StackState
