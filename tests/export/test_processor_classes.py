@@ -29,11 +29,12 @@ from dualpix.export.manifest import read_manifest, write_manifest
 from dualpix.export.module import export_module
 from dualpix.export.report import write_report
 from dualpix.models.zoo import load_model
-from dualpix.quantize.gate import EXACT_SQNR_DB, Accuracy, Candidate, Difference, Limits, Outcome, Verdict, judge
+from dualpix.quantize.gate import Candidate, Limits, Outcome, Verdict, judge
+from dualpix.quantize.score import EXACT_SQNR_DB, Accuracy, Difference, Score
 from dualpix.quantize.speed import ANY, NO_CLASS
 
 ZEN5, ZEN3 = "x86-64-avx512-vnni", "x86-64-avx2"
-RIGHT = Accuracy(0.5, 0.6, 0.1, Difference(0.0, 0.0, EXACT_SQNR_DB), 3)
+RIGHT = Accuracy(Difference(0.0, 0.0, EXACT_SQNR_DB, EXACT_SQNR_DB, 3.0), 3, {"error": Score(0.5, "lower")})
 
 
 def avx2_alone() -> Benchmark:

@@ -39,8 +39,8 @@ from dualpix.capture.stack.load import loaded_listing
 from dualpix.capture.stack.state import StackState
 from dualpix.export.android.protocol import BenchRequest, ExpectedFile, TensorFile, read_result
 from dualpix.export.cli import _read_assignment
+from dualpix.export.limits import read_limits
 from dualpix.export.manifest import write_manifest
-from dualpix.export.module import read_limits
 from dualpix.export.profile.host import _read_inputs
 from dualpix.export.profile.result import read_profiles
 from dualpix.export.profile.stored import read_record
@@ -160,7 +160,7 @@ READERS: Mapping[str, Reader] = {
     "journal": _journal,
     "kernels": lambda folder, case: read_kernels(folder / case.main, folder / case.main, (1, 2)),
     "lens": lambda folder, case: store.read(folder / case.main),
-    "limits": lambda folder, case: read_limits(folder / case.main, has_truth=True),
+    "limits": lambda folder, case: read_limits(folder / case.main, has_metric=True),
     "manifest": _manifest,
     "middlebury": _rgbd,
     "model": _model,

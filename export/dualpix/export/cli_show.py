@@ -88,7 +88,8 @@ def table_of(result: ExportResult) -> Table:
     heads = ["MB", "ms\n(IQR)", "×eager\n(IQR)", "deleg", *shown, "SQNR\ndB", "struct\ndB"]
     columns = (Column(head, justify="right", no_wrap=True) for head in heads)
     recipe = Column("recipe", overflow="fold", min_width=13)  # the only one that gives way on 80 columns
-    table = Table(recipe, *columns, "gate", title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    gate = Column("gate", no_wrap=True, min_width=4)
+    table = Table(recipe, *columns, gate, title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_row(
         EAGER,
         "",

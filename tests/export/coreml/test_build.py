@@ -235,11 +235,10 @@ class _Reciprocal(nn.Module):
 @pytest.mark.parametrize(
     ("module", "precision"), [(_Antialiased(), "fp16"), (_TanhGelu(), "fp32"), (_Reciprocal(), "fp32")]
 )
-def test_known_defects_of_the_converter_are_exposed(module: nn.Module, precision: str, tmp_path: Path) -> None:
+def test_known_defects_of_the_converter_are_gone_round(module: nn.Module, precision: str, tmp_path: Path) -> None:
     """It drops ``antialias``, takes the tanh form of GELU for the exact one, and leaves a reciprocal's epsilon at the
-    format's default of 1e-4, without a word."""
+    format's default of 1e-4, without a word: they are spelt out before it sees them."""
     inputs = (torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)),)
     request = BuildRequest(module, precision, tmp_path / "a.mlpackage", inputs, ("x",), ("y",), CalibrationSet((), ""))
-    with pytest.raises(ExportError, match="computes something else"):
-        build(request)
-    assert not list(tmp_path.iterdir()), "what is wrong is not written"
+    build(request)  # interprets what it wrote, and refuses what is wrong
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mlpackage"]

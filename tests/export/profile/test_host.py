@@ -105,7 +105,7 @@ def test_inputs_of_another_shape_are_refused(
 ) -> None:
     given = tmp_path / "inputs.safetensors"
     save_file({f"{i}": torch.rand(shape) for i, shape in enumerate(shapes)}, given)
-    with pytest.raises(ProfileError, match="expected 1x3x24x32 of float32"):
+    with pytest.raises(ProfileError, match="expected 1x3x24x32 float32"):
         profile_on_host(ProfileRequest((small_files.wide,), inputs=given))
     save_file({"0": torch.zeros(SHAPE, dtype=torch.int32)}, given)
     with pytest.raises(ProfileError, match="of int32; expected"):
@@ -117,7 +117,7 @@ def test_files_that_cannot_be_compared_are_refused(small_files: SmallFiles, tmp_
     with quiet(), torch.no_grad():
         exported = torch.export.export(torch.nn.ReLU(), (torch.rand(1, 2, 3, 4),))
         other.write_bytes(lower_with_record(exported)[0])
-    with pytest.raises(ProfileError, match=r"'other\.pte' takes 1x2x3x4; expected 1x3x24x32"):
+    with pytest.raises(ProfileError, match=r"'other\.pte' takes 1x2x3x4 float32; expected 1x3x24x32"):
         profile_on_host(ProfileRequest((small_files.wide, other)))
     twin = Path(shutil.copy(small_files.wide, tmp_path / "wide.pte"))
     with pytest.raises(ProfileError, match="same name"):
