@@ -87,7 +87,7 @@ def table_of(result: ExportResult) -> Table:
     shown = [_head(metric[0])] if metric else []
     heads = ["MB", "ms\n(IQR)", "×eager\n(IQR)", "deleg", *shown, "SQNR\ndB", "struct\ndB"]
     columns = (Column(head, justify="right", no_wrap=True) for head in heads)
-    recipe = Column("recipe", overflow="fold", min_width=13)  # the only one that gives way on 80 columns
+    recipe = Column("recipe", overflow="fold", min_width=10)  # the only one that gives way on 80 columns
     gate = Column("gate", no_wrap=True, min_width=4)
     table = Table(recipe, *columns, gate, title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_row(
@@ -113,8 +113,8 @@ def table_of(result: ExportResult) -> Table:
             _times_eager(bench, r.recipe),
             f"{delegation.compute_share:.0%}" if delegation and delegation.total_macs else "",
             *_metric(r.accuracy, metric is not None),
-            f"{gap.sqnr_db:.1f}" if gap else "",
-            "" if structure is None else f"{structure:.1f}",
+            f"{gap.sqnr_db:.0f}" if gap else "",
+            "" if structure is None else f"{structure:.0f}",
             f"[{colour}]{_sign(r)}[/{colour}]",
         )
     return table
