@@ -116,10 +116,11 @@ def _write_profile(folder: Path) -> None:
 def _arrays() -> Iterator[Case]:
     depth = np.linspace(1, 4, _HW[0] * _HW[1], dtype=np.float32).reshape(_HW)
     kernels = np.ones((2, 5, 5), np.float32)
-    for kind, array in (("scene-npy", depth), ("kernels", kernels)):
+    for kind, array in (("scene-npy", depth), ("truth-npy", depth), ("kernels", kernels)):
         yield _case(kind, "a.npy", lambda f, a=array: np.save(f / "a.npy", a))
     packed = {"compression": "zlib", "metadata": None}
-    yield _case("scene-tiff", "a.tiff", lambda f: tifffile.imwrite(f / "a.tiff", depth, **packed))
+    for kind in ("scene-tiff", "truth-tiff"):
+        yield _case(kind, "a.tiff", lambda f: tifffile.imwrite(f / "a.tiff", depth, **packed))
 
 
 def _data_sets() -> Iterator[Case]:
@@ -249,7 +250,7 @@ def _write_manifest(folder: Path) -> None:
     manifest = {
         "format": FORMAT,
         "input": {"tensors": [{"name": "image", "shape": [1, 3, 4, 4], "dtype": "float32"}]},
-        "output": {"name": "disparity", "shape": [1, 1, 4, 4]},
+        "outputs": [{"name": "disparity", "shape": [1, 1, 4, 4], "dtype": "float32"}],
         "artefacts": artefact_entries(folder, [("xnnpack-fp32", folder / "a.pte")]),
         "files": [file_entry(folder, folder / "reference.safetensors")],
         "reference": {"file": "reference.safetensors", "rerun_sqnr_db": {"xnnpack-fp32": 60.0}},

@@ -27,12 +27,13 @@ from tests.fuzz.run import Input, fuzz, replay
 from dualpix.capture.calibrate.profile import read_profile
 from dualpix.capture.calibrate.psf import read_kernels
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import json_ready
 from dualpix.capture.focus import store
 from dualpix.capture.focus.scene import read_scene
 from dualpix.capture.raw.resume import earlier_result
 from dualpix.capture.rgbd import read_rgbd, survey_rgbd
 from dualpix.capture.stack.cli import _read_plan
-from dualpix.capture.stack.ddff import read_ddff_slice
+from dualpix.capture.stack.ddff import ddff_stacks, read_ddff, read_ddff_slice
 from dualpix.capture.stack.journal import header_of, read_events
 from dualpix.capture.stack.layouts import read_layout
 from dualpix.capture.stack.load import loaded_listing
@@ -47,6 +48,8 @@ from dualpix.export.profile.stored import read_record
 from dualpix.export.report import pictures_of
 from dualpix.export.verify import _Declared, _reference, verify
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
+from dualpix.models.depth_truth import read_truth
+from dualpix.models.stack_depth import depth_errors
 from dualpix.models.train import TrainConfig, Trainer
 from dualpix.models.zoo import load_model
 
@@ -75,7 +78,8 @@ def _rgbd(folder: Path, case: Case) -> None:
 
 
 def _ddff(folder: Path, case: Case) -> None:
-    listing = read_layout(folder / case.main)
+    ddff_stacks(folder / case.main)
+    listing = read_ddff(folder / case.main, "0")
     for frame in listing.frames[:2] if listing else ():
         assert frame.part is not None
         slice_ = read_ddff_slice(frame.path, frame.part[0], frame.part[1], frame.part[2])
@@ -119,6 +123,12 @@ def _cached_scene(folder: Path, case: Case) -> None:
     sample = dataset[0]
     _must(tuple(sample.left.shape[-2:]) == SCENE_SIZE_HW, f"a scene of {tuple(sample.left.shape)}")
     _must(bool(torch.isfinite(sample.left).all()), "a scene that is not finite")
+
+
+def _truth(folder: Path, case: Case) -> None:
+    truth = read_truth(folder / case.main, (24, 32))
+    echoed = json_ready(depth_errors(np.full((24, 32), 2.0, np.float32), truth.depth_m))
+    json.dumps(echoed, allow_nan=False)
 
 
 def _manifest(folder: Path, case: Case) -> None:
@@ -174,6 +184,8 @@ READERS: Mapping[str, Reader] = {
     "scene-npy": lambda folder, case: read_scene(folder / case.main),
     "scene-tiff": lambda folder, case: read_scene(folder / case.main),
     "stack": _stack,
+    "truth-npy": _truth,
+    "truth-tiff": _truth,
     "zedd": lambda folder, case: read_layout(folder),
 }
 """What is done with a case, by its kind without what follows a dot."""

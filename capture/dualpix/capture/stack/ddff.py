@@ -159,6 +159,11 @@ def read_ddff_slice(path: Path, key: str, stack: int, index: int) -> npt.NDArray
 def _stacks(path: Path, file: Hdf5File, key: str) -> Hdf5Array:
     """An array of stacks, whose bytes are in this file."""
     data = file.array(key, axes=(5,), may_be_empty=True)
+    if not data.fits_the_file():
+        raise DecodeError(
+            f"'{path.name}': {key} claims {data.shape[0]} stacks in a file of {path.stat().st_size} bytes",
+            expected="a complete file",
+        )
     if data.shape[4] != 3 or not 2 <= data.shape[1] <= _MAX_SLICES:
         raise DecodeError(
             f"'{path.name}': {key} is {data.dtype} {data.shape}",
