@@ -85,7 +85,15 @@ def table_of(result: ExportResult) -> Table:
     title = f"{result.model}, {height}x{width}, {settings}, {bench.machine['class']}"
     metric = result.reference.metric
     shown = [_head(metric[0])] if metric else []
-    heads = ["MB", "ms\n(IQR)", "×eager\n(IQR)", "deleg", *shown, "SQNR\ndB", "struct\ndB"]
+    heads = [
+        "MB",
+        "ms\n(IQR)",
+        "×eager\n(IQR)",
+        "deleg",
+        *shown,
+        "SQNR\ndB",
+        *([] if metric else ["struct\ndB"]),
+    ]  # a metric says more than structure
     columns = (Column(head, justify="right", no_wrap=True) for head in heads)
     recipe = Column("recipe", overflow="fold", min_width=10)  # the only one that gives way on 80 columns
     gate = Column("gate", no_wrap=True, min_width=4)
@@ -98,7 +106,7 @@ def table_of(result: ExportResult) -> Table:
         "",
         *_metric(result.reference, metric is not None),
         "",
-        "",
+        *([] if metric else [""]),
         "",
     )
     for r in result.results:
@@ -114,7 +122,7 @@ def table_of(result: ExportResult) -> Table:
             f"{delegation.compute_share:.0%}" if delegation and delegation.total_macs else "",
             *_metric(r.accuracy, metric is not None),
             f"{gap.sqnr_db:.0f}" if gap else "",
-            "" if structure is None else f"{structure:.0f}",
+            *([] if metric else ["" if structure is None else f"{structure:.0f}"]),
             f"[{colour}]{_sign(r)}[/{colour}]",
         )
     return table
