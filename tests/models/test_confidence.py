@@ -151,6 +151,14 @@ def test_errors_are_in_pixels_of_the_view() -> None:
     assert two.measured_fraction == pytest.approx(one.measured_fraction, abs=0.02)
 
 
+@pytest.mark.parametrize("method", ["network", "sgbm"])
+def test_the_wrong_baseline_is_doubted(method: str, network: LoadedModel) -> None:
+    scene = next(s for s in validation_scenes(CHECK_SEED, (0, 4, 0)) if s.kind == "plain")
+    right, wrong = (run(method, network, replace(scene.image, baseline=axis)).judged for axis in ("x", "y"))  # type: ignore[arg-type]
+    assert right.findings == () and "across_baseline" in [f.code for f in wrong.findings]
+    assert "(--baseline)?" in wrong.findings[0].text and wrong.measured_fraction < 0.5 * right.measured_fraction
+
+
 # --- the disparities ---
 
 
@@ -273,7 +281,7 @@ def test_evidence_without_what_has_a_weight_is_an_error_of_ours() -> None:
     cells = np.ones((2, 3), np.float32)
     calibration = Calibration(Tolerance(), 0.0, {"spread_px": -1.0}, (0.0, 1.0), (0.0, 1.0), (1.0, 0.5), {})
     with pytest.raises(ValueError, match="weights are for"):
-        calibration.score(Evidence(cells, cells, None, cells, cells, cells))
+        calibration.score(Evidence(cells, cells, cells, None, cells, cells, cells))
 
 
 def test_a_model_without_a_calibration_takes_the_shipped_one_and_says_so(network: LoadedModel, tmp_path: Any) -> None:

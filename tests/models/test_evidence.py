@@ -41,6 +41,19 @@ def test_misfit_is_what_a_map_is_wrong_by(wrong_by_px: float) -> None:
     assert np.median(inner(of(image.left, image.right, 1.5).misfit_px)) < 0.02
 
 
+@pytest.mark.parametrize("dy_px", [-0.3, 0.2])
+def test_what_differs_across_the_baseline_is_told_apart(dy_px: float) -> None:
+    image = shifted(0.0, dy_px)
+    found = of(image.left, image.right)
+    # somewhat less where there is more texture along the baseline
+    assert 0.6 * abs(dy_px) < np.median(inner(found.across_px)) < 1.1 * abs(dy_px)
+    assert np.median(inner(found.misfit_px)) < 0.05
+    turned = of(image.left.T.copy(), image.right.T.copy())
+    assert np.median(inner(turned.misfit_px)) == pytest.approx(abs(dy_px), rel=0.2)
+    terms = [np.median(e.terms(Tolerance())["misfit"]) for e in (found, turned)]
+    assert 0.6 * terms[1] < terms[0] < 1.1 * terms[1]
+
+
 def test_a_map_of_the_left_view_is_compared_there() -> None:
     """A ramp of disparity over the left view's columns: as a map of the centre it is wrong."""
     view, x = texture(0), np.arange(SIZE_HW[1], dtype=np.float32)

@@ -12,6 +12,7 @@ the shading that is left over is no disparity:
   two views' own derivatives counts instead of their squares, because noise is not in both; less twice what chance
   gives. Grey cards, unrelated halves and stripes along the baseline have none.
 - ``misfit_px``: the disparity that is still left between the views, sum r g / sum g^2 (one step of Lucas and Kanade).
+- ``across_px``: the same across the baseline, where no lens makes any: of another exposure, or along the other axis.
 - ``spread_px``: by how much the working sizes differ, where there are several.
 - ``roughness``: rms slope of the map. Networks and matchers alike are wrong at depth edges and where they guess.
 - ``support``: the share of windows around (Gaussian, ``SUPPORT_PX``) in which noise allows 0.3 px: how far from
@@ -77,6 +78,7 @@ class Evidence:
 
     noise_px: FloatImage
     misfit_px: FloatImage
+    across_px: FloatImage
     spread_px: FloatImage | None
     roughness: FloatImage
     support: FloatImage
@@ -86,9 +88,10 @@ class Evidence:
     def terms(self, tolerance: Tolerance) -> dict[str, npt.NDArray[np.float64]]:
         """What is weighted, by the names in ``TERMS``; without the spread where there is none.
 
-        Logarithms, but for the misfit: in tolerances, up to 2, as a step of Lucas and Kanade is right for small ones.
+        Logarithms, but for the misfit along and across the baseline together: in tolerances, up to 2, as a step of
+        Lucas and Kanade is right for small ones.
         """
-        misfit = self.misfit_px.astype(np.float64) / tolerance.at(self.disparity_px)
+        misfit = np.hypot(self.misfit_px, self.across_px, dtype=np.float64) / tolerance.at(self.disparity_px)
         terms = {"misfit": np.minimum(misfit, _MOST_MISFIT)}
         for name, least in _LEAST.items():
             value = getattr(self, name)
@@ -123,7 +126,9 @@ def gather_evidence(
     good = np.asarray(noise < _GOOD_PX, np.float32)
     return Evidence(
         noise,
-        _misfit_px(sums),
+        _left_over_px(sums.along, sums.along_squares),
+        # where there is little to see across, it is the aperture problem
+        _left_over_px(sums.across, np.maximum(sums.across_squares, sums.along_squares)),
         None if spread_px is None else _cells(spread_px),
         _roughness(disparity_px),
         _gaussian(good, SUPPORT_PX / CELL_PX),
@@ -133,16 +138,20 @@ def gather_evidence(
 
 @dataclass(frozen=True)
 class _Moments:
-    """Means over windows, (rows, columns) of cells, of g_l, g_r and r, and their covariances."""
+    """Covariances in windows, (rows, columns) of cells; g is the mean of both views' derivatives."""
 
-    ll: FloatImage
-    rr: FloatImage
-    lr: FloatImage
+    product: FloatImage
+    """g_l g_r along the baseline."""
     chance: FloatImage
-    """Standard deviation of ``lr`` if the views had nothing to do with each other."""
+    """Standard deviation of ``product`` if the views had nothing to do with each other."""
     difference: FloatImage
-    l_difference: FloatImage
-    r_difference: FloatImage
+    """r r"""
+    along: FloatImage
+    """g r"""
+    along_squares: FloatImage
+    across: FloatImage
+    """g r with the derivative across the baseline."""
+    across_squares: FloatImage
     pixels: FloatImage
     """That count in the window."""
 
@@ -170,38 +179,38 @@ def _shifted(view: FloatImage, shift_px: FloatImage) -> FloatImage:
 
 
 def _window_moments(first: FloatImage, second: FloatImage, usable: FloatImage) -> _Moments:
-    g_l, g_r, r = (view * usable for view in (_slope(first), _slope(second), first - second))
+    middle = (first + second) * np.float32(0.5)
+    slopes = _slope(first), _slope(second), _slope(middle.T).T
+    g_l, g_r, g_y, r = (values * usable for values in (*slopes, first - second))
+    g, product = (g_l + g_r) * np.float32(0.5), g_l * g_r
     share = np.maximum(_window(_cells(usable)), 1e-6)
+    pixels = share * np.float32(WINDOW_PX**2)
 
     def mean(values: FloatImage) -> FloatImage:
         return np.asarray(_window(_cells(values)) / share, np.float32)
 
-    m_l, m_r, m = mean(g_l), mean(g_r), mean(r)
-    product, pixels = g_l * g_r, share * np.float32(WINDOW_PX**2)
+    m_g, m_y, m = mean(g), mean(g_y), mean(r)
     return _Moments(
-        ll=mean(g_l * g_l) - m_l * m_l,
-        rr=mean(g_r * g_r) - m_r * m_r,
-        lr=mean(product) - m_l * m_r,
+        product=mean(product) - mean(g_l) * mean(g_r),
         # of the products themselves: noise that sits in a few dark rows makes more of it than its mean tells
         chance=np.sqrt(np.maximum(mean(product * product), 0) / pixels),
         difference=np.maximum(mean(r * r) - m * m, 0) + np.float32(_LEAST_VARIANCE),
-        l_difference=mean(g_l * r) - m_l * m,
-        r_difference=mean(g_r * r) - m_r * m,
+        along=mean(g * r) - m_g * m,
+        along_squares=mean(g * g) - m_g * m_g,
+        across=mean(g_y * r) - m_y * m,
+        across_squares=mean(g_y * g_y) - m_y * m_y,
         pixels=pixels,
     )
 
 
 def _noise_px(m: _Moments) -> FloatImage:
-    signal = m.pixels * np.maximum(m.lr - _CHANCE * m.chance, 0)
+    signal = m.pixels * np.maximum(m.product - _CHANCE * m.chance, 0)
     bound = np.sqrt(m.difference / np.maximum(signal, 1e-9))
     return np.asarray(np.minimum(bound, _WORST_NOISE_PX), np.float32)
 
 
-def _misfit_px(m: _Moments) -> FloatImage:
-    """With g = (g_l + g_r) / 2."""
-    squares = (m.ll + m.rr + 2 * m.lr) / 4
-    left_over = (m.l_difference + m.r_difference) / 2
-    return np.asarray(np.abs(left_over) / np.maximum(squares, _LEAST_VARIANCE / 10), np.float32)
+def _left_over_px(covariance: FloatImage, squares: FloatImage) -> FloatImage:
+    return np.asarray(np.abs(covariance) / np.maximum(squares, _LEAST_VARIANCE / 10), np.float32)
 
 
 def _roughness(disparity_px: FloatImage) -> FloatImage:

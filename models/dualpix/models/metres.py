@@ -95,19 +95,18 @@ def _findings(
 ) -> tuple[Finding, ...]:
     if not measured.any():
         return ()
-    found = []
-    if not float(sure[measured].mean()) >= _MOSTLY:
-        typical_d = float(np.median(uncertainty_d[measured]))
-        slope = optics.disparity_px_per_diopter(lens)
+    misfit, kept = float(impossible[measured].mean()), float(sure[measured].mean())
+    if misfit > _MISFIT_SHARE:
         text = (
-            f"this lens gives {slope:.2g} px of disparity per diopter: what was measured tells depth only to "
-            f"{typical_d:.2g} diopters at f/{lens.f_number:g}, so most of it has no metres"
-        )
-        found.append(Finding("metres_unsure", text))
-    elif (share := float(impossible[measured].mean())) > _MISFIT_SHARE:
-        text = (
-            f"{share:.0%} of what was measured would lie beyond infinity or within the focal length: check the focus "
+            f"{misfit:.0%} of what was measured would lie beyond infinity or within the focal length: check the focus "
             "distance, the gain and the pixel pitch"
         )
-        found.append(Finding("lens_misfit", text))
-    return tuple(found)
+        return (Finding("lens_misfit", text),)
+    if kept >= _MOSTLY:
+        return ()
+    text = (
+        f"this lens gives {optics.disparity_px_per_diopter(lens):.2g} px of disparity per diopter: what was measured "
+        f"tells depth only to {float(np.median(uncertainty_d[measured])):.2g} diopters at f/{lens.f_number:g}, so most "
+        "of it has no metres"
+    )
+    return (Finding("metres_unsure", text),)
