@@ -26,6 +26,7 @@ import numpy as np
 import rawpy
 import tifffile
 import torch
+from benchmarks.depth import confidence_suite
 from benchmarks.record import Figure, Result, Row, machine_slug, new_result
 from benchmarks.render import RENDER_SUITES
 from benchmarks.suite import Suite
@@ -143,6 +144,7 @@ SUITES: dict[str, Callable[[], Suite]] = {
     "decode-cr3": lambda: decode_suite("CR3"),
     "decode-batch": batch_suite,
     "decode-memory": memory_suite,
+    "depth-confidence": confidence_suite,
     **RENDER_SUITES,
 }
 

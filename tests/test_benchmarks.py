@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from benchmarks import capture, lightfield
+from benchmarks.depth import confidence_suite
 from benchmarks.record import Figure, RecordError, Result, Row, machine_slug, new_result, read_result
 from benchmarks.render import flatness_suite, throughput_suite
 from benchmarks.run import RESULTS, SUITES, batch_suite, decode_suite, memory_suite, run_suite
@@ -147,6 +148,7 @@ def test_no_light_field_is_no_failure(tmp_path: Path) -> None:
         ("decode-cr3", decode_suite("CR3", full_size=False)),
         ("decode-batch", batch_suite(full_size=False, files=3)),
         ("decode-memory", memory_suite(full_size=False)),
+        ("depth-confidence", confidence_suite((96, 128))),
         ("render-coc5", throughput_suite(5, (64, 96))),
         ("render-flatness", flatness_suite((64, 96))),
     ],

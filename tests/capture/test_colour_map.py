@@ -115,3 +115,24 @@ def test_depth_ticks_are_inside_and_apart(low: float, span: float) -> None:
     assert all(b - a >= span / 16.01 for a, b in itertools.pairwise(places))
     assert (ticks.get(0.0) == "∞") == (low == 0)
     assert all(float(text) == pytest.approx(1 / place, rel=5e-3) for place, text in ticks.items() if place > 0)
+
+
+def test_colours_fade_to_grey_where_unsure() -> None:
+    values = np.full((1, 4), 2.0, np.float32)
+    sure = np.array([[0.0, 0.25, 0.5, 1.0]], np.float32)
+    plain, faded = (coloured(Panel("", values, "diverging", limits=(-3, 3), confidence=c)) for c in (None, sure))
+    grey = np.array(INVALID_GREY) * 255
+    assert np.array_equal(faded[0, 2:], plain[0, 2:]) and np.allclose(faded[0, 0], grey, atol=1)
+    assert np.allclose(faded[0, 1], (plain[0, 1] + grey) / 2, atol=1)
+
+
+def test_unsure_values_do_not_stretch_the_scale() -> None:
+    values = np.array([[1.0, -1.0, 50.0]], np.float32)
+    sure = np.array([[0.9, 0.9, 0.1]], np.float32)
+    apart = coloured(Panel("", values, "diverging", confidence=sure))
+    assert np.array_equal(apart[0, :2], coloured(Panel("", values, "diverging", limits=(-1, 1)))[0, :2])
+    # where nothing is sure, all values make the scale
+    nothing = coloured(Panel("", values, "diverging", confidence=np.zeros_like(sure)))
+    assert np.allclose(nothing, np.array(INVALID_GREY) * 255, atol=1)
+    with pytest.raises(ValueError, match="confidence"):
+        Panel("", values, "diverging", confidence=sure[:, :2])

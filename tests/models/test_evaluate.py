@@ -31,6 +31,7 @@ from dualpix.models.evaluate import (
     pixel4_xin,
     rendered,
 )
+from dualpix.models.metrics import sparsification
 from dualpix.models.networks import build_network
 from dualpix.models.predict import DisparityMap, match_disparity, predict_disparity, working_views
 from dualpix.models.prepare import network_inputs
@@ -114,6 +115,20 @@ def test_pictures_show_every_method(scene: Scene) -> None:
     ((_, results),) = evaluate([scene], {"sgbm": match_disparity, "exact": oracle(scene)})
     two, one = comparison_picture(scene, results), comparison_picture(scene, results[:1])
     assert two.dtype == np.uint8 and two.shape[1] > one.shape[1]
+
+
+def test_confidence_is_scored_where_there_is_one(scene: Scene) -> None:
+    """By the error in pixels; a confidence that is the error's negative has no area."""
+    ((_, (matched, exact)),) = evaluate([scene], {"sgbm": match_disparity, "exact": oracle(scene)})
+    judged = matched.disparity.judged
+    error = np.abs(matched.disparity.disparity_px - scene.target)
+    expected = sparsification(error, judged.confidence).ause
+    assert matched.score.ause == pytest.approx(expected) and 0 < expected < 0.6
+    assert matched.score.measured == pytest.approx(judged.measured_fraction)
+    assert exact.score.ause is None and exact.score.measured is None
+    oracle_judged = replace(matched.disparity, judgement=replace(judged, confidence=np.float32(1) / (1 + error)))
+    ((_, (best,)),) = evaluate([scene], {"best": lambda image: oracle_judged})
+    assert best.score.ause == pytest.approx(0, abs=1e-6)
 
 
 def test_means_are_over_scenes_and_by_method(scene: Scene) -> None:
@@ -269,7 +284,7 @@ def test_command_compares_models_on_metres_and_by_group(model_folder: Path, dp11
             assert row["group"] == name and row["method"] == method
             assert all(mean[key] == row[key] for key in ("mae_m", "abs_rel", "rmse_diopters", "ai1", "ai2"))
     table = invoke(*args)
-    assert "MAE m" in table.stdout and "mean box" in table.stdout
+    assert "MAE m" in table.stdout and "mean box" in table.stdout and "AUSE" in table.stdout
     assert f"{record['group_mean']['box']['sgbm']['mae_m']:.4f}" in table.stdout
 
 

@@ -44,9 +44,8 @@ _COLUMNS = {
     "one_minus_abs_rho": "1-|ρ|",
     "mae_px": "MAE px",
     "bad_1px": "> 1 px",
-    "ause": "AUSE",
-    "measured": "measured",
 }
+_CONFIDENCE_COLUMNS = {"ause": "AUSE", "measured": "measured"}
 _FOLDERS = {"pixel4-xin": (pixel4_xin, "*_gt_defocus.png"), "dp119": (dp119, "*_depth_mm.png")}
 """Data in a folder: the reader, and the files that there is one of for each scene."""
 
@@ -83,7 +82,7 @@ def command(
     pictures: Path | None,
     as_json: bool,
 ) -> None:
-    """Score networks beside semi-global matching on data with ground truth; lower is better but for what is measured.
+    """Score networks beside semi-global matching on data with ground truth; lower is better in every score.
 
     AI(1) and AI(2) are the mean absolute and root mean square error after the best affine fit (ICCV 2019 form), ρ is
     Spearman's rank correlation with average ranks. Matching always works at 1008 px, the yardstick's size.
@@ -112,7 +111,8 @@ def command(
             json.dumps(_record(data, working_size, scores, means), indent=2, allow_nan=False, ensure_ascii=False)
         )
     else:
-        Console().print(_table(scores, means))
+        Console().print(_table(scores, means, _COLUMNS, each=True))
+        Console().print(_table(scores, means, _CONFIDENCE_COLUMNS, each=False))
 
 
 def _scenes(data: str, folder: Path | None, count: int, size: tuple[int, int]) -> tuple[Iterator[Scene], int]:
@@ -157,13 +157,14 @@ def _record(
     }
 
 
-def _table(scores: list[SceneScore], means: dict[str, dict[str, float]]) -> Table:
-    columns = {key: title for key, title in _COLUMNS.items() if all(key in mean for mean in means.values())}
+def _table(scores: list[SceneScore], means: dict[str, dict[str, float]], shown: dict[str, str], *, each: bool) -> Table:
+    """Means, after each scene's own figures if asked for."""
+    columns = {key: title for key, title in shown.items() if all(key in mean for mean in means.values())}
     numbers = (Column(title, justify="right", no_wrap=True) for title in columns.values())
     # on 80 columns the method's name gives way first
     names = (Column(name, overflow="fold", min_width=width) for name, width in (("scene", 10), ("method", 6)))
     table = Table(*names, *numbers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for score in scores:
+    for score in scores if each else ():
         flat = score.to_json()
         table.add_row(score.scene, score.method, *(f"{flat[key]:.4f}" for key in columns))
     for group, of_group in {**group_means(scores), "": means}.items():

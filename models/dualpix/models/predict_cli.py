@@ -344,17 +344,18 @@ def _option(field: str) -> str:
 def _table(outcomes: list[Outcome]) -> Table:
     percentiles = " / ".join(f"p{p}" for p in _SHOWN_PERCENTILES)
     file, result = (Column(name, overflow="fold") for name in ("file", "result"))
-    table = Table(file, "method", "measured", f"disparity px\n{percentiles}", f"depth m\n{percentiles}", "s", result)
+    methods = {outcome.record["method"] for outcome in outcomes if outcome.record}
+    title = " and ".join(sorted(methods)) or None
+    table = Table(file, "measured", f"disparity px\n{percentiles}", f"depth m\n{percentiles}", "s", result, title=title)
     for outcome in outcomes:
         record = outcome.record
         if record is None:
-            table.add_row(outcome.job.path.name, "", "", "", "", "", "[red]failed[/red]")
+            table.add_row(outcome.job.path.name, "", "", "", "", "[red]failed[/red]")
             continue
         depth = record["depth"]
         shown = _joined(depth["percentiles_m"]) if depth["metric"] else f"{len(depth['missing'])} lens data missing"
         table.add_row(
             outcome.job.path.name,
-            record["method"],
             f"{record['measured_fraction']:.0%}",
             _joined(record["disparity_percentiles_px"]),
             shown,
