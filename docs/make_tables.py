@@ -1,6 +1,7 @@
-"""The figures in README.md, docs/train.md and docs/export.md, from ``docs/results``: ``python -m docs.make_tables``.
+"""The figures in README.md and in docs/depth.md, train.md and export.md, from ``docs/results``.
 
-Nobody types a figure. ``python -m docs.record_results`` makes the files, this puts them between the two markers.
+Nobody types a figure. ``python -m docs.record_results`` and ``python -m benchmarks.stacks`` make the files,
+``python -m docs.make_tables`` puts them between the two markers.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ ROOT = Path(__file__).parents[1]
 README, RESULTS = ROOT / "README.md", ROOT / "docs" / "results"
 PAGES = {
     README: RESULTS,
+    ROOT / "docs" / "depth.md": RESULTS / "depth",
     ROOT / "docs" / "train.md": RESULTS / "train",
     ROOT / "docs" / "export.md": RESULTS / "export",
 }
