@@ -43,7 +43,7 @@ def message(result: Result) -> str:
 
 @pytest.fixture(scope="module")
 def unknown(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Imported pictures that say nothing of their focus: the left half is sharp in frame 1, the right one in frame 5."""
+    """Imported pictures without a word about focus: the left half is sharp in frame 1, the right one in frame 5."""
     root = tmp_path_factory.mktemp("unknown")
     write_pictures(root / "in", sweep())
     return import_stack([root / "in"], root / "card").folder
@@ -58,7 +58,7 @@ def test_a_stack_without_distances_gives_the_frame_and_no_metres(unknown: Path, 
         "focus_index.tiff", "focus_index.png", "confidence.png", "all_in_focus.tiff", "all_in_focus.png", "depth.json"
     }  # fmt: skip
     index = tifffile.imread(out / "focus_index.tiff")
-    assert index.dtype == np.float32 and 0 <= index.min() and index.max() <= 6
+    assert index.dtype == np.float32 and index.min() >= 0 and index.max() <= 6
     assert np.median(index[:, :70]) == pytest.approx(1, abs=0.15)
     assert np.median(index[:, 90:]) == pytest.approx(5, abs=0.15)
     record = json.loads((out / "depth.json").read_text())

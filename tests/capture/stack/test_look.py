@@ -51,7 +51,7 @@ def test_pictures_keep_their_white_balance_and_exposure(tmp_path: Path) -> None:
     assert ratio(frames) > 1.25  # a grey world would make it 1
     for image, white in ((codes, 65535), (picture, 255)):
         assert ratio(image) == pytest.approx(ratio(frames), rel=0.003)
-        assert image.mean() / white == pytest.approx(frames.mean() / 255, rel=0.003)
+        assert image.mean() / white == pytest.approx(frames.mean() / 255, rel=0.01)
     # each half is what the frame shows that is sharp there
     sharp = np.concatenate([frames[1][:, :80], frames[5][:, 80:]], axis=1)
     apart = np.abs(codes[INSIDE] / 257 - sharp[INSIDE])
