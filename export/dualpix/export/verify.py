@@ -22,8 +22,9 @@ from torch import Tensor
 
 from dualpix.export.artefact import ExportError, quiet, type_name
 from dualpix.export.called import form
+from dualpix.export.executorch.probe import run_apart
 from dualpix.export.manifest import MANIFEST, ManifestError, check_entry, read_manifest
-from dualpix.export.recipes import find_recipe
+from dualpix.export.recipes import Recipe, find_recipe
 from dualpix.export.record import REFERENCE, reference_key
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.score import sqnr_db, tensors_of
@@ -139,16 +140,29 @@ def _check_artefact(
         return ArtefactCheck(recipe.name, file, None, None, "was not run where it was made")
     try:
         inputs, stored = _reference(folder, declared, recipe.name)
-        with quiet():
-            predict = recipe.load(folder / file, tuple(declared.inputs), declared.output_names, threads)
-        if predict is None:
+        outputs = _run_again(recipe, folder / file, declared, inputs, threads)
+        if outputs is None:
             return ArtefactCheck(recipe.name, file, None, limit, recipe.can_run() or "does not run here")
-        outputs = tensors_of(predict(inputs))
     except ExportError as error:
         named = str(error) if f"'{file}'" in str(error) else f"'{file}' does not do what it did: {error}"
         raise ManifestError(named) from error
     agreement_db = _agreement_db(file, outputs, stored, limit)
     return ArtefactCheck(recipe.name, file, agreement_db, limit, "interpreted" if recipe.can_run() else "")
+
+
+def _run_again(
+    recipe: Recipe, path: Path, declared: _Declared, inputs: Inputs, threads: int
+) -> tuple[Tensor, ...] | None:
+    """What the artefact gives now; ``None`` where it cannot be run or interpreted here.
+
+    A program for the runtime is run in a process of its own: its bytes may have been changed, and some changes end the
+    process rather than give an error.
+    """
+    if path.suffix == ".pte" and recipe.can_run() is None:
+        return tensors_of(run_apart(path, inputs, threads))
+    with quiet():
+        predict = recipe.load(path, tuple(declared.inputs), declared.output_names, threads)
+    return None if predict is None else tensors_of(predict(inputs))
 
 
 def _agreement_db(file: str, outputs: tuple[Tensor, ...], stored: tuple[Tensor, ...], limit_db: float) -> float:

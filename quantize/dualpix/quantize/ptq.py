@@ -34,7 +34,14 @@ from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.graph import float_graph, fold_batch_norm, harmonise_scales, limit_requantisation, unshare_weights
+from dualpix.quantize.graph import (
+    add_offsets_in_float,
+    float_graph,
+    fold_batch_norm,
+    harmonise_scales,
+    limit_requantisation,
+    unshare_weights,
+)
 
 KeepFloat = Callable[[str], bool]
 """Dotted path of a submodule ("dual_pixel.half_attention.query") -> whether its operators stay float."""
@@ -272,7 +279,9 @@ def _prepare_and_convert(
     module: nn.Module, quantizer: Any, calibration: Sequence[Inputs], on_sample: Callable[[int, int], None]
 ) -> fx.GraphModule:
     with torch.no_grad():
-        prepared = prepare_pt2e(exported_graph(module, calibration[0]), quantizer)
+        graph = exported_graph(module, calibration[0])
+        add_offsets_in_float(graph, calibration)
+        prepared = prepare_pt2e(graph, quantizer)
         for index, inputs in enumerate(calibration):
             prepared(*inputs)
             on_sample(index + 1, len(calibration))

@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from dualpix.capture.errors import DualpixError, OutputError
+from dualpix.capture.errors import DualpixError, OutputError, UnknownNameError
 from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.coreml.check import Numerics, check_numerics, check_package, interpreted, layer_differences
 from dualpix.export.coreml.convert import MINIMUM_TARGET, PRECISIONS, convert, save
@@ -63,17 +63,18 @@ def build(request: BuildRequest) -> Artefact:
 
     Raises:
         UnknownNameError: an unknown precision.
-        DualpixError: there is no calibration sample for int8 activations.
-        ExportError: the converter refuses the network, or the package lacks what it should hold or computes something
-            else than the network.
+        ExportError: there is no calibration sample for int8 activations, the converter refuses the network, or the
+            package lacks what it should hold or computes something else than the network.
         OutputError: the package cannot be put in its place.
     """
     request = core_ml_request(request)
     with _converter() as said, torch.no_grad():
         try:
             converted = convert(request)
-        except DualpixError:
+        except (ExportError, UnknownNameError):
             raise
+        except DualpixError as error:
+            raise ExportError(error.found, expected=error.expected, hint=error.hint) from error
         except Exception as error:  # the converter raises anything
             reason = reason_of(error, request.module, request.inputs, "\n".join(said))
             raise ExportError(f"Core ML conversion failed: {reason}") from error

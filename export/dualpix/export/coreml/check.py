@@ -23,6 +23,8 @@ from dualpix.quantize.score import EXACT_SQNR_DB, Predict, sqnr_db, tensors_of
 
 _WEIGHTED = {"conv", "conv_transpose", "linear"}
 _CONSTANTS = ("const", "constexpr_")
+_LARGEST_HALF, _LEAST_HALF = 65504.0, 6.1e-5
+"""Of float16's normal numbers."""
 _FAR_DB = 25.0
 """An operator whose result is further than this from the network's is pointed at when a conversion is wrong."""
 
@@ -99,6 +101,8 @@ def check_numerics(
         from_graph = None if graph is None else sqnr_db(graph.module()(*request.inputs), output)
     sqnr = sqnr_db(expected, output)
     judged = sqnr if from_graph is None else from_graph
+    if not judged >= precision.least_sqnr_db and precision.compute == "float16":
+        _check_range(path, request)
     if not judged >= precision.least_sqnr_db:
         where = _first_far(interpreter, request, graph)
         raise ExportError(
@@ -179,11 +183,36 @@ def _run(interpreter: Interpreter, request: BuildRequest, keep: dict[str, Tensor
     return tuple(given[name] for name in request.output_names)
 
 
+def _check_range(path: Path, request: BuildRequest) -> None:
+    """Whether the network's own values fit into float16.
+
+    Raises:
+        ExportError: one does not; names the input or the layer.
+    """
+    recorder = _Recorder(float_graph(request).module())
+    with torch.no_grad():
+        recorder.run(*request.inputs)
+    inputs = {f"input '{name}'": t for name, t in zip(request.input_names, request.inputs, strict=True)}
+    layers = {f"'{name}'" + _inside(recorder.modules[name]): v for name, v in recorder.values.items()}
+    for where, value in (inputs | layers).items():
+        largest = float(value.abs().max()) if value.is_floating_point() and value.numel() else 0.0
+        if largest > _LARGEST_HALF or 0.0 < largest < _LEAST_HALF:
+            raise ExportError(
+                f"'{path.name}' computes something else: {where} holds values up to {largest:.6g}",
+                expected=f"{_LEAST_HALF:.2g} to {_LARGEST_HALF:g}, what float16 holds",
+                hint="choose another unit for it, or a recipe of float32",
+            )
+
+
+def _inside(module: str) -> str:
+    return f" in '{module}'" if module else ""
+
+
 def _first_far(interpreter: Interpreter, request: BuildRequest, graph: ExportedProgram | None) -> str:
     layers = layer_differences(interpreter, request, graph)
     for layer in layers:
         if layer.sqnr_db < _FAR_DB:
-            where = f" of '{layer.module}'" if layer.module else ""
+            where = _inside(layer.module)
             return f"first far off at '{layer.name}' ({layer.kind}{where}), {layer.sqnr_db:.1f} dB"
     return f"no operator of {len(layers)} compared is far off by itself"
 

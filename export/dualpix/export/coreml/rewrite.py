@@ -36,7 +36,7 @@ _SPELT_OUT = (
     "channel_shuffle.default", "cosine_similarity.default", "cross.default", "diff.default", "hardshrink.default",
     "heaviside.default", "kron.default", "linalg_cross.default",
     "logaddexp.default", "norm.ScalarOpt_dim", "pairwise_distance.default", "prelu.default", "_prelu_kernel.default",
-    "rms_norm.default", "_fused_rms_norm.default", "roll.default", "rot90.default", "softshrink.default",
+    "rms_norm.default", "_fused_rms_norm.default", "rot90.default", "softshrink.default",
     "take_along_dim.default",
     "where.Scalar", "where.ScalarOther", "where.ScalarSelf", "__and__.Tensor",
     "__or__.Tensor",
@@ -136,21 +136,6 @@ def _average_pool(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> f
     return make(ATEN.mul.Tensor, mean, math.prod(kernel) / divisor)
 
 
-def _pad(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node | None:
-    """Padding by less than nothing is refused; it is a slice."""
-    pads, x = [int(p) for p in argument(node, "pad")], node.args[0]
-    if min(pads, default=0) >= 0:
-        return None
-    shape = shape_of(x)
-    for k in range(len(pads) // 2):
-        axis, (before, after) = len(shape) - 1 - k, pads[2 * k : 2 * k + 2]
-        if min(before, after) < 0:
-            x = make(ATEN.slice.Tensor, x, axis, max(-before, 0), shape[axis] + min(after, 0))
-    left = [max(p, 0) for p in pads]
-    options = node.args[2:] if node.target is ATEN.pad.default else ("constant", argument(node, "value"))
-    return make(ATEN.pad.default, x, left, *options) if any(left) else x  # type: ignore[return-value]
-
-
 def _spread(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node | None:
     """Variance and standard deviation, of which the correction over all axes is dropped, with their mean or without."""
     shape, names = shape_of(node.args[0]), {declared.name for declared in node.target._schema.arguments}  # type: ignore[union-attr]
@@ -239,8 +224,6 @@ _REWRITES: dict[Any, Rewrite] = {
     ATEN.max_pool3d.default: _max_pool,
     ATEN.max_pool2d_with_indices.default: _max_pool,
     ATEN.avg_pool2d.default: _average_pool,
-    ATEN.pad.default: _pad,
-    ATEN.constant_pad_nd.default: _pad,
     ATEN.log_sigmoid.default: _log_of_logistic,
     **dict.fromkeys((ATEN.new_ones.default, ATEN.new_zeros.default, ATEN.new_full.default), _filled),
     **{

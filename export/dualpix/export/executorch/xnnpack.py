@@ -137,8 +137,8 @@ def build(request: BuildRequest) -> Artefact:
 
 def _lowered(request: BuildRequest) -> tuple[_Plan, bytes, Any, Delegation]:
     try:
-        total = sum(multiply_accumulates(n) for n in torch.export.export(request.module, request.inputs).graph.nodes)
         plan = _PLANS[request.precision](request)
+        total = sum(multiply_accumulates(n) for n in torch.export.export(request.module, request.inputs).graph.nodes)
         buffer, record, delegation = lower_with_record(torch.export.export(plan.graph, request.inputs), total)
     except ExportError:
         raise

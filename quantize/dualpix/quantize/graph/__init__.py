@@ -26,6 +26,7 @@ from dualpix.quantize.graph.codes import (
 from dualpix.quantize.graph.constants import fold_constants
 from dualpix.quantize.graph.narrow import join_narrow_convolutions, widen_narrow_convolutions
 from dualpix.quantize.graph.nodes import describe
+from dualpix.quantize.graph.offsets import add_offsets_in_float
 from dualpix.quantize.graph.portable import float_graph, give_batch_axis, spell_out_factors, spell_out_padding
 from dualpix.quantize.graph.scales import harmonise_scales, limit_requantisation
 from dualpix.quantize.graph.sharing import unshare_weights
@@ -37,9 +38,10 @@ from dualpix.quantize.graph.xnnpack import (
 )
 
 __all__ = [
-    "attention_as_products", "constant_products_as_linear", "describe", "float_graph", "fold_batch_norm",
-    "fold_batch_norm_graph", "fold_constants", "give_batch_axis", "harmonise_scales", "join_codes",
-    "join_narrow_convolutions", "layer_norm_in_float32", "limit_requantisation", "move_codes", "plain_inputs",
-    "plain_module", "rewrite_for_xnnpack", "run_eager", "share_quantised_sums", "softmax_on_three_axes",
-    "spell_out_factors", "spell_out_padding", "tidy_for_xnnpack", "unshare_weights", "widen_narrow_convolutions",
+    "add_offsets_in_float", "attention_as_products", "constant_products_as_linear", "describe", "float_graph",
+    "fold_batch_norm", "fold_batch_norm_graph", "fold_constants", "give_batch_axis", "harmonise_scales",
+    "join_codes", "join_narrow_convolutions", "layer_norm_in_float32", "limit_requantisation", "move_codes",
+    "plain_inputs", "plain_module", "rewrite_for_xnnpack", "run_eager", "share_quantised_sums",
+    "softmax_on_three_axes", "spell_out_factors", "spell_out_padding", "tidy_for_xnnpack", "unshare_weights",
+    "widen_narrow_convolutions",
 ]  # fmt: skip

@@ -37,7 +37,8 @@ def float_graph(module: nn.Module, inputs: Inputs) -> fx.GraphModule:
 
 
 def spell_out_factors(graph_module: fx.GraphModule) -> int:
-    """Rewrite operators with a factor inside (``add(x, y, alpha=0.1)``) to products and sums; changes the graph.
+    """Rewrite operators with a factor inside (``add(x, y, alpha=0.1)``), and others that backends know only by
+    parts, to what they are; changes the graph.
 
     Reason: coremltools 9.0 drops the factor of ``add``, ``sub`` and ``rsub`` without an error, and XNNPACK leaves such
     an operator outside the delegate. Both compute GELU by the error function where its approximation by tanh is asked
@@ -120,7 +121,24 @@ def _smooth_gate(node: fx.Node, make: Maker) -> fx.Node | None:
     return make(ATEN.mul.Tensor, x, gate)
 
 
+def _cropped(node: fx.Node, make: Maker) -> fx.Node | None:
+    """Padding by less than nothing is a slice, which is what backends know it by."""
+    pads, x = [int(p) for p in argument(node, "pad")], node.args[0]
+    if min(pads, default=0) >= 0:
+        return None
+    shape = shape_of(x)
+    for k in range(len(pads) // 2):
+        axis, (before, after) = len(shape) - 1 - k, pads[2 * k : 2 * k + 2]
+        if min(before, after) < 0:
+            x = make(ATEN.slice.Tensor, x, axis, max(-before, 0), shape[axis] + min(after, 0))
+    left = [max(p, 0) for p in pads]
+    options = node.args[2:] if node.target is ATEN.pad.default else ("constant", argument(node, "value"))
+    return make(ATEN.pad.default, x, left, *options) if any(left) else x  # type: ignore[return-value]
+
+
 _FACTORED: dict[Any, Any] = {
+    ATEN.pad.default: _cropped,
+    ATEN.constant_pad_nd.default: _cropped,
     ATEN.gelu.default: _smooth_gate,
     ATEN.lerp.Scalar: _between,
     ATEN.lerp.Tensor: _between,
