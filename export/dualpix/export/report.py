@@ -81,7 +81,7 @@ def write_report(folder: Path, output: Path) -> Path:
     page = _environment().get_template("report.html.j2").render(
         manifest=manifest,
         gate=gate,
-        size_text=_size_text(gate["benchmark"]["size_hw"]),
+        size_text=_size_text(manifest["input"]["tensors"]),
         rows=_rows(manifest),
         charts=_accuracy_charts(gate),
         chart_text=_chart_text(gate),
@@ -118,8 +118,10 @@ def _percent(value: float | None, form: str) -> str:
     return "–" if value is None else format(value * 100, form) + " %"
 
 
-def _size_text(size_hw: list[int]) -> str:
-    return f"{size_hw[0]} × {size_hw[1]} px (height × width)" if size_hw and all(size_hw) else ""
+def _size_text(inputs: list[dict[str, Any]]) -> str:
+    """Of the first input."""
+    more = f" and {len(inputs) - 1} more" if len(inputs) > 1 else ""
+    return f"{inputs[0]['name']} {'×'.join(map(str, inputs[0]['shape'])) or 'a scalar'}{more}"
 
 
 def _time(gate: dict[str, Any], name: str) -> str:
