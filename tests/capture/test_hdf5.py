@@ -19,7 +19,7 @@ from tests.support.rgbd import truth
 from dualpix.capture.errors import DecodeError, DualpixError
 from dualpix.capture.hdf5 import open_hdf5
 from dualpix.capture.rgbd import RgbdError, find_rgbd, read_rgbd
-from dualpix.capture.stack.ddff import read_ddff_slice
+from dualpix.capture.stack.ddff import ddff_stacks, read_ddff_slice
 from dualpix.capture.stack.layouts import read_layout
 
 SECRET = b"not yours to see" * 400
@@ -269,3 +269,11 @@ def test_filters_of_others_are_named(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "a.h5", "w") as file:
         file.create_dataset("a", data=np.arange(96).reshape(8, 12), chunks=(8, 12), scaleoffset=8)
     refused(tmp_path / "a.h5", r"is packed by the filters 6 scaleoffset; expected gzip, lzf or none; h5repack")
+
+
+def test_stacks_that_a_file_cannot_hold_are_not_counted(tmp_path: Path) -> None:
+    """A few KB that declare a hundred million stacks: a listing of them would take the memory."""
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("stack_val", (10**8, 10, 48, 64, 3), "u1", chunks=(1, 1, 48, 64, 3))
+    with pytest.raises(DecodeError, match="stack_val claims 100000000 stacks in a file of"):
+        ddff_stacks(tmp_path / "a.h5")

@@ -123,6 +123,14 @@ def test_what_is_no_depth_is_a_hole(tmp_path: Path) -> None:
     ]
 
 
+def test_a_depth_next_to_nothing_is_no_truth(tmp_path: Path) -> None:
+    """Its diopters would be infinite, and with them the mean error, which JSON cannot hold."""
+    values = np.array([[1e-40, 1e-5, 0.5, 2.0]], np.float32)
+    truth = read_truth(write_truth(tmp_path / "a.npy", values), (1, 4)).depth_m
+    assert truth.tolist() == [[0.0, 0.0, 0.5, 2.0]]
+    assert depth_errors(np.full((1, 4), 2.0, np.float32), truth)["mae_d"] == pytest.approx(0.75)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -17,6 +17,9 @@ from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.rgbd.sample import METRES, implausible
 from dualpix.capture.types import FloatImage
 
+_NEAREST_M = 1e-4
+"""Less is no depth; its diopters would outweigh those of the whole map, or have no end."""
+
 
 @dataclass(frozen=True)
 class DepthTruth:
@@ -47,7 +50,7 @@ def read_truth(path: Path, size_hw: tuple[int, ...]) -> DepthTruth:
     unit: Literal["m", "mm"] = "m" if values.dtype.kind == "f" else "mm"
     with np.errstate(invalid="ignore", over="ignore"):
         depth = np.asarray(values * METRES[unit], np.float32)
-        known = depth > 0
+        known = depth > _NEAREST_M
     unlikely = implausible(depth[known], METRES[unit])
     if unlikely is not None:
         raise DualpixError(f"'{path.name}': {unlikely}", expected="depth in m as floats, or in mm as integers")
