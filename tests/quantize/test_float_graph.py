@@ -267,7 +267,7 @@ def test_an_input_that_is_changed_in_place_is_not_given_back() -> None:
     kept = inputs[0].clone()
     graph = _same(net, inputs)
     assert torch.equal(inputs[0], kept), "nor are the inputs changed by looking"
-    given_back = [n for n in graph.graph.nodes if n.op == "output"][0].args[0]
+    given_back = next(n for n in graph.graph.nodes if n.op == "output").args[0]
     assert len(given_back) == 1 and not any(name.endswith("_") for name in _operators(graph))
 
 

@@ -94,7 +94,8 @@ def test_a_column_of_pixels_is_resized_as_any_picture() -> None:
     wide = torch.randn(1, 1, 12, 4)
 
     def graph_of(x: Tensor) -> fx.GraphModule:
-        graph = float_graph(_Plain(lambda y: F.interpolate(y, size=(6, y.shape[3]), mode="bilinear", antialias=True)), (x,))
+        narrowed = _Plain(lambda y: F.interpolate(y, size=(6, y.shape[3]), mode="bilinear", antialias=True))
+        graph = float_graph(narrowed, (x,))
         _by_products(graph)
         return graph
 
@@ -160,12 +161,11 @@ def test_operators_on_seven_axes_need_fewer(function: Callable[[Tensor], Tensor]
 
 
 def test_what_needs_all_its_axes_is_left_alone() -> None:
-    graph = float_graph(
-        _Plain(lambda x: x.view(2, 2, 2, 2, 2, 2, 2).permute(6, 4, 2, 0, 5, 3, 1).flatten()), (torch.rand(128),)
-    )
+    turned = _Plain(lambda x: x.view([2] * 7).permute(6, 4, 2, 0, 5, 3, 1).flatten())
+    graph = float_graph(turned, (torch.rand(128),))
     limit_rank(graph, 5)
     assert _largest_rank(graph) == 7
-    assert torch.equal(graph(torch.arange(128.0)), _Plain(lambda x: x.view([2] * 7).permute(6, 4, 2, 0, 5, 3, 1).flatten())(torch.arange(128.0)))
+    assert torch.equal(graph(torch.arange(128.0)), turned(torch.arange(128.0)))
 
 
 @settings(max_examples=20, deadline=None)
