@@ -1,0 +1,116 @@
+"""What a network is for, as data: what it is shown, what it gives, how that is scored and brought back to the user.
+
+Convention: a *sample* is a dictionary of named float32 tensors, without a batch axis; a *batch* has one in front. A
+task's sample is clean: linear light as the lens gave it, with its truth. :attr:`Task.augment` adds what lies between
+lens and network, :attr:`Task.inputs_of` makes the network's inputs. Maps are (1, H, W), pictures (C, H, W), what is
+one a frame has an axis of frames in front: (N, C, H, W), or (N,) for scalars.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from torch import Tensor
+
+Sample = dict[str, Tensor]
+Batch = dict[str, Tensor]
+FieldKind = Literal["picture", "map", "mask", "scalar"]
+Better = Literal["lower", "higher"]
+
+KNOWN = "known"
+"""The mask of a sample: 1 where the truth is known, 0 at its holes."""
+
+
+@dataclass(frozen=True)
+class Field:
+    """One tensor of a sample, or one input of a network."""
+
+    name: str
+    kind: FieldKind
+    channels: int = 1
+    """Of a picture, map or mask."""
+    per_frame: bool = False
+    """Whether there is one for each frame of a stack."""
+    unit: str = ""
+    optional: bool = False
+    """Whether samples without it are samples of the task too."""
+
+    def shape(self, size_hw: tuple[int, int], frames: int = 1) -> tuple[int, ...]:
+        """Without the batch axis."""
+        plain = () if self.kind == "scalar" else (self.channels, *size_hw)
+        return (frames, *plain) if self.per_frame else plain
+
+
+@dataclass(frozen=True)
+class NetworkOutput:
+    """One output of a network of the task."""
+
+    name: str
+    """With its unit, as in the house plan: ``disparity_px``, ``depth_m``."""
+    unit: str
+    meaning: str
+    """One line for manifests and model cards."""
+    scales_with_picture: bool = False
+    """Whether values are lengths in the picture: resized by a factor, they are multiplied by it."""
+    truth: str = ""
+    """Name of the sample's field that it is held against; the output's own name if empty."""
+    optional: bool = False
+
+    @property
+    def truth_field(self) -> str:
+        """Name of the field of a sample that holds its truth."""
+        return self.truth or self.name
+
+
+@dataclass(frozen=True)
+class TaskMetric:
+    """How well one prediction does, against the truth of its sample."""
+
+    name: str
+    """As tables show it: ``AI(1)``."""
+    measure: Callable[[Mapping[str, np.ndarray[Any, Any]], Mapping[str, np.ndarray[Any, Any]]], float]
+    """(outputs, sample), each by name and without the batch axis: the figure of this sample."""
+    better: Better = "lower"
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What all networks of one kind share. One file of this package states one."""
+
+    name: str
+    sample: tuple[Field, ...]
+    inputs: tuple[Field, ...]
+    """Those that networks of the task may take, each by this name; a network names its own among them, in order."""
+    outputs: tuple[NetworkOutput, ...]
+    """The first is the one that a network must give."""
+    inputs_of: Callable[[Batch], Mapping[str, Tensor]]
+    """All :attr:`inputs` of a batch."""
+    augment: Callable[[Sample, np.random.Generator], Sample]
+    """What a sensor and a user add to a clean sample; the same generator gives the same sample."""
+    loss: Callable[[Sequence[Any], Batch], Tensor]
+    """(predictions, batch): what a network gave for training, finest first, against the truth."""
+    error: Callable[[Tensor, Batch], Tensor]
+    """(first output, batch): what is shown while training, in :attr:`error_unit`."""
+    error_unit: str
+    metrics: tuple[TaskMetric, ...]
+    """The first is that which limits of the gate are for."""
+    summary: str = ""
+    views: tuple[str, ...] = field(default=())
+    """Fields of the sample that hold light: what noise and exposure change."""
+
+    @property
+    def truth(self) -> str:
+        """Name of the field that holds the truth of the first output."""
+        return self.outputs[0].truth_field
+
+    def field(self, name: str) -> Field:
+        """A field of the sample, or an input, by name.
+
+        Raises:
+            KeyError: there is none.
+        """
+        return {f.name: f for f in (*self.inputs, *self.sample)}[name]
