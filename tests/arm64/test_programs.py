@@ -29,10 +29,10 @@ from dualpix.export.profile import stored
 from dualpix.export.recipes import RECIPES
 from dualpix.models.zoo import known_models, load_model
 from dualpix.quantize.calibration import CalibrationSet, Inputs, rendered_calibration, rendered_evaluation
-from dualpix.quantize.disparity import disparity_metrics
 from dualpix.quantize.gate import Candidate, Limits, Outcome, judge
 from dualpix.quantize.ptq import KeepFloat, keep_modules, keep_nothing
 from dualpix.quantize.score import Accuracy, Metric, score
+from dualpix.quantize.task_metrics import task_metrics
 
 pytestmark = pytest.mark.slow
 
@@ -65,7 +65,7 @@ def zoo_network(name: str) -> Network:
         rendered_calibration(8, SIZE_HW),
         tuple(sample.inputs for sample in evaluation.samples),
         limits_of(model)[0],
-        disparity_metrics(evaluation),
+        task_metrics(evaluation),
         keep_modules(*model.card.get("keep_float", ())),
     )
 

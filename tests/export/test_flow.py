@@ -18,10 +18,10 @@ from dualpix.export.module import export_module
 from dualpix.export.recipes import Recipe
 from dualpix.models.networks.blocks import WindowedParallaxAttention
 from dualpix.quantize.calibration import CalibrationSet, rendered_calibration, rendered_evaluation
-from dualpix.quantize.disparity import disparity_metrics
 from dualpix.quantize.gate import Candidate, Limits, Outcome, judge
 from dualpix.quantize.score import arrays_of, score
 from dualpix.quantize.sensitivity import Assignment
+from dualpix.quantize.task_metrics import task_metrics
 
 
 def _of(result: ExportResult, recipe: str) -> RecipeResult:
@@ -100,7 +100,7 @@ def test_a_program_of_other_weights_fails_the_gate(tmp_path: Path) -> None:
     assert artefact.predict and artefact.delegation
     with torch.no_grad():
         references = [arrays_of(net(*s.inputs)) for s in evaluation.samples]
-    metrics = disparity_metrics(evaluation)
+    metrics = task_metrics(evaluation)
     accuracy = score([arrays_of(artefact.predict(s.inputs)) for s in evaluation.samples], references, metrics)
     reference = score(references, references, metrics)
     candidate = Candidate("a", accuracy, artefact.delegation.compute_share, artefact.size_bytes)

@@ -16,7 +16,7 @@ from dualpix.export.factory import load_factory
 from dualpix.export.flow import ExportResult
 from dualpix.export.limits import read_limits
 from dualpix.export.module import export_module
-from dualpix.export.named import is_named
+from dualpix.models.named import is_named
 from dualpix.quantize.gate import Limits, Outcome
 
 

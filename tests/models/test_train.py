@@ -28,12 +28,12 @@ from dualpix.models.data.rendered import (
     ResumableSampler,
     Scenes,
     _draw_psf,
-    augment,
     evaluation_set,
     render_sample,
 )
 from dualpix.models.losses import disparity_loss
 from dualpix.models.networks import build_network
+from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
 from dualpix.models.train import TrainConfig, Trainer
 from dualpix.models.train_cli import command
 from dualpix.models.zoo import load_model
@@ -92,9 +92,9 @@ def test_training_lowers_the_loss_on_one_batch() -> None:
     torch.manual_seed(0)
     network = build_network("difusenet")
     samples = [render_sample(SMALL, 0, i) for i in range(2)]
-    image = torch.stack([s.combined for s in samples])
-    left, right = torch.stack([s.left for s in samples]), torch.stack([s.right for s in samples])
-    target = torch.stack([s.disparity_px for s in samples])
+    image = torch.stack([s["combined"] for s in samples])
+    left, right = torch.stack([s["left"] for s in samples]), torch.stack([s["right"] for s in samples])
+    target = torch.stack([s["disparity_px"] for s in samples])
     optimiser = torch.optim.AdamW(network.parameters(), 3e-3)
     history = []
     for _ in range(25):
@@ -117,12 +117,12 @@ def test_loss_is_zero_for_the_truth_and_grows_with_the_error() -> None:
 
 def test_samples_are_pure_functions_and_survive_the_cache(tmp_path: Path) -> None:
     a, b = render_sample(SMALL, 3, 5), render_sample(SMALL, 3, 5)
-    assert torch.equal(a.left, b.left) and torch.equal(a.disparity_px, b.disparity_px)
+    assert torch.equal(a["left"], b["left"]) and torch.equal(a["disparity_px"], b["disparity_px"])
     cached = RenderedDataset(6, settings=SMALL, seed=3, cache_dir=tmp_path)
     first, second = cached[5], cached[5]
-    assert torch.equal(second.left, first.left.half().float())
-    torch.testing.assert_close(second.disparity_px, a.disparity_px, rtol=1e-3, atol=1e-3)
-    assert torch.allclose(a.left + a.right, a.combined[1:2], atol=1e-5)
+    assert torch.equal(second["left"], first["left"].half().float())
+    torch.testing.assert_close(second["disparity_px"], a["disparity_px"], rtol=1e-3, atol=1e-3)
+    assert torch.allclose(a["left"] + a["right"], a["combined"][1:2], atol=1e-5)
     with pytest.raises(IndexError):
         cached[6]
 
@@ -132,12 +132,12 @@ def test_samples_are_pure_functions_and_survive_the_cache(tmp_path: Path) -> Non
 def test_kinds_of_scenes_and_of_rendering(scenes: Scenes, quality: Quality) -> None:
     settings = replace(SMALL, scenes=scenes, quality=quality)
     sample = render_sample(settings, 3, 0)
-    assert torch.equal(sample.left, render_sample(settings, 3, 0).left)
-    assert torch.allclose(sample.left + sample.right, sample.combined[1:2], atol=1e-5)
-    assert sample.disparity_px.shape == (1, 64, 96) and torch.isfinite(sample.combined).all()
+    assert torch.equal(sample["left"], render_sample(settings, 3, 0)["left"])
+    assert torch.allclose(sample["left"] + sample["right"], sample["combined"][1:2], atol=1e-5)
+    assert sample["disparity_px"].shape == (1, 64, 96) and torch.isfinite(sample["combined"]).all()
     assert settings.digest() != SMALL.digest() or settings == SMALL
     if settings != SMALL:
-        assert not torch.allclose(sample.left, render_sample(SMALL, 3, 0).left, atol=1e-3)
+        assert not torch.allclose(sample["left"], render_sample(SMALL, 3, 0)["left"], atol=1e-3)
 
 
 @pytest.mark.parametrize("optics", get_args(Optics))
@@ -146,8 +146,8 @@ def test_label_is_the_shift_that_the_halves_show(optics: Optics) -> None:
     expected = found = 0.0
     for index in range(8):
         sample = render_sample(settings, 3, index)
-        gradient = (sample.combined[1:2, :, 2:] - sample.combined[1:2, :, :-2]) / 4
-        disparity, difference = sample.disparity_px[..., 1:-1], (sample.left - sample.right)[..., 1:-1]
+        gradient = (sample["combined"][1:2, :, 2:] - sample["combined"][1:2, :, :-2]) / 4
+        disparity, difference = sample["disparity_px"][..., 1:-1], (sample["left"] - sample["right"])[..., 1:-1]
         found += float((difference * disparity * gradient).sum())
         expected += float((disparity * gradient).square().sum())
     # The halves differ in shape too, so a shift by least squares is a fifth too large for such small blurs.
@@ -173,19 +173,19 @@ def test_augmentation_keeps_the_meaning_of_the_disparity() -> None:
     sample = render_sample(RenderSettings(size_hw=(64, 96), coc_span_px=(8.0, 8.1), disparity_gain=(0.4, 0.41)), 0, 1)
     seen_mirror = set()
     for seed in range(12):
-        out = augment(sample, np.random.default_rng(seed))
-        mirrored = torch.equal(out.disparity_px, sample.disparity_px.flip(-1)) or torch.equal(
-            out.disparity_px, sample.disparity_px.flip(-1).flip(-2)
+        out = DUAL_PIXEL.augment(sample, np.random.default_rng(seed))
+        mirrored = torch.equal(out["disparity_px"], sample["disparity_px"].flip(-1)) or torch.equal(
+            out["disparity_px"], sample["disparity_px"].flip(-1).flip(-2)
         )
         seen_mirror.add(mirrored)
-        assert torch.isfinite(out.left).all() and out.combined.shape == (3, 64, 96)
-        label = float(out.disparity_px.mean())
+        assert torch.isfinite(out["left"]).all() and out["combined"].shape == (3, 64, 96)
+        label = float(out["disparity_px"].mean())
         # a shift of the whole right view towards the label's negative makes the halves agree better than the other way
         shift = round(abs(label)) or 1
         sign = 1 if label > 0 else -1
-        right = out.right / out.right.mean() * out.left.mean()
-        good = (out.left - right.roll(-sign * shift, -1))[..., 8:-8].square().mean()
-        bad = (out.left - right.roll(sign * shift, -1))[..., 8:-8].square().mean()
+        right = out["right"] / out["right"].mean() * out["left"].mean()
+        good = (out["left"] - right.roll(-sign * shift, -1))[..., 8:-8].square().mean()
+        bad = (out["left"] - right.roll(sign * shift, -1))[..., 8:-8].square().mean()
         assert good < bad
     assert seen_mirror == {True, False}
 
@@ -224,7 +224,7 @@ def test_card_is_json_a_machine_reads(tmp_path: Path) -> None:
     Trainer(config, tmp_path, workers=0).run()
     card = json.loads((tmp_path / "card.json").read_text())
     assert card["network"] == "difusenet" and card["parameters"] < 2_500_000
-    assert float(card["final_eval_error_px"]) > 0
+    assert float(card["final_eval_error"]) > 0 and card["eval_error_unit"] == "px"
 
 
 def test_fine_tuning_starts_from_the_weights_of_a_model(tmp_path: Path) -> None:

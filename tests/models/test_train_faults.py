@@ -23,9 +23,10 @@ from torch.utils.data import Dataset
 
 from dualpix.capture.errors import DualpixError
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
+from dualpix.models.tasks import Sample
 from dualpix.models.train import NotFiniteError, TrainConfig, Trainer, TrainingInterruptedError
 from dualpix.models.train.checkpoint import CheckpointError
-from dualpix.models.train.precision import resolve_precision
+from dualpix.models.train.device import resolve_precision
 from dualpix.models.train_cli import command
 
 SMALL = RenderSettings(size_hw=(64, 96), coc_span_px=(3.0, 10.0), max_coc_px=10.0)
@@ -35,22 +36,23 @@ CONFIG = TrainConfig(
 )  # fmt: skip
 
 
-class Poisoned(Dataset[tuple[Tensor, ...]]):
+class Poisoned(Dataset[Sample]):
     """The samples of a run, one view of which is not finite from some look on."""
 
-    def __init__(self, data: Dataset[tuple[Tensor, ...]], good: int, value: float) -> None:
+    def __init__(self, data: Dataset[Sample], good: int, value: float) -> None:
         self.data, self.good, self.value, self.seen = data, good, value, 0
 
     def __len__(self) -> int:
         return 2
 
-    def __getitem__(self, key: Any) -> tuple[Tensor, ...]:
-        image, left, right, disparity = self.data[key]
+    def __getitem__(self, key: Any) -> Sample:
+        sample = self.data[key]
         self.seen += 1
         if self.seen > self.good:
-            left = left.clone()
+            left = sample["left"].clone()
             left[0, 5, 7] = self.value
-        return image, left, right, disparity
+            return sample | {"left": left}
+        return sample
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -252,8 +254,11 @@ def test_bfloat16_only_where_the_processor_computes_in_it(
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: "AVX512" if "avx512" in has else "AVX2")
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", held)
-    assert resolve_precision("auto") == expected
-    assert resolve_precision("bfloat16") == "bfloat16" and resolve_precision("float32") == "float32"
+    assert resolve_precision("auto", torch.device("cpu")) == expected
+    assert (
+        resolve_precision("bfloat16", torch.device("cpu")) == "bfloat16"
+        and resolve_precision("float32", torch.device("cpu")) == "float32"
+    )
 
 
 def _garbage(path: Path) -> None:
@@ -290,7 +295,7 @@ def test_a_damaged_scene_is_rendered_anew(
     whole = path.read_bytes()
     damage(path)
     again = data[0]
-    assert torch.equal(again.combined, first.combined) and torch.equal(again.disparity_px, first.disparity_px)
+    assert all(torch.equal(again[name], value) for name, value in first.items())
     assert path.read_bytes() == whole
     assert capsys.readouterr().err == f"'{path}' is damaged; its scene is rendered anew\n"
 

@@ -9,10 +9,10 @@ from tests.support.tiny_net import tiny_net
 
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import EvaluationSet, rendered_calibration, rendered_evaluation
-from dualpix.quantize.disparity import disparity_metrics
 from dualpix.quantize.gate import Candidate, Limits, Outcome, constant_passes, judge, parse_limits
 from dualpix.quantize.score import EXACT_SQNR_DB, Accuracy, Difference, Score, arrays_of, score
 from dualpix.quantize.speed import Ratio, Timing
+from dualpix.quantize.task_metrics import task_metrics
 
 
 def _scored(value: float, better: str = "lower") -> Accuracy:
@@ -95,7 +95,7 @@ def test_a_sabotaged_network_is_wrong_and_its_twin_is_not(evaluation: Evaluation
     with torch.no_grad():
         broken.encode[0].weight.mul_(-1.0)
         references, outputs = ([arrays_of(n(*s.inputs)) for s in evaluation.samples] for n in (net, broken))
-    metrics = disparity_metrics(evaluation)
+    metrics = task_metrics(evaluation)
     reference = score(references, references, metrics)
     limits = Limits(metric_loss=0.03, sqnr_db=20.0)
     twin = judge(Candidate("twin", reference, 1.0, 1), reference, limits)

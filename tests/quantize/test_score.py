@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from dualpix.quantize.calibration import EvaluationSet, rendered_evaluation
-from dualpix.quantize.disparity import disparity_metrics
 from dualpix.quantize.score import (
     EXACT_SQNR_DB,
     Difference,
@@ -21,6 +20,7 @@ from dualpix.quantize.score import (
     score,
     sqnr_db,
 )
+from dualpix.quantize.task_metrics import task_metrics
 
 
 def _relief(mean: float = 20.0, rms: float = 0.05, seed: int = 0) -> np.ndarray:
@@ -158,8 +158,8 @@ def evaluation() -> EvaluationSet:
 
 
 def test_the_metrics_of_disparity_are_an_instance(evaluation: EvaluationSet) -> None:
-    truth = [(s.disparity_px.numpy().astype(np.float64),) for s in evaluation.samples]
-    metrics = disparity_metrics(evaluation)
+    truth = [(s.truth["disparity_px"].numpy().astype(np.float64),) for s in evaluation.samples]
+    metrics = task_metrics(evaluation)
     assert [m.name for m in metrics] == ["AI(1)", "AI(2)", "1-|ρ|"]
     exact, turned = score(truth, truth, metrics), score([(2 * t + 1,) for (t,) in truth], truth, metrics)
     for found in (exact, turned):

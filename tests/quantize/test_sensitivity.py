@@ -160,7 +160,7 @@ def test_output_loss_is_the_relative_rms() -> None:
 
 def test_task_loss_is_the_mean_error_and_infinite_where_not_finite() -> None:
     scenes: EvaluationSet = rendered_search(2, (64, 96))
-    truths = {id(s.inputs): s.disparity_px for s in scenes.samples}
+    truths = {id(s.inputs): s.truth["disparity_px"] for s in scenes.samples}
     loss = task_loss(scenes)
     assert loss(lambda x: truths[id(x)]) < 1e-6
     assert loss(lambda x: -truths[id(x)].square()) > 0.01

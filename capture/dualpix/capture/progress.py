@@ -12,12 +12,15 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 
 class ProgressLine:
-    """``with ProgressLine("rendering") as line: line.update(done, total, "text")``; writes to stderr."""
+    """``with ProgressLine("rendering") as line: line.update(done, total, "text")``; writes to stderr.
 
-    def __init__(self, what: str) -> None:
-        self.what = what
+    A silent one writes nothing: of several processes one speaks.
+    """
+
+    def __init__(self, what: str, *, silent: bool = False) -> None:
+        self.what, self.silent = what, silent
         self._bar: Progress | None = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not silent:
             self._bar = Progress(
                 TextColumn(what),
                 BarColumn(),
@@ -43,7 +46,7 @@ class ProgressLine:
         """Show ``done`` of ``total``; in a log only the important updates make a line."""
         if self._bar:
             self._bar.update(self._task, completed=done, total=total, description=text)
-        elif important:
+        elif important and not self.silent:
             print(f"{self.what}: {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
 
     @property
@@ -55,7 +58,7 @@ class ProgressLine:
         """Print a line of its own, above the bar where there is one."""
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
-        else:
+        elif not self.silent:
             print(text, file=sys.stderr, flush=True)
 
 

@@ -19,9 +19,9 @@ from click.core import ParameterSource
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_json
 from dualpix.export.limits import LimitsFile, read_limits
-from dualpix.export.named import check_findable, is_named
 from dualpix.export.recipes import DEFAULT_RECIPES, find_recipe
 from dualpix.export.staging import check_writable
+from dualpix.models.named import check_findable, is_named
 from dualpix.models.shipped import DEFAULT_MODEL, model_folder
 
 _FILE = click.Path(path_type=Path)

@@ -45,11 +45,13 @@ def _shipped(asked: Asked, step: OnStep, options: Options) -> ExportResult:
     loaded = load_model(DEFAULT_MODEL if asked.model == "default" else asked.model)
     _check_size(loaded, asked.size_hw)
     step("calibration scenes")
-    calibration = rendered_calibration(asked.calibration_count, asked.size_hw)
+    calibration = rendered_calibration(asked.calibration_count, asked.size_hw, loaded.spec)
     if asked.calibrate_with:
-        calibration = calibration + capture_calibration([Path(c) for c in asked.calibrate_with], asked.size_hw)
+        calibration = calibration + capture_calibration(
+            [Path(c) for c in asked.calibrate_with], asked.size_hw, loaded.spec
+        )
     step("evaluation scenes")
-    evaluation = rendered_evaluation(asked.eval_count, asked.size_hw)
+    evaluation = rendered_evaluation(asked.eval_count, asked.size_hw, loaded.spec)
     return export_model(
         loaded, asked.output, asked.recipes, calibration, evaluation, threads=options.threads, rounds=options.rounds,
         on_step=step, budget=options.budget, assignment=options.assignment, limits=asked.limits,

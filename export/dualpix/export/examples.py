@@ -29,7 +29,7 @@ from dualpix.export.artefact import type_name
 from dualpix.export.bound import Example
 from dualpix.export.called import Called, check_input, form
 from dualpix.export.factory import Foreign, examples_of, kind_of
-from dualpix.export.named import call_named, is_named
+from dualpix.models.named import call_named, is_named
 from dualpix.quantize.calibration import Inputs, tensor_digest
 from dualpix.quantize.score import Array
 

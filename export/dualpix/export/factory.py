@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from dualpix.capture.errors import DualpixError
 from dualpix.export.bound import Example
 from dualpix.export.called import Called, called
-from dualpix.export.named import call_named, function_name
+from dualpix.models.named import call_named, function_name
 
 FORM = (
     "(module, inputs) or (module, list of inputs), inputs being a tensor, a tuple or a dictionary; a third item, a "

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from dualpix.capture.colour_map import Rgb
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_json
 from dualpix.export import manifest as manifests
@@ -29,13 +30,14 @@ from dualpix.export.result import ExportResult, Picture, RecipeResult, Run
 from dualpix.export.staging import remove, staged
 from dualpix.export.subject import OnStep, Options, Output, Subject, check_weights
 from dualpix.models.prepare import MEAN_LEVEL
+from dualpix.models.tasks import DEFAULT_TASK
 from dualpix.models.zoo import ZOO, LoadedModel
 from dualpix.quantize.calibration import CalibrationSet, EvaluationSet, Inputs
-from dualpix.quantize.disparity import disparity_metrics
 from dualpix.quantize.gate import HOUSE_LIMITS, Candidate, Limits, constant_passes, judge, parse_limits
 from dualpix.quantize.graph import run_eager
 from dualpix.quantize.ptq import keep_modules
 from dualpix.quantize.score import Accuracy, Outputs, arrays_of, constant_like, score
+from dualpix.quantize.task_metrics import task_metrics
 
 if TYPE_CHECKING:
     from dualpix.quantize.sensitivity import Assignment
@@ -51,7 +53,12 @@ NORMALISATION = (
     f"linear light, black at 0; one gain for both halves brings their mean to {MEAN_LEVEL:g}, another one the image's; "
     "then sqrt(clip(gain * x, 0, 4)) - 0.4 (dualpix.models.prepare.network_inputs)"
 )
+_NORMALISATIONS = {DEFAULT_TASK: NORMALISATION}
+"""By task; where none is stated, the networks' own code is."""
 LAYOUT = "NCHW float32, batch 1, baseline along W"
+STACK_LAYOUT = "float32, batch 1; pictures NFCHW, F frames"
+_STACK = 5
+"""Axes of a batch of stacks."""
 
 
 def limits_of(model: LoadedModel) -> tuple[dict[str, Limits], str]:
@@ -81,7 +88,7 @@ def export_model(
     limits: tuple[Mapping[str, Limits], str] | None = None,
     pictures: Sequence[Picture] = (),
 ) -> ExportResult:
-    """Export ``model`` by every recipe into ``out`` and judge the artefacts on scenes with true disparity.
+    """Export ``model`` by every recipe into ``out`` and judge the artefacts on scenes with truth.
 
     Args:
         model: the network with its card and limits.
@@ -103,15 +110,18 @@ def export_model(
     """
     own_limits, source = limits or limits_of(model)
     inputs = [sample.inputs for sample in evaluation.samples]
-    image = inputs[0][0][0].permute(1, 2, 0).numpy() if inputs else np.zeros((1, 1, 3))
+    task = model.spec.of_task()
+    known = task.output(model.spec.output) or task.outputs[0]
+    metric = task.metrics[0].name
+    sample = inputs[0] if inputs else ()
     subject = Subject(
         name=model.name,
         module=model.module,
-        input_names=tuple(name for name, _ in model.spec.inputs),
-        outputs=(Output(model.spec.output, "px", "x_right - x_left on the input's grid, > 0 behind the focus plane"),),
+        input_names=model.spec.input_names,
+        outputs=(Output(known.name, known.unit, known.meaning),),
         calibration=calibration,
         samples=tuple(inputs),
-        metrics=disparity_metrics(evaluation),
+        metrics=task_metrics(evaluation, (known.name,)),
         limits=own_limits,
         limits_source=source,
         facts={
@@ -123,19 +133,33 @@ def export_model(
                 "training_data": model.card.get("training_data"),
                 "weights_origin": _origin(model),
             },
-            "input": {"layout": LAYOUT, "normalisation": NORMALISATION},
+            "task": {"name": task.name, "summary": task.summary},
+            "input": {
+                "layout": LAYOUT if all(value.ndim < _STACK for value in sample) else STACK_LAYOUT,
+                "normalisation": _NORMALISATIONS.get(task.name, "dualpix.models.prepare"),
+            },
             "evaluation": {
                 "description": evaluation.description,
                 "sha256": evaluation.digest(),
-                "protocol": "affine-invariant error AI(1) against the true disparity, and difference from the float "
-                "network on the same inputs; calibration sees none of them",
+                "protocol": f"{metric} against the truth, and difference from the float network on the same inputs; "
+                "calibration sees none of them",
             },
         },
         keep_float=keep_modules(*model.card.get("keep_float", ())),
-        scene=np.asarray(np.clip((image + 0.4) / 1.4 * 255, 0, 255), np.uint8),
-        scale="diverging",
+        scene=_scene(sample),
+        scale="diverging" if known.signed else "sequential",
     )
     return run_export(subject, out, recipes, Options(threads, rounds, on_step, budget, assignment), pictures)
+
+
+def _scene(inputs: Inputs) -> Rgb | None:
+    """The first input in colours, for people to look at: of a stack its middle frame."""
+    for value in inputs:
+        pictures = value[0] if value.ndim == _STACK else value
+        if pictures.ndim == _STACK - 1 and pictures.shape[1] == 3:
+            image = pictures[len(pictures) // 2].permute(1, 2, 0).numpy()
+            return np.asarray(np.clip((image + 0.4) / 1.4 * 255, 0, 255), np.uint8)
+    return None
 
 
 def _origin(model: LoadedModel) -> str | None:

@@ -17,7 +17,7 @@ import numpy as np
 
 from dualpix.capture.errors import DualpixError
 from dualpix.export.factory import kind_of
-from dualpix.export.named import function_name, load_named
+from dualpix.models.named import function_name, load_named
 from dualpix.quantize.score import Array, Better, Metric, Outputs
 
 _DIRECTIONS = ("lower", "higher")

@@ -29,7 +29,7 @@ from dualpix.capture.profiles import lens_model, load_profile
 from dualpix.capture.raw import decode
 from dualpix.capture.types import DualPixelImage, FloatImage, LensModel, Mask
 from dualpix.models.confidence import CONFIDENT
-from dualpix.models.data.rendered import EvalSample, evaluation_set
+from dualpix.models.data.rendered import evaluation_set
 from dualpix.models.metrics import (
     AffineInvariantScore,
     DepthScore,
@@ -42,6 +42,7 @@ from dualpix.models.metrics import (
 )
 from dualpix.models.predict import DisparityMap, metric_depth
 from dualpix.models.prepare import network_inputs
+from dualpix.models.tasks.task import EvalSample
 
 Method = Callable[[DualPixelImage], DisparityMap]
 _WHITE_SHEETS = ("calibration/white_sheet_left.png", "calibration/white_sheet_right.png")
@@ -200,7 +201,7 @@ def rendered(count: int, size_hw: tuple[int, int] = (192, 256), seed: int | None
     """
     samples = evaluation_set(count, size_hw) if seed is None else evaluation_set(count, size_hw, seed)
     for index, sample in enumerate(samples):
-        truth = sample.disparity_px[0, 0].numpy()
+        truth = sample.arrays()["disparity_px"][0]
         yield Scene(f"{index:03d}", capture_of(sample), truth, np.isfinite(truth), in_pixels=True)
 
 

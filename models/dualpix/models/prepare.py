@@ -34,3 +34,18 @@ def network_inputs(left: Tensor, right: Tensor, combined: Tensor) -> tuple[Tenso
     gain_image = MEAN_LEVEL / combined.mean((1, 2, 3), keepdim=True).clamp_min(_FLOOR)
     image = combined.expand(-1, 3, -1, -1) if combined.shape[1] == 1 else combined
     return _encode(image, gain_image), _encode(left, gain_halves), _encode(right, gain_halves)
+
+
+def stack_inputs(frames: Tensor, focus_distances_m: Tensor) -> tuple[Tensor, Tensor]:
+    """A focus stack to network inputs ``(frames, focus_diopters)``.
+
+    Args:
+        frames: (B, N, 3, H, W) linear light, any exposure, the same for all frames of a stack but for small errors;
+            black at 0, NaN must be gone. One gain per stack, so that what frames differ by stays.
+        focus_distances_m: (B, N) from the lens; infinity is allowed.
+
+    Returns:
+        frames (B, N, 3, H, W), about in [-0.4, 1.6], and their focus (B, N) in 1/m.
+    """
+    gain = MEAN_LEVEL / frames.mean((1, 2, 3, 4), keepdim=True).clamp_min(_FLOOR)
+    return _encode(frames, gain), 1.0 / focus_distances_m

@@ -6,6 +6,7 @@ What needs torch is imported when a run begins: a wrong argument is answered at 
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -15,7 +16,7 @@ import click
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.progress import Pace, ProgressLine
-from dualpix.models.data.kinds import Optics, Quality, Scenes, WantedPrecision
+from dualpix.models.data.kinds import Optics, Quality, Scenes, WantedDevice, WantedPrecision
 
 if TYPE_CHECKING:
     from dualpix.models.train import Progress
@@ -28,7 +29,9 @@ _LINE_EVERY_S = 30.0
 
 @click.command()
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder of the run.")
-@click.option("--network", default="difusenet", help="Network to train.")
+@click.option(
+    "--network", default="difusenet", help="Network to train, or package.module:factory, a function that gives yours."
+)
 @click.option("--options", default="{}", help="JSON object with fields of the network's configuration.")
 @click.option("--init", help="Model to start from, by name or folder: fine-tuning.")
 @click.option("--init-share", type=float, default=0.0, help="Of the result that stays as it was in --init.")
@@ -41,7 +44,13 @@ _LINE_EVERY_S = 30.0
     "--precision",
     type=click.Choice(get_args(WantedPrecision)),
     default="auto",
-    help="Of the products in a step; auto: bfloat16 where the processor computes in it.",
+    help="Of the products in a step; auto: bfloat16 where the device computes in it.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(get_args(WantedDevice)),
+    default="auto",
+    help="auto: a GPU if there is one. torchrun starts one process for each.",
 )
 @click.option("--steps", type=click.IntRange(1), default=6000, help="Optimiser steps.")
 @click.option("--batch-size", type=click.IntRange(1), default=8, help="Samples per step.")
@@ -71,6 +80,7 @@ def command(
     quality: Quality,
     optics: Optics,
     precision: WantedPrecision,
+    device: WantedDevice,
     steps: int,
     batch_size: int,
     samples: int,
@@ -95,32 +105,44 @@ def command(
     if cache and no_cache:
         raise DualpixError("--cache and --no-cache were given", expected="one of them")
     parsed = _json_object(options)
-    line = ProgressLine("training")
+    line = _line()
     with line:
         line.update(0, steps, "starting", important=False)  # a bar alone: an argument may still be refused
         import torch
 
         from dualpix.models.data.rendered import RenderSettings
         from dualpix.models.train import Listener, TrainConfig, Trainer, TrainingInterruptedError
+        from dualpix.models.train.device import resolve_device
+        from dualpix.models.train.distributed import process_group, world_of_environment
 
         if threads:
             torch.set_num_threads(threads)
+        world = world_of_environment()
+        where = resolve_device(device, world.local_rank)
         config = TrainConfig(
             network=network, options=parsed, init=init, init_share=init_share, steps=steps, batch_size=batch_size,
             samples=samples, learning_rate=learning_rate, seed=seed, checkpoint_every=checkpoint_every,
             evaluate_every=evaluate_every, eval_samples=eval_samples, precision=precision,
             render=RenderSettings(scenes=scenes, quality=quality, optics=optics),
         )  # fmt: skip
-        trainer = Trainer(config, output, cache_dir=None if no_cache else cache or output / SCENES, workers=workers)
-        if not restart and trainer.resume():
-            line.say(f"resuming at step {trainer.step} of {steps}, in {trainer.precision}")
-        shower = _Shower(line, trainer.step, steps)
-        try:
-            trainer.run(listener=Listener(shower.progress, shower.stage))
-        except TrainingInterruptedError as stopped:
-            _tell_how_to_go_on(line, output, stopped.step, steps)
-            sys.exit(128 + stopped.signal_number)
-    _tell_result(output, as_json)
+        kept = None if no_cache else cache or output / SCENES
+        with process_group(world, where):
+            trainer = Trainer(config, output, cache_dir=kept, workers=workers, device=where, world=world)
+            if not restart and trainer.resume():
+                line.say(f"resuming at step {trainer.step} of {steps}, in {trainer.precision}")
+            shower = _Shower(line, trainer.step, steps)
+            try:
+                trainer.run(listener=Listener(shower.progress, shower.stage))
+            except TrainingInterruptedError as stopped:
+                _tell_how_to_go_on(line, output, stopped.step, steps)
+                sys.exit(128 + stopped.signal_number)
+    if world.is_first:
+        _tell_result(output, trainer.task.guess_name, as_json)
+
+
+def _line() -> ProgressLine:
+    """One for a run: of several processes the first one speaks."""
+    return ProgressLine("training", silent=os.environ.get("RANK", "0") != "0")
 
 
 def _tell_how_to_go_on(line: ProgressLine, output: Path, step: int, steps: int) -> None:
@@ -128,16 +150,16 @@ def _tell_how_to_go_on(line: ProgressLine, output: Path, step: int, steps: int) 
     line.say(f"stopped: {kept}; run the same command again to go on")
 
 
-def _tell_result(output: Path, as_json: bool) -> None:
+def _tell_result(output: Path, guess: str, as_json: bool) -> None:
     result = json.loads((output / "card.json").read_text())
     if as_json:
         click.echo(json.dumps(result))
         return
-    error, zeros = result["final_eval_error_px"], result["eval_error_of_zeros_px"]
-    judged = "not evaluated" if error is None else f"evaluation error {error:.4f} px"
+    error, guessed, unit = (result[key] for key in ("final_eval_error", "eval_error_of_guess", "eval_error_unit"))
+    judged = "not evaluated" if error is None else f"evaluation error {error:.4f} {unit}"
     click.echo(f"{output}: {result['parameters']} parameters, {judged}")
-    if error is not None and zeros is not None and error >= zeros:
-        click.echo(f"no better than a map of zeros ({zeros:.4f} px): nothing was learnt yet", err=True)
+    if error is not None and guessed is not None and error >= guessed:
+        click.echo(f"no better than {guess} ({guessed:.4f} {unit}): nothing was learnt yet", err=True)
 
 
 def _json_object(text: str) -> dict[str, object]:
@@ -182,9 +204,9 @@ class _Shower:
             text += f"  {self.pace.per_second:.2f} steps/s"
             if not self.line.shows_time_left:
                 text += f"  {self.pace.time_left} left"
-        if progress.eval_error_px is not None:
-            text += f"  evaluation {progress.eval_error_px:.4f} px"
-        self._show(text, important=first or progress.eval_error_px is not None or progress.step % self.every == 0)
+        if progress.eval_error is not None:
+            text += f"  evaluation {progress.eval_error:.4f} {progress.error_unit}"
+        self._show(text, important=first or progress.eval_error is not None or progress.step % self.every == 0)
 
     def _show(self, text: str, *, important: bool) -> None:
         now = time.monotonic()

@@ -15,15 +15,10 @@ from typing import Literal
 import numpy as np
 
 from dualpix.capture.types import DualPixelImage, FloatImage
-from dualpix.models.data.rendered import (
-    EVALUATION_SEED,
-    AugmentedDataset,
-    CleanSample,
-    EvalSample,
-    RenderedDataset,
-    RenderSettings,
-)
+from dualpix.models.data.rendered import EVALUATION_SEED, AugmentedDataset, RenderedDataset, RenderSettings
 from dualpix.models.evaluate import capture_of
+from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
+from dualpix.models.tasks.task import Sample, eval_sample
 
 Kind = Literal["plain", "faded", "flat"]
 FIT_SEED, TABLE_SEED, CHECK_SEED = (EVALUATION_SEED + k for k in (1000, 2000, 3000))
@@ -57,10 +52,10 @@ def validation_scenes(seed: int, counts: Sequence[int]) -> Iterator[ValidationSc
             clean = _Faded(count, settings=replace(settings, size_hw=size_hw), seed=seed + index)
             augmented = AugmentedDataset(clean)
             for number in range(count):
-                image, left, right, disparity = augmented[0, number]
-                sample = EvalSample((image[None], left[None], right[None]), disparity[None])
+                sample = eval_sample(DUAL_PIXEL, augmented[0, number])
                 name = f"{sort} {size_hw[1]}x{size_hw[0]} {number:03d}"
-                yield ValidationScene(name, clean.kind_of(number)[0], capture_of(sample), disparity[0].numpy())
+                truth = sample.arrays()["disparity_px"][0]
+                yield ValidationScene(name, clean.kind_of(number)[0], capture_of(sample), truth)
 
 
 class _Faded(RenderedDataset):
@@ -73,11 +68,11 @@ class _Faded(RenderedDataset):
             return "flat", 0.0
         return ("faded", float(_LEAST_CONTRAST**strength)) if drawn < _FLAT + _FADED else ("plain", 1.0)
 
-    def __getitem__(self, index: int) -> CleanSample:
+    def __getitem__(self, index: int) -> Sample:
         """Sample ``index``."""
         sample, (_, contrast) = super().__getitem__(index), self.kind_of(index)
-        left, right, combined = (
-            view.mean((-2, -1), keepdim=True) * (1 - contrast) + view * contrast
-            for view in (sample.left, sample.right, sample.combined)
-        )
-        return CleanSample(left, right, combined, sample.disparity_px)
+        faded = {
+            name: sample[name].mean((-2, -1), keepdim=True) * (1 - contrast) + sample[name] * contrast
+            for name in ("left", "right", "combined")
+        }
+        return sample | faded

@@ -1,7 +1,7 @@
 """Calibration and evaluation sets: what they hold, where they came from, and a digest that names them in a manifest.
 
-Convention: a network's inputs are a tuple of float32 tensors of batch 1, as ``forward`` takes them; disparity is
-``x_right - x_left`` in px of the network's grid.
+Convention: a network's inputs are a tuple of float32 tensors of batch 1, as ``forward`` takes them; what they are held
+against is said by the network's task (:mod:`dualpix.models.tasks`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,12 @@ from torch import Tensor
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode
 from dualpix.capture.types import FloatImage
-from dualpix.models.data.rendered import EVALUATION_SEED, EvalSample, evaluation_set
-from dualpix.models.predict import working_views
-from dualpix.models.prepare import network_inputs
+from dualpix.models.data.rendered import EVALUATION_SEED
+from dualpix.models.data.scenes import task_scene
+from dualpix.models.networks import NetworkSpec
+from dualpix.models.tasks import DEFAULT_TASK, Task, task_named
+from dualpix.models.tasks.task import EvalSample, eval_sample
+from dualpix.models.working import working_views
 
 Inputs = tuple[Tensor, ...]
 
@@ -62,14 +65,15 @@ class CalibrationSet:
 
 @dataclass(frozen=True)
 class EvaluationSet:
-    """Scenes with true disparity on which an artefact is compared with the float network."""
+    """Samples with their truth on which an artefact is compared with the float network."""
 
     samples: tuple[EvalSample, ...]
     description: str
+    task: Task = field(default_factory=lambda: task_named(DEFAULT_TASK))
 
     def digest(self) -> str:
-        """SHA-256 of all inputs and true disparities."""
-        return tensor_digest(t for s in self.samples for t in (*s.inputs, s.disparity_px))
+        """SHA-256 of all inputs and truths."""
+        return tensor_digest(t for s in self.samples for t in (*s.inputs, s.truth[self.task.truth]))
 
     def calibration(self) -> CalibrationSet:
         """The inputs alone."""
@@ -121,43 +125,57 @@ def _coverage(name: str, seen: Sequence[Tensor], met: Sequence[Tensor]) -> Cover
     return Coverage(name, float(np.mean((work >= low) & (work <= high))), float(np.minimum(*areas).sum()))
 
 
-def rendered_calibration(count: int, size_hw: tuple[int, int]) -> CalibrationSet:
-    """``count`` rendered scenes of ``size_hw`` (height, width) px that neither training nor the gate sees."""
-    return _rendered(count, size_hw, CALIBRATION_SEED).calibration()
+def rendered_calibration(count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None) -> CalibrationSet:
+    """``count`` rendered scenes of ``size_hw`` (height, width) px that neither training nor the gate sees.
+
+    Args:
+        count: of scenes.
+        size_hw: in px, multiples of 32.
+        spec: of the network that takes them; by default one of the default task that takes all its inputs.
+    """
+    return _rendered(count, size_hw, CALIBRATION_SEED, spec).calibration()
 
 
-def rendered_search(count: int, size_hw: tuple[int, int]) -> EvaluationSet:
-    """The scenes of :func:`rendered_calibration` with their true disparity, for a search that needs a task's loss."""
-    return _rendered(count, size_hw, CALIBRATION_SEED)
+def rendered_search(count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None) -> EvaluationSet:
+    """The scenes of :func:`rendered_calibration` with their truth, for a search that needs a task's loss."""
+    return _rendered(count, size_hw, CALIBRATION_SEED, spec)
 
 
-def rendered_held_back(count: int, size_hw: tuple[int, int]) -> EvaluationSet:
-    """``count`` rendered scenes of ``size_hw`` (height, width) px that neither calibration nor the gate sees."""
-    return _rendered(count, size_hw, HELD_BACK_SEED)
+def rendered_held_back(count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None) -> EvaluationSet:
+    """As :func:`rendered_calibration`: scenes that neither calibration nor the gate sees."""
+    return _rendered(count, size_hw, HELD_BACK_SEED, spec)
 
 
-def rendered_evaluation(count: int, size_hw: tuple[int, int]) -> EvaluationSet:
-    """The gate's ``count`` rendered scenes of ``size_hw`` (height, width) px."""
-    return _rendered(count, size_hw, EVALUATION_SEED)
+def rendered_evaluation(count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None) -> EvaluationSet:
+    """The gate's scenes, otherwise as :func:`rendered_calibration`."""
+    return _rendered(count, size_hw, EVALUATION_SEED, spec)
 
 
-def _rendered(count: int, size_hw: tuple[int, int], seed: int) -> EvaluationSet:
-    scenes = evaluation_set(count, size_hw, seed)
-    return EvaluationSet(tuple(scenes), f"{count} rendered scenes, seed {seed}")
+def _rendered(count: int, size_hw: tuple[int, int], seed: int, spec: NetworkSpec | None) -> EvaluationSet:
+    task = task_named(spec.task if spec else DEFAULT_TASK)
+    names = spec.input_names if spec else ()
+    scenes = (task_scene(task, index, size_hw, seed) for index in range(count))
+    samples = tuple(eval_sample(task, scene, names) for scene in scenes)
+    return EvaluationSet(samples, f"{count} rendered scenes, seed {seed}", task)
 
 
-def capture_calibration(files: Sequence[Path], size_hw: tuple[int, int]) -> CalibrationSet:
+def capture_calibration(
+    files: Sequence[Path], size_hw: tuple[int, int], spec: NetworkSpec | None = None
+) -> CalibrationSet:
     """Real captures as calibration inputs: shrunk to cover ``size_hw`` (height, width) px, centre cut out.
 
     Raises:
         DecodeError: a file is no dual-pixel capture.
-        DualpixError: a capture is smaller than ``size_hw``.
+        DualpixError: a capture is smaller than ``size_hw``, or the network takes no dual-pixel pairs.
     """
-    samples = tuple(_capture_inputs(path, size_hw) for path in files)
+    task = task_named(spec.task if spec else DEFAULT_TASK)
+    if task.name != DEFAULT_TASK:
+        raise DualpixError(f"captures to calibrate a network for {task.summary}", expected="rendered scenes alone")
+    samples = tuple(_capture_inputs(path, size_hw, spec.input_names if spec else ()) for path in files)
     return CalibrationSet(samples, "captures " + ", ".join(path.name for path in files))
 
 
-def _capture_inputs(path: Path, size_hw: tuple[int, int]) -> Inputs:
+def _capture_inputs(path: Path, size_hw: tuple[int, int], names: Sequence[str]) -> Inputs:
     image = decode(path)
     height, width = image.size_hw if image.baseline == "x" else image.size_hw[::-1]
     shrink = max(size_hw[0] / height, size_hw[1] / width)
@@ -169,7 +187,8 @@ def _capture_inputs(path: Path, size_hw: tuple[int, int]) -> Inputs:
         )
     views = working_views(image, math.ceil(max(height, width) * shrink))
     left, right, combined = (_centre(v, size_hw) for v in (views.left, views.right, views.combined))
-    return network_inputs(left, right, combined)
+    made = task_named(DEFAULT_TASK).inputs_of({"left": left, "right": right, "combined": combined})
+    return tuple(made[name] for name in names or made)
 
 
 def _centre(view: FloatImage, size_hw: tuple[int, int]) -> Tensor:

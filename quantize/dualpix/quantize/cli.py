@@ -46,9 +46,7 @@ def _parse_budget(ctx: click.Context, option: click.Parameter, value: str) -> fl
 @click.command("quantize")
 @click.argument("model", default=DEFAULT_MODEL)
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
-@click.option(
-    "--budget", default="1%", callback=_parse_budget, help="Allowed increase of AI(1) over the float network."
-)
+@click.option("--budget", default="1%", callback=_parse_budget, help="Allowed loss of the task's metric, such as 1%.")
 @click.option("--size", default="192x256", callback=_parse_size, help="HEIGHTxWIDTH of the scenes, in px.")
 @click.option("--calibration-count", type=click.IntRange(1, 1000), default=8, help="Scenes to calibrate and search on.")
 @click.option("--held-back-count", type=click.IntRange(1, 1000), default=8, help="Scenes that confirm the budget.")
@@ -82,23 +80,23 @@ def command(
     make_output_dir(output)
     with ProgressLine("quantize") as line:
         line.update(0, 1, "scenes")
-        seen, held_back = rendered_search(calibration_count, size), rendered_held_back(held_back_count, size)
+        seen = rendered_search(calibration_count, size, loaded.spec)
+        held_back = rendered_held_back(held_back_count, size, loaded.spec)
         assignment = search(
             loaded.module,
             seen.calibration().samples,
             task_loss(seen),
             budget,
             task_loss(held_back),
-            # not AI(1): on a few scenes one layer moves it by less than its noise
+            # not the task's metric: on a few scenes one layer moves it by less than its noise
             ranking_loss=output_loss(loaded.module, seen.calibration().samples[:ranking_count]),
             sweeps=get_args(Sweep) if sweeps == "both" else (sweeps,),
             rank_always=True,
             observer=observer,
             on_step=lambda done, total, text: line.update(done, total, text, important=done % 10 == 0),
         )
-    names = [name for name, _ in loaded.spec.inputs]
-    coverage = input_coverage(seen.calibration().samples, held_back.calibration().samples, names)
-    write_bytes(output / PICTURE, frontier_picture(assignment, "AI(1) error"))
+    coverage = input_coverage(seen.calibration().samples, held_back.calibration().samples, loaded.spec.input_names)
+    write_bytes(output / PICTURE, frontier_picture(assignment, f"{seen.task.metrics[0].name} error"))
     write_bytes(output / TABLE, sensitivity_csv(assignment).encode())
     write_json(output / FACTS, _facts(loaded, size, observer, seen, held_back, coverage))
     write_json(output / ASSIGNMENT, assignment.to_json())
@@ -129,7 +127,7 @@ def _facts(
     return {
         "model": model.name,
         "shipped": model.name in known_models(),
-        "loss": "mean AI(1) error",
+        "loss": f"mean {seen.task.metrics[0].name} error",
         "size_hw": list(size_hw),
         "observer": observer,
         "calibration": {"description": seen.description, "sha256": seen.digest()},

@@ -22,11 +22,11 @@ import torch
 from torch import nn
 
 from dualpix.capture.errors import DualpixError
-from dualpix.models.metrics import affine_invariant_error
 from dualpix.quantize.calibration import EvaluationSet, Inputs
 from dualpix.quantize.emulate import Emulator, Layer
 from dualpix.quantize.ptq import Observer, keep_modules, quantise_static
-from dualpix.quantize.score import Predict, tensors_of
+from dualpix.quantize.score import Predict, arrays_of, tensors_of
+from dualpix.quantize.task_metrics import sample_scores
 
 Loss: TypeAlias = Callable[[Predict], float]
 Sweep: TypeAlias = Literal["keep-one-float", "quantise-one"]
@@ -63,17 +63,27 @@ def output_loss(module: nn.Module, samples: Sequence[Inputs]) -> Loss:
     return loss
 
 
-def task_loss(evaluation: EvaluationSet) -> Loss:
-    """Mean AI(1) error against the true disparity; infinite for a prediction that is not finite."""
+def task_loss(evaluation: EvaluationSet, names: Sequence[str] = ()) -> Loss:
+    """Mean of the task's first metric against the truth, turned so that lower is better.
+
+    Infinite for a prediction that is not finite.
+
+    Args:
+        evaluation: samples with their truth.
+        names: of the network's outputs, in order; the task's first output by default.
+    """
+    task, metric = evaluation.task, evaluation.task.metrics[0]
+    names = tuple(names) or (task.outputs[0].name,)
+    sign = 1.0 if metric.better == "lower" else -1.0
 
     def loss(predict: Predict) -> float:
-        errors = []
+        figures = []
         for sample in evaluation.samples:
-            output = predict(sample.inputs).detach().numpy().astype(np.float64)[0, 0]
-            if not np.isfinite(output).all():
+            outputs = arrays_of(predict(sample.inputs))
+            if not all(np.isfinite(o).all() for o in outputs):
                 return math.inf
-            errors.append(affine_invariant_error(output, sample.disparity_px.numpy()[0, 0]).ai1)
-        return float(np.mean(errors))
+            figures.append(sign * sample_scores(task, names, outputs, sample.arrays())[metric.name])
+        return float(np.mean(figures))
 
     return loss
 

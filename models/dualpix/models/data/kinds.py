@@ -6,7 +6,7 @@ from typing import Literal
 
 from dualpix.capture.types import Quality
 
-__all__ = ["Optics", "Precision", "Quality", "Scenes", "WantedPrecision"]
+__all__ = ["Optics", "Precision", "Quality", "Scenes", "WantedDevice", "WantedPrecision"]
 
 Scenes = Literal["simple", "varied"]
 """Procedural scenes: few plain surfaces, or scenes of all uses."""
@@ -14,3 +14,4 @@ Optics = Literal["model", "cameras", "half_disc", "rectangle"]
 """How apertures are split."""
 Precision = Literal["float32", "bfloat16"]
 WantedPrecision = Literal["auto", "float32", "bfloat16"]
+WantedDevice = Literal["auto", "cpu", "cuda", "mps"]

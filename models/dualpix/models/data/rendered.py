@@ -20,23 +20,24 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from dualpix.capture.errors import UnknownNameError
 from dualpix.capture.files import make_output_dir, write_bytes
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
-from dualpix.capture.picture import linear_from_srgb, srgb_from_linear
 from dualpix.capture.profiles import load_profile
 from dualpix.capture.profiles.blur import random_psf
 from dualpix.capture.render import PsfModel, RenderedPair, render_integral, render_scene, scene_margin_px
 from dualpix.capture.render.integral import RECTANGLE_GAIN
 from dualpix.capture.scenes import Scene, make_scene, make_varied_scene
 from dualpix.models.data.kinds import Optics, Quality, Scenes
-from dualpix.models.prepare import network_inputs
+from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
+from dualpix.models.tasks.task import EvalSample, Sample, eval_sample
 
 _MEASURED = ("pixel4", "canon-r6m2-rf50")
 _GAIN_JITTER = 0.15
+_MAP_AXES = 3
+"""Of a view or map without the batch axis, at least; scalars, one a frame, have fewer."""
 _HEADER_BYTES = 4096
 """Of a kept scene: names and shapes."""
 EVALUATION_SEED = 20_260_001
@@ -81,26 +82,8 @@ class RenderSettings:
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-@dataclass(frozen=True)
-class CleanSample:
-    """Noise-free linear views (float32): left, right (1, H, W) green; combined (3, H, W); disparity_px (1, H, W)."""
-
-    left: Tensor
-    right: Tensor
-    combined: Tensor
-    disparity_px: Tensor
-
-
-@dataclass(frozen=True)
-class EvalSample:
-    """Network inputs with batch 1 and the true disparity (1, 1, H, W) in px."""
-
-    inputs: tuple[Tensor, Tensor, Tensor]
-    disparity_px: Tensor
-
-
-def render_sample(settings: RenderSettings, seed: int, index: int) -> CleanSample:
-    """Render sample ``index`` of ``seed``."""
+def render_sample(settings: RenderSettings, seed: int, index: int) -> Sample:
+    """Render sample ``index`` of ``seed``: noise-free linear views, see :data:`~..tasks.dual_pixel.DUAL_PIXEL`."""
     rng = np.random.default_rng([seed, index])
     span = float(np.exp(rng.uniform(*np.log(settings.coc_span_px))))
     # a third each: focus inside the scene, on its near side (phones, close-ups), on its far side
@@ -120,7 +103,12 @@ def render_sample(settings: RenderSettings, seed: int, index: int) -> CleanSampl
         gain = psf.disparity_gain
         pair = render_scene(scene, shrink * far, shrink * near, psf, margin, quality=settings.quality)
     green = slice(1, 2)
-    return CleanSample(pair.left[green], pair.right[green], pair.combined, gain * pair.coc_px)
+    return {
+        "left": pair.left[green],
+        "right": pair.right[green],
+        "combined": pair.combined,
+        "disparity_px": gain * pair.coc_px,
+    }
 
 
 def _draw_psf(settings: RenderSettings, rng: np.random.Generator) -> PsfModel:
@@ -154,7 +142,7 @@ def _render_rectangles(scene: Scene, coc_far_px: float, coc_near_px: float, marg
     return RenderedPair(left[0][inside], right[0][inside], coc[0][inside])
 
 
-class RenderedDataset(Dataset[CleanSample]):
+class RenderedDataset(Dataset[Sample]):
     """``count`` clean samples, rendered on demand or read from ``cache_dir`` (half precision, one file per sample)."""
 
     def __init__(
@@ -169,7 +157,7 @@ class RenderedDataset(Dataset[CleanSample]):
     def __len__(self) -> int:
         return self.count
 
-    def __getitem__(self, index: int) -> CleanSample:
+    def __getitem__(self, index: int) -> Sample:
         """Sample ``index``; raises IndexError outside [0, count)."""
         if not 0 <= index < self.count:
             raise IndexError(index)
@@ -180,12 +168,12 @@ class RenderedDataset(Dataset[CleanSample]):
             if kept := _read_kept(path, self.settings.size_hw):
                 return kept
             print(f"'{path}' is damaged; its scene is rendered anew", file=sys.stderr, flush=True)
-        halves = {k: v.half().contiguous() for k, v in vars(render_sample(self.settings, self.seed, index)).items()}
+        halves = {k: v.half().contiguous() for k, v in render_sample(self.settings, self.seed, index).items()}
         write_bytes(path, save(halves))
-        return CleanSample(**{k: v.float() for k, v in halves.items()})
+        return {k: v.float() for k, v in halves.items()}
 
 
-def _read_kept(path: Path, size_hw: tuple[int, int]) -> CleanSample | None:
+def _read_kept(path: Path, size_hw: tuple[int, int]) -> Sample | None:
     """A scene as it was kept, or None where the file does not hold one: cut, of another form, or not finite."""
     views = {"left": (1, *size_hw), "right": (1, *size_hw), "combined": (3, *size_hw), "disparity_px": (1, *size_hw)}
     try:
@@ -198,58 +186,20 @@ def _read_kept(path: Path, size_hw: tuple[int, int]) -> CleanSample | None:
         return None
     if not all(torch.isfinite(v).all() for v in found.values()):
         return None
-    return CleanSample(**{k: v.float() for k, v in found.items()})
+    return {k: v.float() for k, v in found.items()}
 
 
-def augment(sample: CleanSample, rng: np.random.Generator) -> CleanSample:
-    """What lies between the lens and the network: exposure, noise, shading left over, clipping, 8 bits, mirroring."""
-    left, right, combined, disparity = sample.left, sample.right, sample.combined, sample.disparity_px
-    if rng.random() < 0.5:  # a mirrored world: the halves change places, the disparity keeps its sign
-        left, right = right.flip(-1), left.flip(-1)
-        combined, disparity = combined.flip(-1), disparity.flip(-1)
-    if rng.random() < 0.5:
-        left, right, combined, disparity = (v.flip(-2) for v in (left, right, combined, disparity))
-    exposure = float(np.exp(rng.uniform(np.log(0.06), np.log(0.5)))) / float(combined.mean().clamp_min(1e-4))
-    shot, read = float(np.exp(rng.uniform(-12.0, -7.0))), float(np.exp(rng.uniform(-9.0, -6.0)))
-    clip = 1.0 if rng.random() < 0.7 else float(rng.uniform(0.5, 1.0))
-    gamma_8bit = rng.random() < 0.2
-    seeds = torch.Generator().manual_seed(int(rng.integers(1 << 62)))
-
-    def expose(view: Tensor, share: float) -> Tensor:
-        """``share``: white level of the view relative to the full aperture's."""
-        linear = (view * exposure).clamp_max(clip * share)
-        noise = torch.randn(linear.shape, generator=seeds) * torch.sqrt(shot * linear.clamp_min(0) + read**2)
-        noisy = linear + noise
-        return share * _through_srgb_8bit(noisy / share) if gamma_8bit else noisy
-
-    left, right = expose(left, 0.5), expose(right, 0.5)
-    right = right * _shading(rng, right.shape[-1])
-    # Green-only sensors feed the full-aperture view of the same samples to the image branch.
-    combined = (left + right) if rng.random() < 0.5 else expose(combined, 1.0)
-    return CleanSample(left, right, combined.expand(3, -1, -1), disparity)
-
-
-def _crop(sample: CleanSample, crop_hw: tuple[int, int], rng: np.random.Generator) -> CleanSample:
-    (height, width), (h, w) = sample.left.shape[-2:], crop_hw
+def crop(sample: Sample, crop_hw: tuple[int, int], rng: np.random.Generator) -> Sample:
+    """A random window of all views and maps of a sample; scalars stay."""
+    maps = {name: value for name, value in sample.items() if value.ndim >= _MAP_AXES}
+    height, width = next(iter(maps.values())).shape[-2:]
+    h, w = crop_hw
     top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
-    return CleanSample(**{k: v[..., top : top + h, left : left + w] for k, v in vars(sample).items()})
+    return sample | {name: value[..., top : top + h, left : left + w] for name, value in maps.items()}
 
 
-def _shading(rng: np.random.Generator, width: int) -> Tensor:
-    """(1, W) gain of the right view that equalisation left over: a few per cent, smooth in x."""
-    x = torch.linspace(-1.0, 1.0, width)
-    a, b, c = rng.normal(0.0, (0.015, 0.03, 0.015))
-    return torch.exp(a + b * x + c * x * x)[None]
-
-
-def _through_srgb_8bit(linear: Tensor) -> Tensor:
-    """sRGB encoding, 8 bits, and back: what a JPEG or an 8-bit export leaves of a linear view."""
-    code = np.round(srgb_from_linear(linear.clamp(0.0, 1.0).numpy()) * 255) / np.float32(255)
-    return torch.from_numpy(linear_from_srgb(code))
-
-
-class AugmentedDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
-    """Batches' source: key (epoch, index) -> network inputs image, left, right and disparity, without the batch axis.
+class AugmentedDataset(Dataset[Sample]):
+    """Batches' source: key (epoch, index) -> a sample as a sensor would have recorded it.
 
     ``crop_hw`` takes a random window of the rendered scene: matching is local, and steps of a quarter of the pixels
     are four times as many.
@@ -261,23 +211,25 @@ class AugmentedDataset(Dataset[tuple[Tensor, Tensor, Tensor, Tensor]]):
     def __len__(self) -> int:
         return len(self.clean)
 
-    def __getitem__(self, key: tuple[int, int]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
         """The augmented sample of ``key``."""
         epoch, index = key
         rng = np.random.default_rng([self.clean.seed, 1 + epoch, index])
-        s = augment(self.clean[index], rng)
-        if self.crop_hw:
-            s = _crop(s, self.crop_hw, rng)
-        image, left, right = network_inputs(s.left[None], s.right[None], s.combined[None])
-        return image[0], left[0], right[0], s.disparity_px
+        sample = DUAL_PIXEL.augment(self.clean[index], rng)
+        return crop(sample, self.crop_hw, rng) if self.crop_hw else sample
 
 
 class ResumableSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) keys for steps ``first_step`` to ``last_step``: step k is the same from any start."""
+    """Batches of (epoch, index) keys for steps ``first_step`` to ``last_step``: step k is the same from any start.
 
-    def __init__(self, count: int, batch_size: int, first_step: int, last_step: int, seed: int) -> None:
+    ``share`` is the part of each batch that is wanted: that of one process of several.
+    """
+
+    def __init__(
+        self, count: int, batch_size: int, first_step: int, last_step: int, seed: int, share: slice = slice(None)
+    ) -> None:
         self.count, self.batch_size, self.seed = count, batch_size, seed
-        self.first_step, self.last_step = first_step, last_step
+        self.first_step, self.last_step, self.share = first_step, last_step, share
 
     def __len__(self) -> int:
         return self.last_step - self.first_step
@@ -291,7 +243,7 @@ class ResumableSampler(Sampler[list[tuple[int, int]]]):
             if epoch != shuffled_epoch:
                 order, shuffled_epoch = np.random.default_rng([self.seed, epoch]).permutation(self.count), epoch
             chosen = order[at * self.batch_size : (at + 1) * self.batch_size]
-            yield [(epoch, int(i)) for i in chosen]
+            yield [(epoch, int(i)) for i in chosen[self.share]]
 
 
 def evaluation_set(count: int, size_hw: tuple[int, int] = (192, 256), seed: int = EVALUATION_SEED) -> list[EvalSample]:
@@ -308,5 +260,4 @@ def evaluation_sample(index: int, size_hw: tuple[int, int] = (192, 256), seed: i
         seed: at least ``EVALUATION_SEED``; another seed gives another set (calibration, say).
     """
     clean = RenderedDataset(index + 1, settings=RenderSettings(size_hw=size_hw), seed=seed)
-    image, left, right, disparity = AugmentedDataset(clean)[0, index]
-    return EvalSample((image[None], left[None], right[None]), disparity[None])
+    return eval_sample(DUAL_PIXEL, AugmentedDataset(clean)[0, index])

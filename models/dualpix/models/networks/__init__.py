@@ -2,29 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.models.named import is_named
 from dualpix.models.networks.difusenet import DiFuseNet, DiFuseNetConfig
+from dualpix.models.networks.spec import NetworkSpec
+from dualpix.models.networks.users import users_spec
 
-
-@dataclass(frozen=True)
-class NetworkSpec:
-    """How to build a network and what it takes."""
-
-    build: Callable[[dict[str, Any]], nn.Module]
-    inputs: tuple[tuple[str, int], ...]
-    """(name, channels) of each image-shaped input, in the order of ``forward``."""
-    output: str
-    """Kind of depth the network gives, one of the names in the house plan: ``disparity_px`` ..."""
-    size_multiple: int
-    """Height and width must be multiples of this."""
-    paper: str
+__all__ = ["MOST_PARAMETERS", "NETWORKS", "NetworkSpec", "build_network", "network_spec"]
 
 
 NETWORKS: dict[str, NetworkSpec] = {
@@ -48,11 +37,14 @@ def _tuples(value: Any) -> Any:
 
 
 def network_spec(name: str) -> NetworkSpec:
-    """Look a network up.
+    """Look a network up; ``package.module:factory`` is imported and run: see :mod:`.users`.
 
     Raises:
         UnknownNameError: no network of that name; the message lists the known ones.
+        DualpixError: a function of the user's that gives no network.
     """
+    if name not in NETWORKS and is_named(name):
+        return users_spec(name)
     if name not in NETWORKS:
         raise UnknownNameError("network", name, list(NETWORKS))
     return NETWORKS[name]

@@ -9,10 +9,11 @@ one a frame has an axis of frames in front: (N, C, H, W), or (N,) for scalars.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 from torch import Tensor
 
 Sample = dict[str, Tensor]
@@ -55,6 +56,8 @@ class NetworkOutput:
     """One line for manifests and model cards."""
     scales_with_picture: bool = False
     """Whether values are lengths in the picture: resized by a factor, they are multiplied by it."""
+    signed: bool = False
+    """Whether values lie about zero, for pictures."""
     truth: str = ""
     """Name of the sample's field that it is held against; the output's own name if empty."""
     optional: bool = False
@@ -67,14 +70,16 @@ class NetworkOutput:
 
 @dataclass(frozen=True)
 class TaskMetric:
-    """How well one prediction does, against the truth of its sample."""
+    """One of the figures that say how well a prediction does against the truth of its sample."""
 
     name: str
     """As tables show it: ``AI(1)``."""
-    measure: Callable[[Mapping[str, np.ndarray[Any, Any]], Mapping[str, np.ndarray[Any, Any]]], float]
-    """(outputs, sample), each by name and without the batch axis: the figure of this sample."""
     better: Better = "lower"
     unit: str = ""
+
+
+Arrays = Mapping[str, npt.NDArray[np.float32]]
+"""By name, without the batch axis."""
 
 
 @dataclass(frozen=True)
@@ -96,16 +101,23 @@ class Task:
     error: Callable[[Tensor, Batch], Tensor]
     """(first output, batch): what is shown while training, in :attr:`error_unit`."""
     error_unit: str
+    guess: Callable[[Batch], Tensor]
+    """The first output of who knows nothing of the scene: a network that is no better has learnt nothing."""
+    guess_name: str
     metrics: tuple[TaskMetric, ...]
     """The first is that which limits of the gate are for."""
+    scores: Callable[[Arrays, Arrays], Mapping[str, float]]
+    """(outputs, sample): each of :attr:`metrics` by name, for one sample."""
     summary: str = ""
-    views: tuple[str, ...] = field(default=())
-    """Fields of the sample that hold light: what noise and exposure change."""
 
     @property
     def truth(self) -> str:
         """Name of the field that holds the truth of the first output."""
         return self.outputs[0].truth_field
+
+    def output(self, name: str) -> NetworkOutput | None:
+        """What is known of an output of that name."""
+        return next((o for o in self.outputs if o.name == name), None)
 
     def field(self, name: str) -> Field:
         """A field of the sample, or an input, by name.
@@ -114,3 +126,23 @@ class Task:
             KeyError: there is none.
         """
         return {f.name: f for f in (*self.inputs, *self.sample)}[name]
+
+
+@dataclass(frozen=True)
+class EvalSample:
+    """What networks are compared on: one network's inputs with batch 1, and the sample that they were made of."""
+
+    inputs: tuple[Tensor, ...]
+    truth: Batch
+    """All fields of the sample, with batch 1."""
+
+    def arrays(self) -> dict[str, npt.NDArray[np.float32]]:
+        """The sample's fields without the batch axis."""
+        return {name: value[0].numpy() for name, value in self.truth.items()}
+
+
+def eval_sample(task: Task, sample: Sample, names: Sequence[str] = ()) -> EvalSample:
+    """A sample for a network that takes ``names``; by default all inputs of the task."""
+    batch = {name: value[None] for name, value in sample.items()}
+    made = task.inputs_of(batch)
+    return EvalSample(tuple(made[name] for name in names or made), batch)

@@ -25,7 +25,9 @@ from dualpix.models.data.kinds import Precision
 from dualpix.models.train.config import TrainConfig, config_from_json
 
 CHECKPOINT = "checkpoint.pt"
-LOG_FIELDS = ("step", "loss", "learning_rate", "eval_error_px", "seconds", "waited_s")
+LOG_FIELDS = ("step", "loss", "learning_rate", "eval_error", "seconds", "waited_s")
+_FORMER_ERROR = "eval_error_px"
+"""Name of a column in what version 0.1.0 wrote."""
 _COPIES = 4
 """Of the weights in a checkpoint: they themselves, their average, and the optimiser's two moments."""
 _ROOM_BYTES = 256 << 20
@@ -237,7 +239,10 @@ def _optimiser(path: Path, content: Mapping[str, Any], optimiser: torch.optim.Op
 
 def _rows(path: Path, content: Mapping[str, Any]) -> Rows:
     text = _get(path, content, "log", str)
-    rows: Rows = [dict(row) for row in csv.DictReader(io.StringIO(text))]
+    rows: Rows = [
+        {"eval_error" if name == _FORMER_ERROR else name: value for name, value in row.items()}
+        for row in csv.DictReader(io.StringIO(text))
+    ]
     if any(set(row) != set(LOG_FIELDS) or None in row.values() for row in rows):
         raise _damaged(path, f"its log has other columns than {', '.join(LOG_FIELDS)}")
     return rows

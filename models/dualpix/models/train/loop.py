@@ -4,6 +4,9 @@ Everything a step needs is in the checkpoint or a pure function of (configuratio
 rate, which samples, how they are augmented. A checkpoint is renamed into place, so there is always a whole one. A run
 that resumes continues the curve bit for bit on the same machine, threads and versions.
 
+Several processes (:mod:`.distributed`) hold the same weights and see parts of one batch: their curve is that of one
+process with the whole batch, up to the order of sums.
+
 A step whose loss or gradient is not finite is not taken, and a state that is not finite is not kept: the last
 checkpoint is always one to go on from.
 """
@@ -13,7 +16,7 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import resource_tracker
@@ -27,15 +30,10 @@ from torch.utils.data import DataLoader
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import json_bytes, make_output_dir, write_bytes
 from dualpix.capture.interrupt import StopSwitch
-from dualpix.models.data.rendered import (
-    AugmentedDataset,
-    EvalSample,
-    RenderedDataset,
-    ResumableSampler,
-    evaluation_sample,
-)
-from dualpix.models.losses import disparity_loss, error_px
-from dualpix.models.networks import build_network
+from dualpix.models.data.rendered import AugmentedDataset, RenderedDataset, ResumableSampler, evaluation_sample
+from dualpix.models.networks import build_network, network_spec
+from dualpix.models.networks.spec import first_output, training_outputs
+from dualpix.models.tasks.task import Batch, EvalSample, Sample
 from dualpix.models.train.checkpoint import (
     CHECKPOINT,
     Rows,
@@ -46,10 +44,13 @@ from dualpix.models.train.checkpoint import (
     write_checkpoint,
 )
 from dualpix.models.train.config import TrainConfig
-from dualpix.models.train.precision import resolve_precision
+from dualpix.models.train.device import resolve_device, resolve_precision
+from dualpix.models.train.distributed import World, synchronise_norms
 from dualpix.models.zoo import load_model
 
 LOG = "log.csv"
+_PICTURES = 4
+"""Axes of a batch of pictures."""
 
 
 class TrainingInterruptedError(Exception):
@@ -71,7 +72,9 @@ class Progress:
     step: int
     steps: int
     loss: float
-    eval_error_px: float | None
+    eval_error: float | None
+    """In the unit of the task's error."""
+    error_unit: str
 
 
 @dataclass(frozen=True)
@@ -86,20 +89,39 @@ class Listener:
 class Trainer:
     """One run in one folder: ``checkpoint.pt``, ``log.csv``; at the end ``weights.safetensors`` and ``card.json``."""
 
-    def __init__(self, config: TrainConfig, folder: Path, *, cache_dir: Path | None = None, workers: int = 1) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        folder: Path,
+        *,
+        cache_dir: Path | None = None,
+        workers: int = 1,
+        device: torch.device | None = None,
+        world: World | None = None,
+    ) -> None:
         # before the folder is made: what cannot be built leaves nothing
         torch.manual_seed(config.seed)
+        self.world = world or World()
+        self.share = self.world.share(config.batch_size)
+        self.device = device or resolve_device("cpu")
+        self.spec = network_spec(config.network)
+        self.task = self.spec.of_task()
         network = build_network(config.network, config.options)
         if config.init is not None:
             _load_weights(network, config.init)
         self.config, self.workers = config, workers
-        self.precision = resolve_precision(config.precision)
-        self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.precision = resolve_precision(config.precision, self.device)
+        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        if self.world.size > 1:
+            synchronise_norms(self.network)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
-            self.network.parameters(), config.learning_rate, weight_decay=config.weight_decay
+            self.network.parameters(),
+            config.learning_rate,
+            weight_decay=config.weight_decay,
+            fused=self.device.type in ("cpu", "cuda"),
         )
-        self.folder = make_output_dir(folder)
+        self.folder = make_output_dir(folder) if self.world.is_first else folder
         self.data = AugmentedDataset(
             RenderedDataset(config.samples, settings=config.render, seed=config.seed, cache_dir=cache_dir),
             config.crop_hw,
@@ -107,24 +129,52 @@ class Trainer:
         self.step = 0
         self._kept_step = 0
         self._rows: Rows = []
-        self.eval_error_of_zeros_px: float | None = None
-        """What a map of zeros scores on the evaluation scenes: a network that is no better has learnt nothing."""
+        self.eval_error_of_guess: float | None = None
+        """What a map that knows nothing scores on the evaluation scenes: a network that is no better has learnt
+        nothing."""
 
     def resume(self) -> bool:
         """Load the folder's checkpoint if there is one, and keep the precision it was computed in.
 
+        The first process reads it, the others are told.
+
         Raises:
             CheckpointError: it belongs to another configuration, or is damaged.
         """
-        if not (self.folder / CHECKPOINT).is_file():
+        state = None
+        if self.world.is_first and (self.folder / CHECKPOINT).is_file():
+            state = read_checkpoint(self.folder, self.config, self.network, self.optimiser)
+        step = self.world.number_from_first(-1 if state is None else state.step, self.device)
+        if step < 0:
             return False
-        state = read_checkpoint(self.folder, self.config, self.network, self.optimiser)
-        self.network.load_state_dict(state.network)
-        self.optimiser.load_state_dict(state.optimiser)
-        self.average, self.precision = state.average, state.precision
-        self.step = self._kept_step = state.step
-        self._rows = state.rows
+        if state is not None:
+            self.network.load_state_dict(state.network)
+            self.optimiser.load_state_dict(state.optimiser)
+            for name, value in state.average.items():
+                self.average[name].copy_(value)
+            self.precision = state.precision
+            self._rows = state.rows
+        self._tell_others(step)
+        self.step = self._kept_step = step
         return True
+
+    def _tell_others(self, step: int) -> None:
+        """The state of the first process, where there are more."""
+        if self.world.size == 1:
+            return
+        bfloat16 = self.world.number_from_first(int(self.precision == "bfloat16"), self.device)
+        self.precision = "bfloat16" if bfloat16 else "float32"
+        self.world.from_first(self.network.state_dict())
+        self.world.from_first(self.average)
+        if not self.world.is_first:
+            for group in self.optimiser.param_groups:
+                for parameter in group["params"]:
+                    moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
+                    self.optimiser.state[parameter] = {"step": torch.tensor(float(step))} | moments
+        for group in self.optimiser.param_groups:
+            for parameter in group["params"]:
+                if held := self.optimiser.state.get(parameter):
+                    self.world.from_first({name: held[name] for name in ("exp_avg", "exp_avg_sq")})
 
     def run(
         self, on_progress: Callable[[Progress], None] = lambda _: None, *, listener: Listener | None = None
@@ -138,18 +188,20 @@ class Trainer:
         listener = listener or Listener(on_progress)
         with StopSwitch() as switch:
             evaluation = self._evaluation_scenes(listener, switch)
-            if evaluation:
-                zeros = [torch.zeros_like(s.disparity_px) for s in evaluation]
-                errors = [float(error_px(z, s.disparity_px)) for z, s in zip(zeros, evaluation, strict=True)]
-                self.eval_error_of_zeros_px = sum(errors) / len(errors)
+            if self.config.eval_samples:
+                self.eval_error_of_guess = self._mean_error(
+                    evaluation, lambda sample: self.task.guess(self._on_device(sample.truth))
+                )
             listener.on_stage("the first scenes are rendered", 0, 0)
             self._run_steps(evaluation, listener, switch)
         return self.finish()
 
     def _evaluation_scenes(self, listener: Listener, switch: StopSwitch) -> list[EvalSample]:
+        """This process's part of them."""
         scenes = []
-        for index in range(self.config.eval_samples):
-            listener.on_stage("evaluation scenes are rendered", index, self.config.eval_samples)
+        count = self.config.eval_samples
+        for index in range(self.world.rank, count, self.world.size):
+            listener.on_stage("evaluation scenes are rendered", index, count)
             self._stop_if_asked(switch)
             scenes.append(evaluation_sample(index))
         return scenes
@@ -159,11 +211,11 @@ class Trainer:
         started = time.monotonic()
         watched = _Watched(self._loader())
         for batch in watched:
-            loss = self._train_step(batch)
+            loss = self._train_step(self._on_device(batch))
             self.step += 1
             last = self.step == config.steps
             error = None
-            if evaluation and (last or self.step % config.evaluate_every == 0):
+            if config.eval_samples and (last or self.step % config.evaluate_every == 0):
                 error = self.evaluate(evaluation)
                 if not math.isfinite(error):
                     raise self._not_finite(f"the evaluation error is {error}")
@@ -172,22 +224,27 @@ class Trainer:
                     "step": self.step,
                     "loss": f"{loss:.6f}",
                     "learning_rate": f"{self._learning_rate(self.step - 1):.3e}",
-                    "eval_error_px": "" if error is None else f"{error:.5f}",
+                    "eval_error": "" if error is None else f"{error:.5f}",
                     "seconds": f"{time.monotonic() - started:.1f}",
                     "waited_s": f"{watched.waited_s:.2f}",
                 }
             )
             if last or self.step % config.checkpoint_every == 0:
                 self.save()
-            listener.on_progress(Progress(self.step, config.steps, loss, error))
+            listener.on_progress(Progress(self.step, config.steps, loss, error, self.task.error_unit))
             if not last:
                 self._stop_if_asked(switch)
 
-    def _loader(self) -> DataLoader[tuple[Tensor, ...]]:
+    def _on_device(self, batch: Batch) -> Batch:
+        return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+
+    def _loader(self) -> DataLoader[Sample]:
         config = self.config
         return DataLoader(
             self.data,
-            batch_sampler=ResumableSampler(config.samples, config.batch_size, self.step, config.steps, config.seed),
+            batch_sampler=ResumableSampler(
+                config.samples, config.batch_size, self.step, config.steps, config.seed, self.share
+            ),
             num_workers=self.workers,
             worker_init_fn=_prepare_worker,
             prefetch_factor=4 if self.workers else None,
@@ -196,7 +253,7 @@ class Trainer:
         )
 
     def _stop_if_asked(self, switch: StopSwitch) -> None:
-        if switch.is_set:
+        if self.world.any(switch.is_set, self.device):
             if self.step > self._kept_step:
                 self.save()
             raise TrainingInterruptedError(self.step, switch.signal_number)
@@ -209,19 +266,23 @@ class Trainer:
         share = (step - c.warmup_steps) / max(1, c.steps - c.warmup_steps)
         return c.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
-    def _train_step(self, batch: list[Tensor]) -> float:
-        image, left, right, target = (x.contiguous(memory_format=torch.channels_last) for x in batch)
+    def _train_step(self, batch: Batch) -> float:
+        inputs = [
+            value.contiguous(memory_format=torch.channels_last) if value.ndim == _PICTURES else value
+            for value in self.spec.inputs_of(batch)
+        ]
         for group in self.optimiser.param_groups:
             group["lr"] = self._learning_rate(self.step)
         self.network.train()
-        with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "bfloat16"):
-            predictions = self.network.forward_scales(image, left, right)
-        loss = disparity_loss(predictions, target)
-        value = float(loss.detach())
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
+            predictions = training_outputs(self.network, inputs)
+        loss = (self.spec.loss or self.task.loss)(predictions, batch)
+        value = float(self.world.mean(loss.detach().clone()))
         if not math.isfinite(value):
             raise self._not_finite(f"the loss is {value}", batch)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        average_gradients(self.network, self.world)
         norm = float(nn.utils.clip_grad_norm_(self.network.parameters(), 1.0))
         if not math.isfinite(norm):
             raise self._not_finite(f"the gradient's norm is {norm}", batch)
@@ -229,10 +290,9 @@ class Trainer:
         self._update_average()
         return value
 
-    def _not_finite(self, found: str, batch: Sequence[Tensor] = ()) -> NotFiniteError:
+    def _not_finite(self, found: str, batch: Mapping[str, Tensor] | None = None) -> NotFiniteError:
         """What to say of a value that is not finite: whether the data were to blame, and what is left to go on from."""
-        names = ("image", "left", "right", "disparity_px")
-        bad = [name for name, value in zip(names, batch, strict=False) if not torch.isfinite(value).all()]
+        bad = [name for name, value in (batch or {}).items() if not torch.isfinite(value).all()]
         cause = f"{found} at step {self.step + 1}" + (f"; so are samples of it ({', '.join(bad)})" if bad else "")
         kept = f"the checkpoint of step {self._kept_step} is kept" if self._kept_step else "no checkpoint was made yet"
         lower = f"give a lower --learning-rate than {self.config.learning_rate:g} and another folder or --restart"
@@ -242,23 +302,34 @@ class Trainer:
     def _update_average(self) -> None:
         # A short memory at first, or the random start would stay in the average for thousands of steps.
         decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
-        for name, value in self.network.state_dict().items():
-            if value.dtype.is_floating_point:
-                self.average[name].lerp_(value, 1 - decay)
-            else:
-                self.average[name].copy_(value)
+        state = self.network.state_dict()
+        moving = [name for name, value in state.items() if value.dtype.is_floating_point]
+        torch._foreach_lerp_([self.average[n] for n in moving], [state[n] for n in moving], 1 - decay)
+        for name in state.keys() - set(moving):
+            self.average[name].copy_(state[name])
 
     def averaged_network(self) -> nn.Module:
-        """A copy of the network with the averaged weights, in eval mode."""
+        """A copy of the network with the averaged weights, in eval mode, on the run's device."""
         network = build_network(self.config.network, self.config.options)
         network.load_state_dict(self.average)
-        return network.eval()
+        return network.to(self.device).eval()
+
+    def evaluate(self, samples: list[EvalSample]) -> float:
+        """Mean error of the averaged weights over the samples of all processes, in the unit of the task's error."""
+        network = self.averaged_network()
+
+        def predict(sample: EvalSample) -> Tensor:
+            return first_output(network(*self.spec.inputs_of(self._on_device(sample.truth))))
+
+        return self._mean_error(samples, predict)
 
     @torch.inference_mode()
-    def evaluate(self, samples: list[EvalSample]) -> float:
-        """Mean absolute disparity error in px of the averaged weights."""
-        network = self.averaged_network()
-        return sum(float(error_px(network(*s.inputs), s.disparity_px)) for s in samples) / len(samples)
+    def _mean_error(self, samples: list[EvalSample], predict: Callable[[EvalSample], Tensor]) -> float:
+        errors = [float(self.task.error(predict(s), self._on_device(s.truth))) for s in samples]
+        total = torch.tensor([sum(errors) * self.world.size], dtype=torch.float64)
+        if self.device.type != "cpu" and self.world.size > 1:
+            total = total.to(self.device)
+        return float(self.world.mean(total)) / self.config.eval_samples
 
     def save(self) -> None:
         """Write the checkpoint, then the log; a reader never sees half of either.
@@ -269,13 +340,14 @@ class Trainer:
         state = self.network.state_dict()
         if bad := first_not_finite(state) or first_not_finite(self.average):
             raise self._not_finite(f"'{bad}' holds values that are not finite")
-        optimiser = self.optimiser.state_dict()
-        write_checkpoint(
-            self.folder,
-            RunState(self.config, self.precision, self.step, state, self.average, optimiser, self._rows),
-        )
+        if self.world.is_first:
+            optimiser = self.optimiser.state_dict()
+            write_checkpoint(
+                self.folder,
+                RunState(self.config, self.precision, self.step, state, self.average, optimiser, self._rows),
+            )
+            write_bytes(self.folder / LOG, log_text(self._rows).encode())
         self._kept_step = self.step
-        write_bytes(self.folder / LOG, log_text(self._rows).encode())
 
     def finish(self) -> nn.Module:
         """Write ``weights.safetensors`` and ``card.json``: the folder is then a model ``--model`` accepts.
@@ -283,26 +355,42 @@ class Trainer:
         Raises:
             NotFiniteError: the result is not finite; nothing is written.
         """
-        network = self.averaged_network()
+        network = self.averaged_network().cpu()
         if self.config.init is not None and self.config.init_share:
             _blend(network, load_model(self.config.init).module, self.config.init_share)
         weights = {k: v.contiguous() for k, v in network.state_dict().items()}
         if bad := first_not_finite(weights):
             raise self._not_finite(f"'{bad}' holds values that are not finite")
-        errors = [float(row["eval_error_px"]) for row in self._rows if row["eval_error_px"]]
+        if not self.world.is_first:
+            return network
+        errors = [float(row["eval_error"]) for row in self._rows if row["eval_error"]]
         card = {
             "network": self.config.network,
             "options": self.config.options,
             "parameters": sum(p.numel() for p in network.parameters()),
+            "task": self.task.name,
             "training": asdict(self.config) | {"precision": self.precision},
-            "final_eval_error_px": errors[-1] if errors else None,
-            "eval_error_of_zeros_px": self.eval_error_of_zeros_px,
+            "final_eval_error": errors[-1] if errors else None,
+            "eval_error_of_guess": self.eval_error_of_guess,
+            "eval_error_unit": self.task.error_unit,
         }
         # both are made before either is written: a folder never holds weights without their card
         files = {"card.json": json_bytes(card), "weights.safetensors": save(weights)}
         for name, data in files.items():
             write_bytes(self.folder / name, data)
         return network
+
+
+def average_gradients(network: nn.Module, world: World) -> None:
+    """Of all processes, as one transfer."""
+    if world.size == 1:
+        return
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    world.mean(flat)
+    parts = torch.split(flat, [g.numel() for g in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))
 
 
 def _load_weights(network: nn.Module, init: str) -> None:
@@ -327,15 +415,15 @@ def _blend(network: nn.Module, other: nn.Module, share: float) -> None:
 class _Watched:
     """Counts the time for which the training stands still because its data are not there yet."""
 
-    def __init__(self, loader: DataLoader[tuple[Tensor, ...]]) -> None:
+    def __init__(self, loader: DataLoader[Sample]) -> None:
         self.loader, self.waited_s = loader, 0.0
 
-    def __iter__(self) -> Iterator[list[Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         with _signals_held_back():
             batches = iter(self.loader)
         while True:
             asked = time.monotonic()
-            batch: list[Tensor] | None = next(batches, None)
+            batch: Batch | None = next(batches, None)
             self.waited_s += time.monotonic() - asked
             if batch is None:
                 return

@@ -16,8 +16,10 @@ from torch import Tensor, nn
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_bounded
 from dualpix.models.confidence import Calibration, parse_calibration
+from dualpix.models.named import function_name, is_named
 from dualpix.models.networks import NetworkSpec, build_network, network_spec
-from dualpix.models.shipped import DEFAULT_MODEL, ZOO, known_models, model_folder
+from dualpix.models.networks.spec import first_output
+from dualpix.models.shipped import DEFAULT_MODEL, ZOO, known_models, model_folder, split_factory
 
 __all__ = ["CONFIDENCE", "DEFAULT_MODEL", "ZOO", "LoadedModel", "known_models", "load_model", "read_calibration"]
 
@@ -26,6 +28,9 @@ _TRAINED_PX = 36 * 0.42
 _MOST_JSON_BYTES = 1 << 20
 _PROBE_PX = 64
 """Side of the picture that a network must make sense of before it is taken."""
+_PROBE_FRAMES = 5
+_PROBE_SCALARS = torch.linspace(0.2, 5.0, _PROBE_FRAMES)
+"""One a frame: diopters."""
 _STORED_AS = {"F64", "F32", "F16", "BF16"}
 """Types (of safetensors) that a float parameter may be stored as: others are of a quantised network, or damage."""
 
@@ -95,6 +100,9 @@ def read_calibration(path: Path, sizes: int) -> Calibration:
 def load_model(name_or_folder: str | Path = DEFAULT_MODEL) -> LoadedModel:
     """Load a shipped model by name, or one of your own from a folder of the same form.
 
+    ``package.module:factory`` is a network of your own as the function gives it, and ``package.module:factory@FOLDER``
+    one with the weights that ``dualpix train --network package.module:factory`` left in the folder.
+
     Everything that makes a model useless is refused here, for every command: weights that do not fit, are of another
     type or not finite, and a network that gives no number for a plain picture. Nothing is allocated before the shapes
     in the file are known to be those of the network.
@@ -104,9 +112,13 @@ def load_model(name_or_folder: str | Path = DEFAULT_MODEL) -> LoadedModel:
             names an unknown network.
         DualpixError: the card is damaged, or the weights are, or do not fit the network it names.
     """
-    folder = model_folder(name_or_folder)
+    factory, place = split_factory(str(name_or_folder))
+    if factory and not place:
+        return _built_by_user(factory)
+    folder = model_folder(place if factory else name_or_folder)
     card = _read_object(folder / "card.json")
     network, name = str(card.get("network")), folder.resolve().name
+    _check_code(network, factory, folder)
     spec = network_spec(network)
     path = folder / "weights.safetensors"
     with torch.device("meta"):  # shapes alone: what a card asks for may not fit into memory
@@ -121,6 +133,27 @@ def load_model(name_or_folder: str | Path = DEFAULT_MODEL) -> LoadedModel:
     check_weights(module, name)
     _check_output(module.eval(), spec, name)
     return LoadedModel(name, module, spec, card, folder)
+
+
+def _built_by_user(factory: str) -> LoadedModel:
+    """A network as the user's function gives it: its weights are the function's matter."""
+    spec = network_spec(factory)
+    module = spec.build({}).eval()
+    name = function_name(factory)
+    check_weights(module, name)
+    _check_output(module, spec, name)
+    return LoadedModel(name, module, spec, {"network": factory}, Path())
+
+
+def _check_code(network: str, factory: str, folder: Path) -> None:
+    """A card may come from anybody: it never has code run that the user has not named."""
+    if factory and factory != network:
+        raise DualpixError(f"'{folder.name}' holds weights of '{network[:80]}'", expected=f"those of '{factory}'")
+    if is_named(network) and not factory:
+        raise DualpixError(
+            f"'{folder.name}' holds weights of a network of your own, '{network[:80]}'",
+            hint=f"name the code that you trust: {network[:80]}@{folder}",
+        )
 
 
 def check_weights(module: nn.Module, name: str) -> None:
@@ -170,11 +203,15 @@ def _check_stored(path: Path, wanted: dict[str, Tensor], name: str, network: str
 def _check_output(module: nn.Module, spec: NetworkSpec, name: str) -> None:
     """Run it once: finite weights of 1e30 give no finite output, or one that no picture can have."""
     side = math.ceil(_PROBE_PX / spec.size_multiple) * spec.size_multiple
-    wave = 0.1 * torch.sin(torch.arange(side) * 0.7).expand(1, 1, side, side)
+    wave = 0.1 * torch.sin(torch.arange(side) * 0.7)
+    task = spec.of_task()
+    shapes = [task.field(input_name).shape((side, side), _PROBE_FRAMES) for input_name in spec.input_names]
+    probes = [wave.expand(1, *shape).contiguous() if len(shape) > 1 else _PROBE_SCALARS[None] for shape in shapes]
     with torch.inference_mode():
-        output = module(*(wave.expand(1, channels, side, side).contiguous() for _, channels in spec.inputs))
+        output = first_output(module(*probes))
     most = float(output.abs().max())
-    if not math.isfinite(most) or (spec.output == "disparity_px" and most > side):
+    known = task.output(spec.output)
+    if not math.isfinite(most) or (known is not None and known.scales_with_picture and most > side):
         raise DualpixError(
             f"network '{name}' gives {spec.output} up to {most:g} for a plain picture of {side} x {side} px",
             expected="values that can be",

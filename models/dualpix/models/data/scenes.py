@@ -1,0 +1,56 @@
+"""Rendered scenes of every task: what networks are calibrated, judged and watched on while they train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from dualpix.capture.synthesis.camera import camera_named
+from dualpix.capture.synthesis.sample import render_sample
+from dualpix.capture.synthesis.settings import RenderSettings as StackSettings
+from dualpix.capture.synthesis.settings import SampleSpec
+from dualpix.models.data.rendered import EVALUATION_SEED, AugmentedDataset, RenderedDataset, RenderSettings
+from dualpix.models.tasks import DUAL_PIXEL, FOCUS_STACK, Sample, Task
+
+__all__ = ["EVALUATION_SEED", "task_scene"]
+
+_FRAMES = 5
+_STACK_CAMERA, _STACK_SPAN_PX = "generic-full-frame", 16.0
+_FARTHEST_M = 1e4
+"""In place of infinity, which no error can be taken of; a ten-thousandth of a diopter away from it."""
+
+
+def _pair(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
+    clean = RenderedDataset(index + 1, settings=RenderSettings(size_hw=size_hw), seed=seed)
+    return AugmentedDataset(clean)[0, index]
+
+
+def _stack(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
+    """Frames evenly spaced in diopters over a procedural scene, through a full-frame camera opened to a fair blur."""
+    settings = StackSettings(
+        camera_named(_STACK_CAMERA), seed=seed, size_hw=size_hw, coc_span_px=_STACK_SPAN_PX, pair=False, stack=_FRAMES
+    )
+    found = render_sample(SampleSpec(index), settings)
+    clean = {
+        "frames": torch.from_numpy(np.stack(found.stack)).permute(0, 3, 1, 2).contiguous(),
+        "focus_distances_m": torch.tensor(found.stack_focus_m, dtype=torch.float32),
+        "depth_m": torch.from_numpy(np.ascontiguousarray(found.view.depth_m))[None].clamp_max(_FARTHEST_M),
+    }
+    return FOCUS_STACK.augment(clean, np.random.default_rng([seed, 1, index]))
+
+
+_SCENES: dict[str, Callable[[int, tuple[int, int], int], Sample]] = {DUAL_PIXEL.name: _pair, FOCUS_STACK.name: _stack}
+
+
+def task_scene(task: Task, index: int, size_hw: tuple[int, int] = (192, 256), seed: int = EVALUATION_SEED) -> Sample:
+    """Scene ``index`` of a fixed set of rendered and augmented samples of ``task`` that training never sees.
+
+    Args:
+        task: whose sample it is.
+        index: from 0 on.
+        size_hw: (height, width) in px, multiples of 32.
+        seed: at least ``EVALUATION_SEED``; another seed gives another set (calibration, say).
+    """
+    return _SCENES[task.name](index, size_hw, seed)

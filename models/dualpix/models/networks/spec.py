@@ -1,0 +1,59 @@
+"""What is known of a network besides its code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from dualpix.models.tasks import Batch, Task, task_named
+
+
+@dataclass(frozen=True)
+class NetworkSpec:
+    """How to build a network and what it takes."""
+
+    build: Callable[[dict[str, Any]], nn.Module]
+    inputs: tuple[tuple[str, int], ...]
+    """(name, channels) of each input, in the order of ``forward``: of those of its task."""
+    output: str
+    """Kind of depth the network gives, one of the names in the house plan: ``disparity_px`` ..."""
+    size_multiple: int
+    """Height and width must be multiples of this."""
+    paper: str
+    task: str = "dual_pixel"
+    loss: Callable[[Sequence[Any], Batch], Tensor] | None = None
+    """Of its own; None takes the task's."""
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """In the order of ``forward``."""
+        return tuple(name for name, _ in self.inputs)
+
+    def of_task(self) -> Task:
+        """The task it is for.
+
+        Raises:
+            UnknownNameError: there is none of that name.
+        """
+        return task_named(self.task)
+
+    def inputs_of(self, batch: Batch) -> tuple[Tensor, ...]:
+        """What ``forward`` is called with for a batch of its task."""
+        made = self.of_task().inputs_of(batch)
+        return tuple(made[name] for name in self.input_names)
+
+
+def training_outputs(network: nn.Module, inputs: Sequence[Tensor]) -> list[Any]:
+    """What a network gives for its loss, finest first: ``forward_scales`` where it has one, else its output."""
+    scales = getattr(network, "forward_scales", None)
+    if scales is not None:
+        return list(scales(*inputs))
+    return [first_output(network(*inputs))]
+
+
+def first_output(output: Any) -> Tensor:
+    """Of a network with one or several: that which its task asks for."""
+    return output if isinstance(output, Tensor) else next(iter(output))

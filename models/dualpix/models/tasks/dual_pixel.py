@@ -1,0 +1,99 @@
+"""Disparity of a dual-pixel pair.
+
+Convention: disparity is ``x_right - x_left`` in pixels of the picture at hand, > 0 behind the focus plane.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dualpix.models.losses import disparity_loss, masked_mean
+from dualpix.models.metrics import affine_invariant_error
+from dualpix.models.prepare import network_inputs
+from dualpix.models.tasks.exposure import Exposure
+from dualpix.models.tasks.task import KNOWN, Arrays, Batch, Field, NetworkOutput, Sample, Task, TaskMetric
+
+TRUTH = "disparity_px"
+_HALF = 0.5
+"""White level of a half's light relative to the full aperture's."""
+
+
+def augment(sample: Sample, rng: np.random.Generator) -> Sample:
+    """What lies between lens and network: exposure, noise, shading left over, clipping, 8 bits, mirroring."""
+    views = dict(sample)
+    if rng.random() < 0.5:  # a mirrored world: the halves change places, the disparity keeps its sign
+        views = {name: value.flip(-1) for name, value in views.items()}
+        views["left"], views["right"] = views["right"], views["left"]
+    if rng.random() < 0.5:
+        views = {name: value.flip(-2) for name, value in views.items()}
+    left, right, combined = views["left"], views["right"], views["combined"]
+    sensor = Exposure.draw(rng, float(combined.mean()), combined.device)
+    left, right = sensor.expose(left, _HALF), sensor.expose(right, _HALF)
+    right = right * _shading(rng, right.shape[-1]).to(right.device)
+    # Green-only sensors feed the full-aperture view of the same samples to the image branch.
+    combined = (left + right) if rng.random() < 0.5 else sensor.expose(combined)
+    return views | {"left": left, "right": right, "combined": combined.expand(3, -1, -1)}
+
+
+def _shading(rng: np.random.Generator, width: int) -> Tensor:
+    """(1, W) gain of the right view that equalisation left over: a few per cent, smooth in x."""
+    x = torch.linspace(-1.0, 1.0, width)
+    a, b, c = rng.normal(0.0, (0.015, 0.03, 0.015))
+    return torch.exp(a + b * x + c * x * x)[None]
+
+
+def inputs_of(batch: Batch) -> Mapping[str, Tensor]:
+    """See :func:`dualpix.models.prepare.network_inputs`."""
+    image, left, right = network_inputs(batch["left"], batch["right"], batch["combined"])
+    return {"image": image, "left": left, "right": right}
+
+
+def error(prediction: Tensor, batch: Batch) -> Tensor:
+    """Mean absolute disparity error in px."""
+    return masked_mean((prediction.float() - batch[TRUTH]).abs(), batch.get(KNOWN))
+
+
+def scores(outputs: Arrays, sample: Arrays) -> dict[str, float]:
+    """AI(1), AI(2) and 1-|rho|: see :mod:`dualpix.models.metrics`; all three come of one fit."""
+    valid = sample[KNOWN][0] > 0 if KNOWN in sample else None
+    found = affine_invariant_error(outputs[TRUTH][0], sample[TRUTH][0], valid)
+    return {"AI(1)": found.ai1, "AI(2)": found.ai2, "1-|ρ|": found.one_minus_abs_rho}
+
+
+DUAL_PIXEL = Task(
+    name="dual_pixel",
+    summary="a dual-pixel pair to signed disparity",
+    sample=(
+        Field("left", "picture"),
+        Field("right", "picture"),
+        Field("combined", "picture", 3),
+        Field(TRUTH, "map", unit="px"),
+        Field(KNOWN, "mask", optional=True),
+        Field("sharp", "picture", 3, optional=True),
+    ),
+    inputs=(Field("image", "picture", 3), Field("left", "picture"), Field("right", "picture")),
+    outputs=(
+        NetworkOutput(
+            TRUTH,
+            "px",
+            "x_right - x_left on the input's grid, > 0 behind the focus plane",
+            scales_with_picture=True,
+            signed=True,
+        ),
+        NetworkOutput("confidence", "", "how sure the disparity is, 0..1", optional=True),
+        NetworkOutput("sharp", "", "linear light of the picture in focus everywhere", optional=True),
+    ),
+    inputs_of=inputs_of,
+    augment=augment,
+    loss=lambda predictions, batch: disparity_loss(predictions, batch[TRUTH], batch.get(KNOWN)),
+    error=error,
+    error_unit="px",
+    guess=lambda batch: torch.zeros_like(batch[TRUTH]),
+    guess_name="a map of zeros",
+    metrics=(TaskMetric("AI(1)"), TaskMetric("AI(2)"), TaskMetric("1-|ρ|")),
+    scores=scores,
+)

@@ -1,0 +1,118 @@
+"""Metric depth of a focus stack: N frames of one scene, focused at N known distances.
+
+Convention: frames are linear light, (N, 3, H, W), aligned; focus distances and depths are in m from the lens. Losses
+and errors are taken in diopters (1 / m) or in the logarithm of depth: blur is proportional to the former, and neither
+lets the far end outweigh the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dualpix.models.losses import depth_loss, masked_mean
+from dualpix.models.prepare import stack_inputs
+from dualpix.models.tasks.exposure import Exposure
+from dualpix.models.tasks.task import KNOWN, Arrays, Batch, Field, NetworkOutput, Sample, Task, TaskMetric
+
+TRUTH = "depth_m"
+FRAMES, DISTANCES = "frames", "focus_distances_m"
+_NEAREST_M = 1e-3
+_FARTHEST_M = 1e4
+_FRAME_GAIN_SIGMA = 0.02
+"""Of the exposure from frame to frame, in log light: shutters and apertures repeat to about this."""
+_DISTANCE_SIGMA = 0.02
+"""Of what a lens says of its focus, relative."""
+
+
+def augment(sample: Sample, rng: np.random.Generator) -> Sample:
+    """Mirroring, one exposure for the stack with a little of its own for each frame, noise, distances not quite so."""
+    views = dict(sample)
+    maps = [name for name, value in views.items() if value.ndim >= 3]
+    for axis in (-1, -2):
+        if rng.random() < 0.5:
+            views |= {name: views[name].flip(axis) for name in maps}
+    frames, distances = views[FRAMES], views[DISTANCES]
+    sensor = Exposure.draw(rng, float(frames.mean()), frames.device)
+    gains = np.exp(rng.normal(0.0, _FRAME_GAIN_SIGMA, len(frames))).astype(np.float32)
+    said = np.exp(rng.normal(0.0, _DISTANCE_SIGMA, len(frames))).astype(np.float32)
+    lit = frames * torch.from_numpy(gains).to(frames.device)[:, None, None, None]
+    return views | {FRAMES: sensor.expose(lit), DISTANCES: distances * torch.from_numpy(said).to(distances.device)}
+
+
+def inputs_of(batch: Batch) -> Mapping[str, Tensor]:
+    """See :func:`dualpix.models.prepare.stack_inputs`."""
+    frames, focus_diopters = stack_inputs(batch[FRAMES], batch[DISTANCES])
+    return {FRAMES: frames, "focus_diopters": focus_diopters}
+
+
+def error(prediction: Tensor, batch: Batch) -> Tensor:
+    """Mean absolute error in diopters."""
+    truth = batch[TRUTH].clamp_min(_NEAREST_M)
+    return masked_mean((1 / prediction.float().clamp_min(_NEAREST_M) - 1 / truth).abs(), batch.get(KNOWN))
+
+
+def scores(outputs: Arrays, sample: Arrays) -> dict[str, float]:
+    """Mean relative error, mean error in diopters, and the share within 25 %; pixels without truth do not count.
+
+    Raises:
+        ValueError: no pixel has a truth.
+    """
+    truth = sample[TRUTH][0].astype(np.float64)
+    valid = (truth > 0) & np.isfinite(truth)
+    if KNOWN in sample:
+        valid &= sample[KNOWN][0] > 0
+    if not valid.any():
+        raise ValueError("no pixel has a truth")
+    found = np.maximum(outputs[TRUTH][0].astype(np.float64)[valid], _NEAREST_M)
+    truth = truth[valid]
+    ratio = np.maximum(found / truth, truth / found)
+    return {
+        "AbsRel": float(np.mean(np.abs(found - truth) / truth)),
+        "MAE 1/m": float(np.mean(np.abs(1 / found - 1 / truth))),
+        "δ<1.25": float(np.mean(ratio < 1.25)),
+    }
+
+
+def _loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
+    return depth_loss(predictions, batch[TRUTH].clamp_min(_NEAREST_M), batch.get(KNOWN))
+
+
+def _guess(batch: Batch) -> Tensor:
+    """The middle of the focus distances, in diopters, everywhere."""
+    middle = 1 / (1 / batch[DISTANCES]).mean(1).clamp_min(1 / _FARTHEST_M)
+    return middle.reshape(-1, 1, 1, 1).expand_as(batch[TRUTH])
+
+
+FOCUS_STACK = Task(
+    name="focus_stack",
+    summary="a focus stack and its distances to depth in m",
+    sample=(
+        Field(FRAMES, "picture", 3, per_frame=True),
+        Field(DISTANCES, "scalar", per_frame=True, unit="m"),
+        Field(TRUTH, "map", unit="m"),
+        Field(KNOWN, "mask", optional=True),
+        Field("sharp", "picture", 3, optional=True),
+    ),
+    inputs=(
+        Field(FRAMES, "picture", 3, per_frame=True),
+        Field("focus_diopters", "scalar", per_frame=True, unit="1/m"),
+    ),
+    outputs=(
+        NetworkOutput(TRUTH, "m", "from the lens"),
+        NetworkOutput("confidence", "", "how sure the depth is, 0..1", optional=True),
+    ),
+    inputs_of=inputs_of,
+    augment=augment,
+    loss=_loss,
+    error=error,
+    error_unit="1/m",
+    guess=_guess,
+    guess_name="the middle of the focus range",
+    metrics=(TaskMetric("AbsRel"), TaskMetric("MAE 1/m", unit="1/m"), TaskMetric("δ<1.25", "higher")),
+    scores=scores,
+)
