@@ -45,7 +45,7 @@ def disparity_loss(predictions: Sequence[Tensor], target: Tensor, known: Tensor 
     total = target.new_zeros(())
     for weight, prediction in zip(SCALE_WEIGHTS, predictions, strict=False):
         resized, mask = _resized(target, prediction, known)
-        error = (prediction.float() - resized) / scale
+        error = (exact(prediction) - resized) / scale
         total = total + weight * (masked_mean(error.abs(), mask) + GRADIENT_WEIGHT * _gradient(error, mask))
     return total
 
@@ -70,11 +70,16 @@ def depth_loss(predictions: Sequence[Tensor], target_m: Tensor, known: Tensor | 
     total = target_m.new_zeros(())
     for weight, prediction in zip(SCALE_WEIGHTS, predictions, strict=False):
         resized, mask = _resized(target_m.log(), prediction, known)
-        error = prediction.float().clamp_min(_LEAST_M).log() - resized
+        error = exact(prediction).clamp_min(_LEAST_M).log() - resized
         spread = masked_mean(error.square(), mask) - 0.5 * masked_mean(error, mask).square()
         silog = torch.sqrt(spread.clamp_min(0.0) + _ROOT_FLOOR)
         total = total + weight * (silog + GRADIENT_WEIGHT * _gradient(error, mask))
     return total
+
+
+def exact(values: Tensor) -> Tensor:
+    """In float32, or in float64 where they are."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -12,6 +12,7 @@ Scenes = Literal["simple", "varied"]
 """Procedural scenes: few plain surfaces, or scenes of all uses."""
 Optics = Literal["model", "cameras", "half_disc", "rectangle"]
 """How apertures are split."""
-Precision = Literal["float32", "bfloat16"]
-WantedPrecision = Literal["auto", "float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "float64"]
+"""float64 is for comparisons: of processes, devices and machines, which sum in other orders."""
+WantedPrecision = Literal["auto", "float32", "bfloat16", "float64"]
 WantedDevice = Literal["auto", "cpu", "cuda", "mps"]

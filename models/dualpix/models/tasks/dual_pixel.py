@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualpix.models.losses import disparity_loss, masked_mean
+from dualpix.models.losses import disparity_loss, exact, masked_mean
 from dualpix.models.metrics import affine_invariant_error
 from dualpix.models.prepare import network_inputs
 from dualpix.models.tasks.exposure import Exposure
@@ -54,7 +54,7 @@ def inputs_of(batch: Batch) -> Mapping[str, Tensor]:
 
 def error(prediction: Tensor, batch: Batch) -> Tensor:
     """Mean absolute disparity error in px."""
-    return masked_mean((prediction.float() - batch[TRUTH]).abs(), batch.get(KNOWN))
+    return masked_mean((exact(prediction) - batch[TRUTH]).abs(), batch.get(KNOWN))
 
 
 def scores(outputs: Arrays, sample: Arrays) -> dict[str, float]:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualpix.models.losses import depth_loss, masked_mean
+from dualpix.models.losses import depth_loss, exact, masked_mean
 from dualpix.models.prepare import stack_inputs
 from dualpix.models.tasks.exposure import Exposure
 from dualpix.models.tasks.task import KNOWN, Arrays, Batch, Field, NetworkOutput, Sample, Task, TaskMetric
@@ -53,7 +53,7 @@ def inputs_of(batch: Batch) -> Mapping[str, Tensor]:
 def error(prediction: Tensor, batch: Batch) -> Tensor:
     """Mean absolute error in diopters."""
     truth = batch[TRUTH].clamp_min(_NEAREST_M)
-    return masked_mean((1 / prediction.float().clamp_min(_NEAREST_M) - 1 / truth).abs(), batch.get(KNOWN))
+    return masked_mean((1 / exact(prediction).clamp_min(_NEAREST_M) - 1 / truth).abs(), batch.get(KNOWN))
 
 
 def scores(outputs: Arrays, sample: Arrays) -> dict[str, float]:

@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
@@ -186,9 +186,10 @@ def _precision(path: Path, content: Mapping[str, Any]) -> Precision:
     if "precision" not in content:  # 0.1.0 wrote a switch into the settings
         return "bfloat16" if json.loads(content["config"]).get("bfloat16", True) else "float32"
     value = content["precision"]
-    if value not in ("float32", "bfloat16"):
+    if value not in get_args(Precision):
         raise _damaged(path, f"'precision' is {value!r:.40}")
-    return "bfloat16" if value == "bfloat16" else "float32"
+    precision: Precision = value
+    return precision
 
 
 def _step(path: Path, content: Mapping[str, Any], config: TrainConfig) -> int:
@@ -202,13 +203,18 @@ def _tensors(path: Path, content: Mapping[str, Any], name: str, reference: Mappi
     found = _get(path, content, name, dict)
     for key, wanted in reference.items():
         value = found.get(key)
-        if not isinstance(value, Tensor) or value.shape != wanted.shape or value.dtype != wanted.dtype:
+        if not isinstance(value, Tensor) or value.shape != wanted.shape or _kind(value) != _kind(wanted):
             raise _damaged(path, f"'{name}' has no '{key}' of shape {tuple(wanted.shape)}")
     if extra := [str(key) for key in found if key not in reference]:
         raise _damaged(path, f"'{name}' has '{extra[0]}', which the network has not")
     if bad := first_not_finite(found):
         raise _damaged(path, f"'{name}' holds values in '{bad}' that are not finite")
     return dict(found)
+
+
+def _kind(value: Tensor) -> bool:
+    """Whether it is of the numbers a run computes in, which its precision tells, or a counter."""
+    return value.dtype in (torch.float32, torch.float64)
 
 
 def _optimiser(path: Path, content: Mapping[str, Any], optimiser: torch.optim.Optimizer) -> dict[str, Any]:

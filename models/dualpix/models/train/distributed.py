@@ -17,6 +17,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
+from dualpix.models.losses import exact
 
 
 @dataclass(frozen=True)
@@ -119,7 +120,7 @@ class SyncedBatchNorm2d(nn.BatchNorm2d):
         """(B, C, H, W), normalised; in eval mode as the plain layer."""
         if not self.training:
             return super().forward(input)
-        values = input.float()
+        values = exact(input)
         sums = torch.cat([values.sum((0, 2, 3)), values.square().sum((0, 2, 3)), values.new_tensor([0.0])])
         with torch.no_grad():
             sums[-1] = values.numel() // values.shape[1]

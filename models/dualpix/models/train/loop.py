@@ -21,6 +21,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from multiprocessing import resource_tracker
 from pathlib import Path
+from typing import get_args
 
 import torch
 from safetensors.torch import save
@@ -30,6 +31,7 @@ from torch.utils.data import DataLoader
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import json_bytes, make_output_dir, write_bytes
 from dualpix.capture.interrupt import StopSwitch
+from dualpix.models.data.kinds import Precision
 from dualpix.models.data.rendered import AugmentedDataset, RenderedDataset, ResumableSampler, evaluation_sample
 from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.spec import first_output, training_outputs
@@ -49,6 +51,8 @@ from dualpix.models.train.distributed import World, synchronise_norms
 from dualpix.models.zoo import load_model
 
 LOG = "log.csv"
+_NUMBERS = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
+"""Of weights and moments, by precision: bfloat16 is for products alone."""
 _PICTURES = 4
 """Axes of a batch of pictures."""
 
@@ -111,7 +115,7 @@ class Trainer:
             _load_weights(network, config.init)
         self.config, self.workers = config, workers
         self.precision = resolve_precision(config.precision, self.device)
-        self.network = network.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(self.device, _NUMBERS[self.precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.world.size > 1:
             synchronise_norms(self.network)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
@@ -148,11 +152,11 @@ class Trainer:
         if step < 0:
             return False
         if state is not None:
-            self.network.load_state_dict(state.network)
+            self.precision = state.precision
+            self.network.to(_NUMBERS[self.precision]).load_state_dict(state.network)
             self.optimiser.load_state_dict(state.optimiser)
             for name, value in state.average.items():
-                self.average[name].copy_(value)
-            self.precision = state.precision
+                self.average[name] = value.to(self.device)
             self._rows = state.rows
         self._tell_others(step)
         self.step = self._kept_step = step
@@ -162,8 +166,8 @@ class Trainer:
         """The state of the first process, where there are more."""
         if self.world.size == 1:
             return
-        bfloat16 = self.world.number_from_first(int(self.precision == "bfloat16"), self.device)
-        self.precision = "bfloat16" if bfloat16 else "float32"
+        known = get_args(Precision)
+        self.precision = known[self.world.number_from_first(known.index(self.precision), self.device)]
         self.world.from_first(self.network.state_dict())
         self.world.from_first(self.average)
         if not self.world.is_first:
@@ -267,6 +271,8 @@ class Trainer:
         return c.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
     def _train_step(self, batch: Batch) -> float:
+        if self.precision == "float64":
+            batch = {name: value.double() for name, value in batch.items()}
         inputs = [
             value.contiguous(memory_format=torch.channels_last) if value.ndim == _PICTURES else value
             for value in self.spec.inputs_of(batch)
