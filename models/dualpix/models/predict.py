@@ -26,7 +26,7 @@ from dualpix.capture.profiles import gain_at
 from dualpix.capture.stereo import SgbmSettings, match_sgbm
 from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensModel, Mask
 from dualpix.models.judge import Estimate, Judge
-from dualpix.models.prepare import network_inputs
+from dualpix.models.networks.spec import first_output
 from dualpix.models.working import (
     WORKING_LONG_SIDE_PX,
     DisparityMap,
@@ -179,11 +179,11 @@ def network_estimator(model: LoadedModel) -> Estimator:
         multiple = model.spec.size_multiple
         pad = ((0, -height % multiple), (0, -width % multiple))
         with torch.inference_mode():
-            tensors = (
-                _to_tensor(np.pad(v, (*pad, (0, 0))[: v.ndim], mode="reflect"))
-                for v in (views.left, views.right, views.combined)
-            )
-            out = model.module(*network_inputs(*tensors))
+            batch = {
+                name: _to_tensor(np.pad(view, (*pad, (0, 0))[: view.ndim], mode="reflect"))
+                for name, view in (("left", views.left), ("right", views.right), ("combined", views.combined))
+            }
+            out = first_output(model.module(*model.spec.inputs_of(batch)))
         result: FloatImage = out[0, 0, :height, :width].float().numpy()
         return result, None
 

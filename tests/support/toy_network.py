@@ -1,0 +1,58 @@
+"""A network as a user would write one: outside the package, of a few layers, named after nothing of ours."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+SOURCE = """
+import torch
+from torch import nn
+
+class Toy(nn.Module):
+    size_multiple = 8
+
+    def __init__(self, width=8):
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(2, width, 5, padding=2, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
+            nn.Conv2d(width, 1, 3, padding=1),
+        )
+
+    def forward(self, left, right):
+        return self.body(torch.cat([left, right], 1))
+
+class Stack(nn.Module):
+    size_multiple = 8
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 2, 3, padding=1))
+
+    def forward(self, frames, focus_diopters):
+        b, n, c, h, w = frames.shape
+        focus = focus_diopters.reshape(b * n, 1, 1, 1).expand(-1, 1, h, w)
+        out = self.body(torch.cat([frames.reshape(b * n, c, h, w), focus], 1)).reshape(b, n, 2, h, w)
+        weight = torch.softmax(out[:, :, 0], 1)
+        diopters = (weight * (focus.reshape(b, n, h, w) + 0.1 * out[:, :, 1])).sum(1, keepdim=True)
+        return 1.0 / diopters.clamp_min(0.05)
+
+def make(width=8):
+    return Toy(width)
+
+def stack():
+    return Stack()
+
+def wrong():
+    return nn.Conv2d(1, 1, 1)
+
+def number():
+    return 3
+"""
+
+
+def write_toy(folder: Path) -> Path:
+    """``toynet.py`` in ``folder``: ``toynet:make`` takes pairs, ``toynet:stack`` focus stacks."""
+    path = folder / "toynet.py"
+    path.write_text(SOURCE)
+    return path
