@@ -166,6 +166,6 @@ def test_synchronised_norms_are_those_of_pytorch(momentum: float | None, *, affi
 def test_a_device_that_is_not_there_is_refused() -> None:
     assert resolve_device("cpu").type == "cpu"
     if not torch.cuda.is_available():
-        with pytest.raises(DualpixError, match="no device 'cuda': .*; expected cpu, or leave --device at auto"):
+        with pytest.raises(DualpixError, match=r"no device 'cuda': .*; expected cpu, or leave --device at auto"):
             resolve_device("cuda")
         assert resolve_device("auto").type in ("cpu", "mps")
