@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
-from torch.nn.utils import parametrizations, spectral_norm, weight_norm
+from torch.nn.utils import parametrizations, parametrize, spectral_norm, weight_norm
 
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize import graph as passes
@@ -20,6 +20,11 @@ from dualpix.quantize.graph import float_graph, fold_batch_norm, plain_inputs, p
 from dualpix.quantize.ptq import exported_graph, quantise_static
 
 Inputs = tuple[Tensor, ...]
+
+
+@pytest.fixture(autouse=True)
+def _the_same_weights_in_whatever_order_tests_run() -> None:
+    torch.manual_seed(0)
 
 
 def _operators(graph: fx.GraphModule) -> Counter[str]:
@@ -196,7 +201,7 @@ class _Centred(nn.Module):
 
 def _parametrized() -> nn.Module:
     layer = nn.Conv2d(3, 8, 3)
-    nn.utils.parametrize.register_parametrization(layer, "weight", _Centred())
+    parametrize.register_parametrization(layer, "weight", _Centred())
     return layer
 
 
@@ -244,10 +249,12 @@ def test_weights_are_computed_once(make: Callable[[], nn.Module]) -> None:
 def test_a_plain_module_has_ordinary_parameters_and_leaves_the_other_alone() -> None:
     net = parametrizations.weight_norm(nn.Conv2d(3, 8, 3))
     names = {name for name, _ in net.named_parameters()}
+    expected = net(*_picture())
     plain = plain_module(net)
     assert {name for name, _ in plain.named_parameters()} == {"weight", "bias"}
-    assert {name for name, _ in net.named_parameters()} == names
-    torch.testing.assert_close(plain(*_picture()), net(*_picture()))
+    assert {name for name, _ in net.named_parameters()} == names and parametrize.is_parametrized(net)
+    torch.testing.assert_close(plain(*_picture()), expected)
+    torch.testing.assert_close(net(*_picture()), expected)
 
 
 def test_what_is_larger_than_its_sources_is_left_to_the_program() -> None:

@@ -54,7 +54,7 @@ def fine_tune(
         training: inputs of the same size to learn on, one per step.
         keep_float: submodules that will stay float; they are trained along.
         steps: optimiser steps.
-        learning_rate: of Adam, relative to the RMS of each weight tensor, falling to zero along a cosine.
+        learning_rate: of Adam, relative to the median size of each tensor's weights, falling to zero along a cosine.
         seed: of the order of the samples.
         observer: what decides the range of an activation.
         on_step: told (done, total, loss) after each step.
@@ -68,7 +68,7 @@ def fine_tune(
     student = Emulator(module, calibration, observer).graph(keep_float, trainable=True)
     parameters = [p.requires_grad_() for p in student.parameters()]
     # Adam's steps are of the size of the rate: one for all tensors would shake small weights and leave large ones
-    rates = [learning_rate * float(p.detach().square().mean().sqrt()) for p in parameters]
+    rates = [learning_rate * _typical_size(p.detach()) for p in parameters]
     optimiser = torch.optim.Adam([{"params": [p], "lr": rate} for p, rate in zip(parameters, rates, strict=True)])
     order, losses = np.random.default_rng(seed), []
     for step in range(steps):
@@ -87,6 +87,13 @@ def fine_tune(
         optimiser.step()
         on_step(step + 1, steps, losses[-1])
     return FineTuned(_with_weights_of(fold_batch_norm(module, calibration[0]), student), tuple(losses))
+
+
+def _typical_size(weights: torch.Tensor) -> float:
+    """Of those that are not zero. Not the RMS: a few large weights, the very reason why the others have few codes in
+    int8, would make steps of several codes of it."""
+    sizes = weights[weights != 0].abs()
+    return float(sizes.median()) if sizes.numel() else 0.0
 
 
 def _with_weights_of(module: nn.Module, student: nn.Module) -> nn.Module:

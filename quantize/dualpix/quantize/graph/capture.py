@@ -64,9 +64,21 @@ def plain_module(module: nn.Module) -> nn.Module:
         for hook in _norm_hooks(part):
             (remove_weight_norm if isinstance(hook, WeightNorm) else remove_spectral_norm)(part, hook.name)
         if parametrize.is_parametrized(part):
-            for name in list(part.parametrizations):  # type: ignore[arg-type]
-                parametrize.remove_parametrizations(part, name)
+            _remove_parametrizations(part)
     return plain
+
+
+@torch.enable_grad()
+def _remove_parametrizations(part: nn.Module) -> None:
+    """Of a copy, whose weights become parameters even while no gradients are recorded.
+
+    A parametrized module has a class of its own that computes the weight, and torch 2.13 removes it from that class; but
+    a copy shares the class with the module that it was made of, which would lose its weight.
+    """
+    shared = type(part)
+    part.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
+    for name in list(part.parametrizations):  # type: ignore[arg-type]
+        parametrize.remove_parametrizations(part, name)
 
 
 def _norm_hooks(part: nn.Module) -> list[Any]:
