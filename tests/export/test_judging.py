@@ -31,14 +31,26 @@ from dualpix.quantize.score import Accuracy, Difference, Metric
 
 
 class _Wall(nn.Module):
-    """A wall at 20 m with relief of some cm: int8 has steps of about 8 cm there."""
+    """A wall at 20 m with relief of some cm: int8 has steps of about 8 cm there.
+
+    The offset of a last layer is added in float, outside the grid; that of one with another layer behind it cannot be.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         torch.manual_seed(0)
-        self.a, self.b = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 1, 3, padding=1)
+        self.a, self.b, self.scale = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 1, 3, padding=1), nn.Conv2d(1, 1, 1)
         with torch.no_grad():
             self.b.bias.fill_(20.0)
+            self.scale.weight.fill_(1.0)
+            self.scale.bias.fill_(0.0)  # type: ignore[union-attr]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.scale(self.b(torch.relu(self.a(x))))
+
+
+class _LastWall(_Wall):
+    """The same without a layer behind the offset."""
 
     def forward(self, x: Tensor) -> Tensor:
         return self.b(torch.relu(self.a(x)))
@@ -77,6 +89,13 @@ def test_the_houses_limits_refuse_what_has_lost_its_structure(wall: ExportResult
     candidate = Candidate("xnnpack-int8", result.accuracy, 1.0, 1)
     verdict = judge(candidate, wall.reference, RECIPES["xnnpack-int8"].limits)
     assert verdict.outcome is Outcome.WRONG and verdict.reason.startswith("structure_db ")
+
+
+def test_an_offset_in_the_last_layer_costs_no_structure(wall: ExportResult, tmp_path: Path) -> None:
+    (result,), (other,) = _exported(_LastWall(), tmp_path / "out", "xnnpack-int8").results, wall.results
+    assert result.verdict.passed and result.accuracy and other.accuracy
+    kept, lost = (a.from_float.structure_db for a in (result.accuracy, other.accuracy) if a.from_float)
+    assert kept and lost is not None and kept > 20 > 10 > lost
 
 
 def test_every_recipe_asks_for_structure_and_programs_for_delegation() -> None:

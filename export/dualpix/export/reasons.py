@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from torch import fx, nn
 
+import dualpix
 from dualpix.export.bound import own_path
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.ptq import module_path
@@ -24,8 +25,9 @@ _OPERATOR = re.compile(
     r"located at: '(\w+)'|fx node (\w+)|While executing %(\w+)|\baten[.:]+(\w+)|\bnode (\w+) \(|converting '(\w+)' op"
 )
 _MAX_LINE = 300
-_LIBRARIES = tuple({str(Path(sysconfig.get_path(name)).resolve()) for name in ("stdlib", "platlib", "purelib")})
-_OURS = str(Path(__file__).resolve().parent)
+_LIBRARIES = {Path(sysconfig.get_path(name)).resolve() for name in ("stdlib", "platlib", "purelib")}
+_OURS = {Path(folder).resolve() for folder in dualpix.__path__}
+"""The parts of the namespace, and nothing beside them: in a checkout a user's network may lie there."""
 
 
 def reason_of(error: Exception, module: nn.Module, inputs: Inputs, said: str = "") -> str:
@@ -56,11 +58,11 @@ def _line_of(error: BaseException) -> str:
 
 
 def _is_users(file: str) -> bool:
-    """Not Python's, a package's or ours: those are installed, or beside this file."""
+    """Not Python's, a package's or ours."""
     if file.startswith("<"):
         return False
-    path = str(Path(file).resolve())
-    return "site-packages" not in path and not path.startswith((*_LIBRARIES, str(Path(_OURS).parents[2])))
+    path = Path(file).resolve()
+    return "site-packages" not in path.parts and not any(map(path.is_relative_to, _LIBRARIES | _OURS))
 
 
 def _layer_in(text: str, module: nn.Module, inputs: Inputs) -> str:
