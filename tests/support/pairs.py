@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage
 
@@ -28,11 +29,8 @@ def texture(seed: int, size_hw: tuple[int, int] = SIZE_HW, sigma_px: float = 2.0
 
 
 def moved(view: FloatImage, dx_px: float, dy_px: float = 0.0) -> FloatImage:
-    move = np.array([[1, 0, dx_px], [0, 1, dy_px]], np.float32)
-    size = (view.shape[1], view.shape[0])
-    return np.asarray(
-        cv2.warpAffine(view, move, size, flags=cv2.INTER_CUBIC, borderMode=cv2.BORDER_REFLECT), np.float32
-    )
+    """By splines of fifth order, to 0.002 px: OpenCV's cubic moves by 0.19 px where 0.15 are asked for."""
+    return np.asarray(ndimage.shift(view, (dy_px, dx_px), order=5, mode="reflect"), np.float32)
 
 
 def noise(seed: int, size_hw: tuple[int, int] = SIZE_HW, sigma: float = NOISE) -> FloatImage:

@@ -169,13 +169,19 @@ def _sampled(
 
 
 def _shifted(view: FloatImage, shift_px: FloatImage) -> FloatImage:
-    """``view`` at x + shift."""
+    """``view`` at x + shift, by the cubic of Keys (1981) with a = -1/2, as lines less what they lack of curvature.
+
+    Not by OpenCV's own cubic, whose a = -3/4 moves even a ramp, by up to 0.05 px a view between the pixels (measured
+    with 5.0): of two views half a disparity apart, up to 0.09 px of misfit where there is none.
+    """
     height, width = view.shape
-    x = np.arange(width, dtype=np.float32)[None] + shift_px
-    y = np.broadcast_to(np.arange(height, dtype=np.float32)[:, None], view.shape)
-    return np.asarray(
-        cv2.remap(view, x, np.ascontiguousarray(y), cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE), np.float32
-    )
+    x = np.clip(np.arange(width, dtype=np.float32)[None] + shift_px, 0, width - 1)
+    y = np.ascontiguousarray(np.broadcast_to(np.arange(height, dtype=np.float32)[:, None], view.shape))
+    padded = np.pad(view, ((0, 0), (1, 1)), mode="edge")
+    curvature = padded[:, 2:] - 2 * view + padded[:, :-2]
+    line, curve = (cv2.remap(values, x, y, cv2.INTER_LINEAR) for values in (view, curvature))
+    t = x - np.floor(x)
+    return np.asarray(line - np.float32(0.5) * t * (1 - t) * curve, np.float32)
 
 
 def _window_moments(first: FloatImage, second: FloatImage, usable: FloatImage) -> _Moments:
