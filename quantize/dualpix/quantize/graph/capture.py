@@ -72,8 +72,8 @@ def plain_module(module: nn.Module) -> nn.Module:
 def _remove_parametrizations(part: nn.Module) -> None:
     """Of a copy, whose weights become parameters even while no gradients are recorded.
 
-    A parametrized module has a class of its own that computes the weight, and torch 2.13 removes it from that class; but
-    a copy shares the class with the module that it was made of, which would lose its weight.
+    A parametrized module has a class of its own that computes the weight, and torch 2.13 removes it from that class;
+    but a copy shares the class with the module that it was made of, which would lose its weight.
     """
     shared = type(part)
     part.__class__ = type(shared.__name__, shared.__bases__, dict(vars(shared)))
