@@ -1,9 +1,9 @@
 """EfficientNet-Lite as a feature extractor: ReLU6, no squeeze-and-excite, operators that every backend delegates.
 
 Tan & Le, ICML 2019, in the "lite" form of the TensorFlow TPU repository: widths and depths are scaled but for the stem,
-the head and the repeats of the first and last stage. The published weights were trained in TensorFlow, so batch norm has
-an epsilon of 1e-3, and padding is TensorFlow's "SAME": at stride 2 and an even size one pixel more at the bottom and on
-the right. Padding with zeros means padding with the mean: it comes after normalisation.
+the head and the repeats of the first and last stage. The published weights were trained in TensorFlow, so batch norm
+has an epsilon of 1e-3, and padding is TensorFlow's "SAME": at stride 2 and an even size one pixel more at the bottom
+and on the right. Padding with zeros means padding with the mean: it comes after normalisation.
 
 No drop-connect and no dropout: a trunk to be tuned at a small learning rate, not one to be trained from nothing.
 """
