@@ -136,8 +136,7 @@ def load_strictly(
     Raises:
         DualpixError: one line with the first name that is missing, misshapen, too many, or holds NaN or infinity.
     """
-    wanted = {key: value for key, value in network.state_dict().items() if not key.endswith("num_batches_tracked")}
-    given = {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
+    wanted, given = learnt(network.state_dict()), learnt(state)
     if misfit := first_misfit(wanted, given):
         raise DualpixError(
             f"weights '{name}' do not fit: {misfit}",
@@ -153,6 +152,11 @@ def load_strictly(
     with torch.no_grad():
         for key, target in wanted.items():
             target.copy_(given[key])
+
+
+def learnt(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """A state dict without batch norm's count of batches, which nothing is computed from and some files lack."""
+    return {key: value for key, value in state.items() if not key.endswith("num_batches_tracked")}
 
 
 def first_misfit(wanted: Mapping[str, Tensor], given: Mapping[str, Tensor]) -> str:

@@ -18,7 +18,7 @@ from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.capture.files import sha256_of_file
 from dualpix.models.foundation import names
 from dualpix.models.foundation.adapters import add_adapters
-from dualpix.models.foundation.checkpoints import first_misfit, lite0_imagenet, load_strictly, read_state
+from dualpix.models.foundation.checkpoints import first_misfit, learnt, lite0_imagenet, load_strictly, read_state
 from dualpix.models.foundation.depth_anything import DECODER_STRIDES, DPT, DepthAnythingV2
 from dualpix.models.foundation.efficientnet import LITE, STRIDES, EfficientNetLite, feature_channels, stage_repeats
 from dualpix.models.foundation.vit import PATCH_PX, VIT, DinoViT
@@ -310,8 +310,7 @@ def _fitting(state: dict[str, Tensor], wanted: FoundationSpec) -> str:
     """Another model that the weights are of, as a hint; empty where there is none."""
     with torch.device("meta"):
         for spec in FOUNDATIONS.values():
-            network = build_trunk(spec).state_dict()
-            shapes = {k: v for k, v in network.items() if not k.endswith("num_batches_tracked")}
-            if spec.name != wanted.name and not first_misfit(shapes, _renamed(state, spec)):
+            network, given = (learnt(tensors) for tensors in (build_trunk(spec).state_dict(), _renamed(state, spec)))
+            if spec.name != wanted.name and not first_misfit(network, given):
                 return f"they are of '{spec.name}'"
     return ""
