@@ -53,7 +53,7 @@ GROUP = 32
 """Weights that share a scale in :func:`quantise_linear_4w8da`; a linear's inputs must be a multiple of it."""
 
 _CONV, _LINEAR, _CAT = torch.ops.aten.conv2d.default, torch.ops.aten.linear.default, torch.ops.aten.cat.default
-_RELU6 = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default)
+_RELU6 = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default, torch.ops.aten.relu6.default)
 _ACTIVATIONS = ("input_activation", "output_activation")
 _THROUGH = tuple(
     f"aten.{n}." for n in ("relu", "hardtanh", "max_pool2d", "view", "reshape", "permute", "slice", "clone")
