@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import get_args
 
 import pytest
 import torch
 from tests.support.tiny_net import scene, sqnr_db, tiny_net
 from torch import Tensor, fx, nn
+from torch.nn import functional as F
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.quantize.ptq import (
@@ -165,3 +167,55 @@ def test_nothing_to_quantise_is_said() -> None:
     for keep in (keep_nothing, keep_modules("mix", "out")):
         with pytest.raises(DualpixError, match="no linear layer"):
             quantise_linear_4w8da(tiny_net() if keep is keep_nothing else _Attention(), keep)
+
+
+class _SixNet(nn.Module):
+    """Layers whose results reach far beyond what the ReLU6 behind them lets through."""
+
+    def __init__(self, six: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.first, self.second = nn.Conv2d(3, 16, 3, padding=1), nn.Conv2d(16, 8, 3, padding=1)
+        self.last = nn.Linear(8, 4)
+        self.six = six
+        with torch.no_grad():
+            self.first.weight *= 60
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(self.six(self.second(self.six(self.first(x)))).mean((2, 3)))  # type: ignore[no-any-return]
+
+
+@pytest.mark.parametrize(
+    "six",
+    [nn.ReLU6(), nn.ReLU6(inplace=True), F.relu6, nn.Hardtanh(0.0, 6.0)],
+    ids=["module", "inplace", "F", "hardtanh"],
+)
+@torch.no_grad()
+def test_the_range_of_a_layer_with_relu6_is_what_relu6_lets_through(six: Callable[[Tensor], Tensor]) -> None:
+    network = _SixNet(six).eval()
+    samples = [(torch.rand(1, 3, 16, 24),) for _ in range(4)]
+    assert network.first(samples[0][0]).abs().max() > 60
+    graph = quantise_static(network, samples)
+    convolutions = [n for n in graph.graph.nodes if str(n.target).startswith("aten.conv2d")]
+    assert len(convolutions) == 2
+    for node in convolutions:
+        (activation,) = node.users
+        (quantised,) = activation.users
+        assert "quantize_per_tensor" in str(quantised.target), "between layer and activation there is nothing"
+        scale = quantised.args[1]
+        assert 255 * scale <= 6.1
+    assert sqnr_db(network(*samples[0]), graph(*samples[0])) > 30
+
+
+@torch.no_grad()
+def test_a_layer_that_something_else_reads_too_keeps_its_own_range() -> None:
+    class Both(_SixNet):
+        def forward(self, x: Tensor) -> Tensor:
+            wide = self.first(x)
+            return self.second(self.six(wide)) + wide.mean()
+
+    network, samples = Both(nn.ReLU6()).eval(), [(torch.rand(1, 3, 16, 24),) for _ in range(3)]
+    graph = quantise_static(network, samples)
+    first = next(n for n in graph.graph.nodes if str(n.target).startswith("aten.conv2d"))
+    (quantised,) = first.users
+    assert "quantize_per_tensor" in str(quantised.target) and 255 * quantised.args[1] > 60

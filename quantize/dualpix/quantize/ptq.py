@@ -30,7 +30,7 @@ from torchao.quantization.pt2e.observer import (
     PerChannelMinMaxObserver,
 )
 from torchao.quantization.pt2e.quantize_pt2e import convert_pt2e, prepare_pt2e
-from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY
+from torchao.quantization.pt2e.quantizer.quantizer import Q_ANNOTATION_KEY, QuantizationAnnotation
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.quantize.calibration import Inputs
@@ -53,6 +53,7 @@ GROUP = 32
 """Weights that share a scale in :func:`quantise_linear_4w8da`; a linear's inputs must be a multiple of it."""
 
 _CONV, _LINEAR, _CAT = torch.ops.aten.conv2d.default, torch.ops.aten.linear.default, torch.ops.aten.cat.default
+_RELU6 = (torch.ops.aten.hardtanh.default, torch.ops.aten.hardtanh_.default, torch.ops.aten.relu6.default)
 _ACTIVATIONS = ("input_activation", "output_activation")
 _THROUGH = tuple(
     f"aten.{n}." for n in ("relu", "hardtanh", "max_pool2d", "view", "reshape", "permute", "slice", "clone")
@@ -102,7 +103,8 @@ def module_path(node: fx.Node) -> str:
 class _SelectiveQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
     """``XNNPACKQuantizer`` that leaves filtered operators alone, and concatenations that join nothing in int8.
 
-    Patterns with batch norm are left out: it has been folded, and compiling them takes a second per network.
+    Patterns with batch norm are left out: it has been folded, and compiling them takes a second per network. The range
+    of a layer that ends in ReLU6 is measured after it, as the base class does for ReLU alone.
     """
 
     SUPPORTED_PATTERNS = [p for p in XNNPACKQuantizer.SUPPORTED_PATTERNS if "bn" not in p.name]  # noqa: RUF012
@@ -115,7 +117,23 @@ class _SelectiveQuantizer(XNNPACKQuantizer):  # type: ignore[misc]
         for node in reversed(annotated.graph.nodes):
             if node.target is _CAT and not (_reads_int8(node) and _feeds_int8(node)):
                 node.meta.pop(Q_ANNOTATION_KEY, None)
+        for node in annotated.graph.nodes:
+            if node.target in _RELU6 and self.filter_fn(node):
+                _measure_after(node)
         return annotated
+
+
+def _measure_after(activation: fx.Node) -> None:
+    """Move the quantisation of a layer's result behind the activation that alone reads it.
+
+    Before a ReLU6 it has to cover what the activation cuts off: of 256 codes a dozen are left for 0 to 6. XNNPACK
+    computes layer and activation as one.
+    """
+    layer = activation.all_input_nodes[0]
+    made = annotation(layer)
+    if layer.target in (_CONV, _LINEAR) and made and made.output_qspec is not None and len(layer.users) == 1:
+        activation.meta[Q_ANNOTATION_KEY] = QuantizationAnnotation(output_qspec=made.output_qspec, _annotated=True)
+        made.output_qspec = None
 
 
 def annotation(node: fx.Node) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -52,13 +53,33 @@ def check_package(path: Path, request: BuildRequest, converted: Converted) -> di
     every = Counter(str(o.type) for o in block.operations)
     operators = {name: count for name, count in every.items() if not name.startswith(_CONSTANTS)}
     weighted = sum(count for name, count in operators.items() if name in _WEIGHTED)
-    layers = len(weighted_layers(converted.graph))
-    if weighted < layers:
+    if weighted < len(weighted_layers(converted.graph)) and weighted < (layers := _distinct_layers(converted.graph)):
         raise ExportError(f"'{path.name}' has {weighted} weighted operators", expected=f"at least {layers}")
     for mark in precision_of(request.precision).marks:
         if not every[mark] and not converted.uncompressed:
             raise ExportError(f"'{path.name}' has no '{mark}'", expected=f"a program of precision {request.precision}")
     return dict(sorted(operators.items()))
+
+
+def _distinct_layers(exported: ExportedProgram) -> int:
+    """Weighted layers, those that compute the same from the same counted once: the converter joins them.
+
+    Two layer norms of one tensor begin with the same mean, and that is a weighted layer here.
+    """
+    stored = {**exported.graph_signature.inputs_to_buffers, **exported.graph_signature.inputs_to_parameters}
+    tensors = {**exported.constants, **exported.state_dict}
+    values: dict[fx.Node, str] = {}
+    for node in exported.graph.nodes:
+        if node.name in stored:
+            tensor = tensors[stored[node.name]].detach().contiguous()
+            content = tensor.flatten().view(torch.uint8).numpy().tobytes()
+            key = f"{tensor.dtype}{tuple(tensor.shape)}{hashlib.sha256(content).hexdigest()}"
+        elif node.op == "call_function":
+            key = f"{node.target}{fx.map_arg((node.args, node.kwargs), lambda used: values[used])}"
+        else:
+            key = node.name
+        values[node] = hashlib.sha256(key.encode()).hexdigest()
+    return len({values[layer.node] for layer in weighted_layers(exported)})
 
 
 @dataclass(frozen=True)
