@@ -171,9 +171,9 @@ def _killed_while_staging(out: Path, when: int) -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="fork of POSIX")
-@pytest.mark.parametrize("when", range(5))
-def test_a_kill_leaves_the_former_export_or_no_manifest(when: int, tmp_path: Path) -> None:
-    """While the files are made, and before each step of putting them in place."""
+@pytest.mark.parametrize("when", range(6))
+def test_a_kill_leaves_the_former_export_or_no_manifest_or_the_new_one(when: int, tmp_path: Path) -> None:
+    """While the files are made, before each step of putting them in place, and with nothing left but to tidy up."""
     out = tmp_path / "out"
     out.mkdir()
     former = {"artefacts": [{"file": n} for n in ("a.pte", "old.pte")]}
@@ -185,6 +185,8 @@ def test_a_kill_leaves_the_former_export_or_no_manifest(when: int, tmp_path: Pat
     assert child.exitcode == -signal.SIGKILL
     if when == 0:
         assert [(out / n).read_text() for n in ("a.pte", "old.pte")] == ["old", "old"] and (out / MANIFEST).exists()
+    elif when == 5:
+        assert [e["file"] for e in json.loads((out / MANIFEST).read_text())["artefacts"]] == ["a.pte", "b.pte"]
     else:
         assert not (out / MANIFEST).exists()
     with staged(out) as folder:

@@ -127,6 +127,17 @@ class _Cache(_Base):
         return self.last
 
 
+class _First(_Base):
+    """Levels are those of the first picture it meets; from then on it is a function of its input."""
+
+    level: Tensor | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.level is None:
+            self.level = x.mean()
+        return super().forward(x - self.level)
+
+
 def _samples(count: int = 3) -> list[Tensor]:
     generator = torch.Generator().manual_seed(1)
     return [torch.rand(1, 1, 8, 12, generator=generator) * (k + 1) for k in range(count)]
@@ -162,6 +173,16 @@ def test_what_is_no_function_of_its_inputs_is_refused(module: type[nn.Module], r
 def test_one_input_is_enough_to_tell(module: type[nn.Module]) -> None:
     with pytest.raises(DualpixError, match="another output"):
         _checked(module(), _samples(1))
+
+
+def test_what_the_first_input_set_is_no_constant_of_the_network() -> None:
+    """Every later run agrees with the first, and so would an artefact that has its level frozen in."""
+    message = "another output where another input came first: its attribute 'level' changes in forward, and stays"
+    with pytest.raises(DualpixError, match=message):
+        called(_First(), _samples()[0], name="net")
+    ready = _First()
+    ready.level = torch.tensor(0.5)
+    assert called(ready, _samples()[0], name="net")
 
 
 def test_a_state_that_the_output_does_not_show_is_no_fault() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -74,6 +75,36 @@ def test_killed_run_goes_on_as_if_nothing_happened(tmp_path: Path) -> None:
     assert weights[0] == weights[1]
     # the folder is a model
     assert load_model(str(tmp_path / "broken")).card["training"]["steps"] == 8
+
+
+def children_of(process: int) -> list[int]:
+    return [int(number) for number in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
+def test_a_worker_does_not_outlive_a_training_that_is_killed_while_it_starts(tmp_path: Path) -> None:
+    """torch's own watch takes whoever is the parent of a worker when its loop begins for the training."""
+    words = train_command(tmp_path / "run", tmp_path / "cache", 8)
+    words[words.index("--workers") + 1] = "1"
+    running = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    deadline = time.monotonic() + 200
+    while not any(b"spawn_main" in Path(f"/proc/{n}/cmdline").read_bytes() for n in children_of(running.pid)):
+        assert time.monotonic() < deadline and running.poll() is None
+        time.sleep(0.02)
+    time.sleep(0.3)  # the worker has been told its task by now, and is importing for seconds
+    running.kill()
+    running.wait()
+    while group_exists(running.pid):
+        assert time.monotonic() < deadline, "the worker waits for work that never comes"
+        time.sleep(0.1)
+
+
+def group_exists(group: int) -> bool:
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def test_checkpoint_of_other_settings_is_refused(tmp_path: Path) -> None:

@@ -145,6 +145,8 @@ DAMAGES: dict[str, tuple[Change, str]] = {
     "a tensor too many": (_in("network", lambda n: n.update(more=torch.zeros(1))), "has 'more', which the network"),
     "a moment of another shape": (_in("optimiser", _moment), "'exp_avg' of the optimiser's entry 0 does not fit"),
     "no moments": (_in("optimiser", lambda o: o.update(state=[])), "'optimiser' is not one of this network"),
+    "moments forgotten": (_in("optimiser", lambda o: o.update(state={})), "'optimiser' has no moments of"),
+    "a moment forgotten": (_in("optimiser", lambda o: o["state"].pop(3)), "'optimiser' has no moments of 1 of"),
     "groups of a text": (_in("optimiser", lambda o: o.update(param_groups="x")), "'optimiser' is not one of this"),
     "settings no JSON": (_set("config", "{"), "its settings are no settings of a run"),
     "settings deep": (_set("config", "[" * 200_000), "its settings are no settings of a run"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from dualpix.capture.errors import DualpixError
 from dualpix.export.artefact import type_name
 from dualpix.export.bound import NAME, Bound, Example, Parts, Positional, bind, outputs_in, own_path, unique
-from dualpix.export.precheck import State, check_repeats
+from dualpix.export.precheck import State, check_any_first, check_repeats
 from dualpix.export.subject import Output
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.ptq import KeepFloat
@@ -134,11 +135,14 @@ def called(
     names = check_names(input_names, len(inputs), "input") if input_names else first.names()
     for input_name, tensor in zip(names, inputs, strict=True):
         check_input(input_name, tensor, f"the first example of '{name}'")
-    state, given = State.of(module), tuple(t.clone() for t in inputs)
+    fresh, state, given = _copy_of(module), State.of(module), tuple(t.clone() for t in inputs)
     output = _ran(module, first, given, name)
     parts = _outputs(output, name)
     wrapped = Positional(module, first, copies=True)
-    check_repeats(wrapped, name, inputs, tuple(t for _, t in parts), state)
+    flat = tuple(t for _, t in parts)
+    check_repeats(wrapped, name, inputs, flat, state)
+    if fresh is not None and (change := state.changes(module)):
+        check_any_first(Positional(fresh, first, copies=True), name, inputs, flat, change)
     changed = [n for n, before, after in zip(names, inputs, given, strict=True) if not torch.equal(before, after)]
     notes = [f"forward changes its input '{n}' in place; the programs work on a copy of it" for n in changed]
     notes += [f"{n}={v!r} is part of the programs" for n, v in first.constants()]
@@ -155,6 +159,14 @@ def called(
         tuple(_described(n, t, units) for n, (_, t) in zip(found, parts, strict=True)),
         tuple(notes),
     )
+
+
+def _copy_of(module: nn.Module) -> nn.Module | None:
+    """A copy that has not run, of a module that can be copied."""
+    try:
+        return copy.deepcopy(module)
+    except Exception:  # a user's module may hold anything
+        return None
 
 
 def _described(name: str, tensor: Tensor, units: str | Mapping[str, str]) -> Output:

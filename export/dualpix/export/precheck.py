@@ -192,6 +192,32 @@ def check_repeats(module: nn.Module, name: str, inputs: Inputs, first: Any, stat
     )
 
 
+def check_any_first(fresh: nn.Module, name: str, inputs: Inputs, first: Any, change: str) -> None:
+    """Run an unused copy of a module on other inputs before those of the first run, and compare.
+
+    Args:
+        fresh: takes the inputs one by one; has not run.
+        name: of the network, for the message.
+        inputs: of the first run.
+        first: what the module gave for them.
+        change: what the first run changed in it, in words.
+
+    Raises:
+        DualpixError: it gives something else: it keeps what its first input set.
+    """
+    try:
+        _run(fresh, tuple(t * 0.5 if t.is_floating_point() else t.flip(-1) if t.ndim else t for t in inputs))
+        after = _run(fresh, inputs)
+    except Exception:  # other inputs than the user's need not be any of its
+        return
+    if not all(_repeats(a, b) for a, b in zip(tensors_of(first), tensors_of(after), strict=True)):
+        raise DualpixError(
+            f"'{name}' gives another output where another input came first: {change}, and stays",
+            expected="a function of its inputs",
+            hint="set it in the module before, or compute it from each input anew",
+        )
+
+
 def _repeats(first: Tensor, again: Tensor) -> bool:
     if first.shape != again.shape:
         return False

@@ -63,6 +63,8 @@ def staged(out: Path) -> Iterator[Path]:
         ready = out / _READY
         if (ready / MANIFEST).is_file():
             _move_in(ready, out)
+        elif [path.name for path in _files_in(ready)] == [_FORMER]:  # all of it had been moved
+            remove(ready)
         with atomic_dir(ready, MANIFEST) as temporary:
             yield temporary
         _move_in(ready, out)
@@ -84,7 +86,12 @@ def _move_in(ready: Path, out: Path) -> None:
             (ready / name).replace(out / name)
     except OSError as error:
         raise OutputError(f"cannot write '{out}': {error.strerror or error}", hint="choose another -o") from error
-    shutil.rmtree(ready, ignore_errors=True)
+    with suppress(OSError):
+        remove(ready)
+
+
+def _files_in(folder: Path) -> list[Path]:
+    return list(folder.iterdir()) if folder.is_dir() else []
 
 
 def _named_by(path: Path) -> set[str]:

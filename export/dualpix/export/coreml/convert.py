@@ -31,6 +31,7 @@ from torch.export import ExportedProgram
 from dualpix.capture.errors import UnknownNameError
 from dualpix.export.artefact import BuildRequest, ExportError
 from dualpix.export.coreml.rewrite import MOST_AXES, exported_for_coreml, leave_output_float
+from dualpix.export.coreml.small import lift_small_weights
 from dualpix.quantize import graph as passes
 from dualpix.quantize.graph.ranks import limit_rank
 from dualpix.quantize.graph.resizing import MATRIX
@@ -119,6 +120,7 @@ def convert(request: BuildRequest) -> Converted:
         quantised = quantise_static(graph, request.calibration.samples, request.keep_float, request.on_sample)
         passes.describe(quantised)
         leave_output_float(quantised)
+        lift_small_weights(quantised)
         exported = exported_for_coreml(quantised, request.inputs)
         return Converted(_converted(exported, request, precision), exported)
     exported = float_graph(request)

@@ -231,6 +231,9 @@ def _optimiser(path: Path, content: Mapping[str, Any], optimiser: torch.optim.Op
         and isinstance(state, dict)
     ):
         raise _damaged(path, "'optimiser' is not one of this network")
+    learnt = {i for i, parameter in enumerate(parameters) if parameter.requires_grad}
+    if content["step"] > 0 and (missing := learnt - state.keys()):  # torch would begin them at zero, without a word
+        raise _damaged(path, f"'optimiser' has no moments of {len(missing)} of {len(learnt)} parameters")
     for index, entry in state.items():
         fits = isinstance(index, int) and 0 <= index < len(parameters) and isinstance(entry, dict)
         if not fits or set(entry) != {"step", "exp_avg", "exp_avg_sq"}:

@@ -14,11 +14,13 @@ checkpoint is always one to go on from.
 from __future__ import annotations
 
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import get_args
@@ -250,7 +252,7 @@ class Trainer:
                 config.samples, config.batch_size, self.step, config.steps, config.seed, self.share
             ),
             num_workers=self.workers,
-            worker_init_fn=_prepare_worker,
+            worker_init_fn=partial(_prepare_worker, os.getpid()),
             prefetch_factor=4 if self.workers else None,
             # a forked child of a process whose OpenMP threads have run can hang
             multiprocessing_context="spawn" if self.workers else None,
@@ -451,9 +453,15 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
-def _prepare_worker(_: int) -> None:
-    """Workers render with one thread each: they run beside the training, which has its own."""
+def _prepare_worker(trainer: int, _: int) -> None:
+    """Workers render with one thread each: they run beside the training, which has its own.
+
+    One whose training was killed while it was being started ends here: torch takes whoever is its parent from then on
+    for the training, and it would wait for work for ever.
+    """
     import cv2
 
+    if os.getppid() != trainer:
+        os._exit(1)
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
