@@ -8,8 +8,8 @@ from tests.support.tiny_net import scene, sqnr_db, tiny_net
 from torch import Tensor, fx, nn
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.quantize.kinds import Observer
 from dualpix.quantize.ptq import (
-    Observer,
     keep_modules,
     keep_nothing,
     quantise_dynamic,

@@ -14,8 +14,11 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import check_output_dir
 from dualpix.capture.progress import Pace, ProgressLine
 from dualpix.models.data.kinds import Optics, Quality, Scenes, WantedPrecision
+from dualpix.models.networks import network_spec
+from dualpix.models.shipped import model_folder
 
 if TYPE_CHECKING:
     from dualpix.models.train import Progress
@@ -95,6 +98,10 @@ def command(
     if cache and no_cache:
         raise DualpixError("--cache and --no-cache were given", expected="one of them")
     parsed = _json_object(options)
+    network_spec(network)
+    if init is not None:
+        model_folder(init)
+    check_output_dir(output)
     line = ProgressLine("training")
     with line:
         line.update(0, steps, "starting", important=False)  # a bar alone: an argument may still be refused

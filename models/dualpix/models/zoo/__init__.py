@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,16 +13,14 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import read_bounded
 from dualpix.models.confidence import Calibration, parse_calibration
-from dualpix.models.networks import NetworkSpec, build_network, network_spec
-from dualpix.models.shipped import DEFAULT_MODEL, ZOO, known_models, model_folder
+from dualpix.models.networks import NetworkSpec, build_network
+from dualpix.models.shipped import DEFAULT_MODEL, ZOO, known_models, model_folder, read_card, read_object, spec_of
 
 __all__ = ["CONFIDENCE", "DEFAULT_MODEL", "ZOO", "LoadedModel", "known_models", "load_model", "read_calibration"]
 
 CONFIDENCE = "confidence.json"
 _TRAINED_PX = 36 * 0.42
-_MOST_JSON_BYTES = 1 << 20
 _PROBE_PX = 64
 """Side of the picture that a network must make sense of before it is taken."""
 _STORED_AS = {"F64", "F32", "F16", "BF16"}
@@ -49,7 +46,7 @@ class LoadedModel:
         path = self.folder / "limits.json"
         if not path.is_file():
             raise DualpixError(f"model '{self.name}' has no limits.json in '{self.folder}'", hint="add one to gate it")
-        return _read_object(path)
+        return read_object(path)
 
     def calibration(self, sizes: int) -> tuple[Calibration, str]:
         """What the confidence of its disparity is judged by, and the model that this was made for.
@@ -87,7 +84,7 @@ def read_calibration(path: Path, sizes: int) -> Calibration:
     Raises:
         DualpixError: it is damaged.
     """
-    value = _read_object(path)
+    value = read_object(path)
     key = "several_sizes" if sizes > 1 and "several_sizes" in value else "one_size"
     return parse_calibration(value.get(key), f"'{path.name}' of '{path.parent.name}'")
 
@@ -105,9 +102,9 @@ def load_model(name_or_folder: str | Path = DEFAULT_MODEL) -> LoadedModel:
         DualpixError: the card is damaged, or the weights are, or do not fit the network it names.
     """
     folder = model_folder(name_or_folder)
-    card = _read_object(folder / "card.json")
+    card = read_card(folder)
     network, name = str(card.get("network")), folder.resolve().name
-    spec = network_spec(network)
+    spec = spec_of(card)
     path = folder / "weights.safetensors"
     with torch.device("meta"):  # shapes alone: what a card asks for may not fit into memory
         wanted = _built(network, card).state_dict()
@@ -192,24 +189,3 @@ def _reason(error: BaseException) -> str:
     misfits = lines[1:] or lines
     more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
     return misfits[0].rstrip(". ")[:200] + more
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object of bounded size whose numbers are finite."""
-    data = read_bounded(path, _MOST_JSON_BYTES, f"'{path}'", expected="a JSON object")
-    try:
-        value = json.loads(data, parse_constant=_refuse_number, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise DualpixError(f"'{path}' does not read: {error}", expected="a JSON object") from error
-    if not isinstance(value, dict):
-        raise DualpixError(f"'{path}' holds a {type(value).__name__}", expected="a JSON object")
-    return value
-
-
-def _refuse_number(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _refuse_number(text[:20])
