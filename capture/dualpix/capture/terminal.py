@@ -45,7 +45,7 @@ class LostOutputError(OSError):
 class _Output(io.FileIO):
     """Standard output whose errors can be told from those of files; a reader that has gone is none of them."""
 
-    def write(self, data: ReadableBuffer, /) -> int | None:
+    def write(self, data: ReadableBuffer, /) -> int | None:  # type: ignore[override]  # as the raw streams of io have it
         try:
             return super().write(data)
         except BrokenPipeError:
