@@ -14,7 +14,7 @@ import pytest
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import json_ready, parse_json, read_json
-from dualpix.capture.terminal import echo_json, reason_of_full_disk
+from dualpix.capture.terminal import echo_json, reason_not_written
 
 
 class MineError(DualpixError):
@@ -91,5 +91,5 @@ def test_standard_output_is_json_on_any_terminal(monkeypatch: pytest.MonkeyPatch
 
 
 def test_other_failures_are_no_full_disk() -> None:
-    assert reason_of_full_disk(OSError(errno.EPERM, "no")) is None
-    assert reason_of_full_disk(OSError("without a number")) is None
+    assert reason_not_written(OSError(errno.EPERM, "no")) is None
+    assert reason_not_written(OSError("without a number")) is None

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -266,33 +263,3 @@ def test_absurd_limits_are_one_line(tmp_path: Path, content: Callable[[], str], 
     with pytest.raises(Exception, match=message) as raised:
         read_limits(path, has_metric=False)
     assert len(str(raised.value)) < 700
-
-
-QUICK = [
-    (["nosuch"], "unknown model 'nosuch'"),
-    (["--recipe", "nosuch"], "unknown recipe 'nosuch'"),
-    (["no_such_package:net"], "'no_such_package' cannot be imported"),
-    (["os:sep", "--limits", "gone.json"], "'gone.json' does not read"),
-    (["os:sep", "--evaluate-with", "gone"], "'gone' is no folder"),
-    (["-o", "/proc/nowhere/out"], "cannot write to output folder '/proc/nowhere/out'"),
-]
-
-
-def test_a_wrong_argument_is_answered_without_torch(tmp_path: Path) -> None:
-    """One process for all: importing torch and the converters takes seconds, and what they would do is not asked."""
-    script = (
-        "import io, json, sys, contextlib\n"
-        "from dualpix.capture.cli import main\n"
-        f"for arguments, message in {QUICK!r}:\n"
-        "    said = io.StringIO()\n"
-        "    with contextlib.redirect_stderr(said):\n"
-        "        try: main(['export', '-o', 'out', *arguments])\n"
-        "        except SystemExit as stop: assert stop.code == 2, arguments\n"
-        "    assert message in said.getvalue(), said.getvalue()\n"
-        "heavy = {'torch', 'coremltools', 'executorch', 'cv2'} & set(sys.modules)\n"
-        "assert not heavy, heavy\n"
-    )
-    start = time.monotonic()
-    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, env=os.environ, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert not list(tmp_path.iterdir()) and time.monotonic() - start < 60

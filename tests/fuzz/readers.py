@@ -46,7 +46,8 @@ from dualpix.export.profile.host import _read_inputs
 from dualpix.export.profile.result import read_profiles
 from dualpix.export.profile.stored import read_record
 from dualpix.export.report import pictures_of
-from dualpix.export.verify import _Declared, _reference, verify
+from dualpix.export.rerun import reference_of
+from dualpix.export.verify import Declared, verify
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
 from dualpix.models.depth_truth import read_truth
 from dualpix.models.stack_depth import depth_errors
@@ -141,7 +142,7 @@ def _manifest(folder: Path, case: Case) -> None:
         pass
     result = verify(folder, run=False)
     manifest = json.loads((folder / case.main).read_bytes())
-    _reference(folder, _Declared.of(manifest), result.artefacts[0].recipe if result.artefacts else "xnnpack-fp32")
+    reference_of(folder, Declared.of(manifest), result.artefacts[0].recipe if result.artefacts else "xnnpack-fp32")
 
 
 def _bench(folder: Path, case: Case) -> None:

@@ -20,11 +20,10 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.stack.focus_depth import FocusIndex, depth_from_focus, index_from_focus
 from dualpix.capture.stack.focus_output import check_measured
 from dualpix.capture.stack.importer import import_stack
-from dualpix.capture.stack.layouts import names_say_focus
+from dualpix.capture.stack.layouts import is_stack, names_say_focus
 from dualpix.capture.stack.load import load_stack
 from dualpix.capture.types import CaptureMeta, FloatImage, FocusStack, LensModel
 from dualpix.models.predict_cli import command
-from dualpix.models.stack_depth import is_stack
 
 DIOPTERS = tuple(float(d) for d in np.linspace(0.5, 2.0, 7))
 

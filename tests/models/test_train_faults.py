@@ -366,16 +366,6 @@ def test_arguments_out_of_range_are_one_line(tmp_path: Path, arguments: list[str
     assert not (tmp_path / "run").exists()  # nothing was begun
 
 
-def test_a_wrong_argument_is_answered_without_torch() -> None:
-    code = (
-        "import sys\nfrom dualpix.capture.cli import main\n"
-        "try:\n    main(['train', '-o', 'x', '--scenes', 'wild'])\n"
-        "except SystemExit as end:\n    print(end.code, 'torch' in sys.modules)\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "2 False\n" and "'wild' is not one of 'simple', 'varied'" in done.stderr
-
-
 def test_settings_survive_json() -> None:
     from dualpix.models.train import config_from_json
 

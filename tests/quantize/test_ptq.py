@@ -10,8 +10,8 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.quantize.kinds import Observer
 from dualpix.quantize.ptq import (
-    Observer,
     keep_modules,
     keep_nothing,
     quantise_dynamic,

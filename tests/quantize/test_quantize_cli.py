@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from tests.support.tiny_net import tiny_model
 
 from dualpix.capture.errors import DualpixError
-from dualpix.quantize import cli
+from dualpix.quantize import cli, cli_run
 from dualpix.quantize.sensitivity import Assignment
 
 _FAST = ["--size", "64x96", "--calibration-count", "2", "--held-back-count", "2", "--ranking-count", "1"]
@@ -19,7 +19,7 @@ _FAST = ["--size", "64x96", "--calibration-count", "2", "--held-back-count", "2"
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(cli, "load_model", lambda name: tiny_model(tmp_path))
+    monkeypatch.setattr(cli_run, "load_model", lambda name: tiny_model(tmp_path))
 
 
 def _run(*arguments: str) -> Result:
@@ -29,15 +29,17 @@ def _run(*arguments: str) -> Result:
 def test_writes_assignment_picture_table_and_facts(tiny: None, tmp_path: Path) -> None:
     out = tmp_path / "out"
     result = _run("-o", str(out), *_FAST, "--budget", "5%", "--json")
-    assert sorted(p.name for p in out.iterdir()) == sorted([cli.ASSIGNMENT, cli.PICTURE, cli.TABLE, cli.FACTS])
-    assignment = Assignment.from_json(json.loads((out / cli.ASSIGNMENT).read_text()))
+    assert sorted(p.name for p in out.iterdir()) == sorted(
+        [cli_run.ASSIGNMENT, cli_run.PICTURE, cli_run.TABLE, cli_run.FACTS]
+    )
+    assignment = Assignment.from_json(json.loads((out / cli_run.ASSIGNMENT).read_text()))
     assert json.loads(result.stdout) == assignment.to_json()
     assert result.exit_code == (0 if assignment.within_budget else 1)
     assert assignment.budget == 0.05 and assignment.held_back_loss is not None
-    rows = list(csv.DictReader((out / cli.TABLE).open()))
+    rows = list(csv.DictReader((out / cli_run.TABLE).open()))
     assert {r["layer"] for r in rows} == {"image.0", "encode.0", "encode.3", "join.0", "head"}
-    assert all(r["rms_saved_by_float"] for r in rows) and (out / cli.PICTURE).read_bytes().startswith(b"\x89PNG")
-    facts: dict[str, Any] = json.loads((out / cli.FACTS).read_text())
+    assert all(r["rms_saved_by_float"] for r in rows) and (out / cli_run.PICTURE).read_bytes().startswith(b"\x89PNG")
+    facts: dict[str, Any] = json.loads((out / cli_run.FACTS).read_text())
     assert facts["calibration"]["sha256"] != facts["held_back"]["sha256"]
     assert [c["input"] for c in facts["coverage"]] == ["image", "left", "right"]
 
@@ -62,7 +64,7 @@ def test_budgets_are_shares_or_per_cent(text: str, budget: float) -> None:
 
 
 def test_a_size_the_network_cannot_take_writes_nothing(tiny: None, tmp_path: Path) -> None:
-    with pytest.raises(DualpixError, match="multiples of 2 px"):
+    with pytest.raises(DualpixError, match="multiples of 32 px"):
         _run("-o", str(tmp_path / "out"), "--size", "63x96")
     assert not (tmp_path / "out").exists()
 

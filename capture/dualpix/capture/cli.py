@@ -7,17 +7,19 @@ only when their command is asked for, so the arrows between areas keep pointing 
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from importlib.metadata import version
+from typing import NoReturn
 
 import click
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.lazy_group import LazyGroup
-from dualpix.capture.terminal import reason_of_full_disk
+from dualpix.capture.terminal import drop_output, flush_output, prepare_output, reason_not_written
 
 # name -> (module:attribute, one-line help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("dualpix.export.demo:command", "The whole way on a simulated camera: raw, depth, phone model, report."),
+    "demo": ("dualpix.export.demo_cli:command", "The whole way on a simulated camera: raw, depth, export, report."),
     "decode": ("dualpix.capture.raw.cli:command", "Dual-pixel raws to left / right / combined views."),
     "inspect": ("dualpix.capture.raw.inspect_cli:command", "What is in a file: frames, levels, dual-pixel or why not."),
     "calibrate": ("dualpix.capture.calibrate.cli:command", "White sheets, planes and PSFs to a camera profile."),
@@ -48,18 +50,32 @@ def root(ctx: click.Context, debug: bool) -> None:
 
 
 def main(args: list[str] | None = None) -> None:
-    """Entry point: every user error becomes one line on stderr and exit code 2."""
+    """Entry point: every user error becomes one line on stderr and exit code 2, lost output among them."""
     argv = sys.argv[1:] if args is None else args
+    prepare_output()
     try:
-        root.main(args=argv, prog_name="dualpix")
+        _run(argv)
     except DualpixError as error:
         if "--debug" in argv:
             raise
-        click.echo(f"dualpix: error: {error}", err=True)
-        sys.exit(2)
+        _end(str(error))
     except OSError as error:
-        reason = reason_of_full_disk(error)
+        reason = reason_not_written(error)
+        drop_output()
         if reason is None or "--debug" in argv:
             raise
-        click.echo(f"dualpix: error: {reason}; make room and run it again", err=True)
-        sys.exit(2)
+        _end(reason)
+
+
+def _run(argv: list[str]) -> None:
+    try:
+        root.main(args=argv, prog_name="dualpix")
+    except SystemExit:
+        flush_output()
+        raise
+
+
+def _end(reason: str) -> NoReturn:
+    with suppress(OSError):  # stderr may be full as well
+        click.echo(f"dualpix: error: {reason}", err=True)
+    sys.exit(2)

@@ -8,6 +8,7 @@ writing now.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -76,17 +77,17 @@ def check_output_dir(path: Path) -> None:
         OutputError: a file stands in the way, or the folder it would be made in cannot be written.
     """
     there = next((folder for folder in (path.absolute(), *path.absolute().parents) if _is_there(folder)), path)
-    if not there.is_dir():
-        reason = "Not a directory"
-    elif not os.access(there, os.W_OK | os.X_OK):
-        reason = "it cannot be written"
-    else:
-        return
-    raise OutputError(
-        f"cannot write to output folder '{path}': '{there}': {reason}",
-        expected="a folder that can be created and written",
-        hint="choose another one with -o",
-    )
+    try:
+        if not there.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        with tempfile.TemporaryFile(dir=there):  # permissions do not tell of read-only disks, nor to root
+            pass
+    except OSError as error:
+        raise OutputError(
+            f"cannot write to output folder '{path}': '{there}': {error.strerror or error}",
+            expected="a folder that can be created and written",
+            hint="choose another one with -o",
+        ) from error
 
 
 def _is_there(path: Path) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
@@ -47,7 +48,7 @@ class ProgressLine:
         if self._bar:
             self._bar.update(self._task, completed=done, total=total, description=text)
         elif important and not self.silent:
-            print(f"{self.what}: {done}/{total} {text}".rstrip(), file=sys.stderr, flush=True)
+            _print(f"{self.what}: {done}/{total} {text}".rstrip())
 
     @property
     def shows_time_left(self) -> bool:
@@ -59,7 +60,13 @@ class ProgressLine:
         if self._bar:
             self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
         elif not self.silent:
-            print(text, file=sys.stderr, flush=True)
+            _print(text)
+
+
+def _print(text: str) -> None:
+    """Into a log, if it takes it: work of hours does not end because the disk of its log is full."""
+    with suppress(OSError):
+        print(text, file=sys.stderr, flush=True)
 
 
 class Pace:

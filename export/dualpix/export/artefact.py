@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import torch
 from torch import nn
 
-from dualpix.capture.errors import DualpixError
+from dualpix.export.errors import ExportError as ExportError
 from dualpix.quantize.calibration import CalibrationSet, Inputs
 from dualpix.quantize.graph import plain_inputs
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
@@ -22,10 +22,6 @@ from dualpix.quantize.score import Predict
 
 if TYPE_CHECKING:
     from dualpix.quantize.sensitivity import Assignment
-
-
-class ExportError(DualpixError):
-    """A network could not be converted, or the converted file does not load or run."""
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-import torch
 
 from dualpix.capture.processor import UNKNOWN, host_processor, pytorch_processor
 from dualpix.export.manifest import machine
@@ -134,6 +133,8 @@ def interleaved(
         warmup: untimed rounds.
         on_round: told (done, total) after each timed round.
     """
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     wall: dict[str, list[float]] = {name: [] for name in candidates}

@@ -17,12 +17,11 @@ import click
 from click.core import ParameterSource
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import read_json
+from dualpix.capture.files import check_output_dir, read_json
 from dualpix.export.limits import LimitsFile, read_limits
 from dualpix.export.recipes import DEFAULT_RECIPES, find_recipe
-from dualpix.export.staging import check_writable
 from dualpix.models.named import check_findable, is_named
-from dualpix.models.shipped import DEFAULT_MODEL, model_folder
+from dualpix.models.shipped import DEFAULT_MODEL, check_size
 
 _FILE = click.Path(path_type=Path)
 _MAX_SIDE_PX = 4096
@@ -162,7 +161,7 @@ def command(
         **given,
     )
     _check_names(asked)
-    check_writable(output)
+    check_output_dir(output)
     with _told_when_interrupted(output):
         from dualpix.export.cli_run import export_asked
         from dualpix.export.cli_show import show
@@ -176,7 +175,7 @@ def command(
 def _check_names(asked: Asked) -> None:
     """Whether everything that is named is there."""
     if not asked.is_own:
-        model_folder(DEFAULT_MODEL if asked.model == "default" else asked.model)
+        check_size(DEFAULT_MODEL if asked.model == "default" else asked.model, asked.size_hw)
         for capture in asked.calibrate_with:
             if not Path(capture).is_file():
                 raise DualpixError(f"'{capture}' is no file", expected="a capture to calibrate with")

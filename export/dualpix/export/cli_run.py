@@ -6,7 +6,6 @@ import itertools
 from collections.abc import Callable
 from pathlib import Path
 
-from dualpix.capture.errors import DualpixError
 from dualpix.capture.progress import ProgressLine
 from dualpix.export.cli import Asked
 from dualpix.export.examples import own_examples
@@ -16,7 +15,7 @@ from dualpix.export.metric import own_metric
 from dualpix.export.module import export_called
 from dualpix.export.subject import OnStep
 from dualpix.models.shipped import DEFAULT_MODEL
-from dualpix.models.zoo import LoadedModel, load_model
+from dualpix.models.zoo import load_model
 from dualpix.quantize.calibration import capture_calibration, rendered_calibration, rendered_evaluation
 from dualpix.quantize.sensitivity import Assignment
 
@@ -43,7 +42,6 @@ def _steps(line: ProgressLine, asked: Asked) -> Callable[[str], None]:
 
 def _shipped(asked: Asked, step: OnStep, options: Options) -> ExportResult:
     loaded = load_model(DEFAULT_MODEL if asked.model == "default" else asked.model)
-    _check_size(loaded, asked.size_hw)
     step("calibration scenes")
     calibration = rendered_calibration(asked.calibration_count, asked.size_hw, loaded.spec)
     if asked.calibrate_with:
@@ -72,9 +70,3 @@ def _own(asked: Asked, step: OnStep, options: Options) -> ExportResult:
         options=options, licence=asked.licence or foreign.facts.get("licence"),
         weights_origin=asked.weights_origin or foreign.facts.get("weights_origin"), factory=asked.model,
     )  # fmt: skip
-
-
-def _check_size(model: LoadedModel, size_hw: tuple[int, int]) -> None:
-    multiple = model.spec.size_multiple
-    if size_hw[0] % multiple or size_hw[1] % multiple:
-        raise DualpixError(f"size {size_hw[0]}x{size_hw[1]}", expected=f"multiples of {multiple} px for '{model.name}'")

@@ -1,11 +1,10 @@
-"""``dualpix demo``: the whole way on a simulated camera, from a dual-pixel raw to a measured phone model.
+"""The whole way on a simulated camera, from a dual-pixel raw to a measured phone model: what ``dualpix demo`` does.
 
 Nothing in it is special: each stage is what the command of its name does, on files that the stage before wrote.
 """
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ from dualpix.capture.progress import ProgressLine
 from dualpix.capture.raw import RawCapture, decode_capture
 from dualpix.capture.raw.jobs import DecodeOptions, Job
 from dualpix.capture.raw.outputs import write_capture
+from dualpix.capture.terminal import echo_json
 from dualpix.capture.types import FloatImage
 from dualpix.export.cli_show import table_of
 from dualpix.export.flow import ExportResult, Picture, export_model
@@ -30,8 +30,8 @@ from dualpix.export.recipes import DEFAULT_RECIPES
 from dualpix.export.report import write_report
 from dualpix.models.metrics import affine_invariant_error, mean_absolute_error
 from dualpix.models.predict import match_disparity, predict_disparity
-from dualpix.models.predict_cli import depth_of
-from dualpix.models.zoo import DEFAULT_MODEL, LoadedModel, load_model
+from dualpix.models.predict_run import depth_of
+from dualpix.models.zoo import LoadedModel
 from dualpix.quantize.calibration import rendered_calibration, rendered_evaluation
 
 _STAGES = ("simulated camera", "decode", "depth", "export", "report")
@@ -70,32 +70,6 @@ class DemoResult:
         }
 
 
-@click.command("demo")
-@click.option(
-    "-o", "--output", type=click.Path(path_type=Path), default=Path("demo_out"), help="Folder of the results."
-)
-@click.option("--seed", type=click.IntRange(0), default=3, help="Scene in front of the simulated camera.")
-@click.option("--model", default=DEFAULT_MODEL, help="A shipped network's name, or a folder with card and weights.")
-@click.option("--json", "as_json", is_flag=True, help="The result as JSON on stdout.")
-def command(output: Path, seed: int, model: str, as_json: bool) -> None:
-    """The whole way on a simulated camera, in a few minutes, without a download.
-
-    A procedural scene through a dual-pixel lens becomes a real DNG; it is decoded, its depth is estimated and
-    compared with the simulator's truth; the network is exported for phones, gated and timed; a report tells it all.
-    The gate's verdict is part of the result; `dualpix export` is the command whose exit code carries it.
-    """
-    result = run_demo(output, seed=seed, model=load_model(model))
-    if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2))
-    else:
-        Console().print(_score_table(result.scores))
-        Console().print(table_of(result.export))
-        for line in result.export.speed_notes:
-            click.echo(line)
-        total = sum(result.seconds.values())
-        click.echo(f"gate: {'PASS' if result.export.passed else 'FAIL'}; {total:.0f} s; open {output / 'report.html'}")
-
-
 def run_demo(output: Path, *, seed: int, model: LoadedModel) -> DemoResult:
     """Run all stages; their results stand in ``output``.
 
@@ -132,6 +106,19 @@ def run_demo(output: Path, *, seed: int, model: LoadedModel) -> DemoResult:
     demo = DemoResult(output, scores, result, seconds)
     write_json(output / "demo.json", demo.to_json())
     return demo
+
+
+def show(result: DemoResult, *, as_json: bool) -> None:
+    """The result on stdout."""
+    if as_json:
+        echo_json(result.to_json())
+        return
+    Console().print(_score_table(result.scores))
+    Console().print(table_of(result.export))
+    for line in result.export.speed_notes:
+        click.echo(line)
+    verdict, total = "PASS" if result.export.passed else "FAIL", sum(result.seconds.values())
+    click.echo(f"gate: {verdict}; {total:.0f} s; open {result.folder / 'report.html'}")
 
 
 class _Clock:

@@ -1,13 +1,17 @@
-"""``dualpix report``: one self-contained HTML page from exported artefacts."""
+"""``dualpix report``: one self-contained HTML page from exported artefacts.
+
+The folder is looked at before what draws the page is imported, which takes seconds.
+"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
-from dualpix.export.report import write_report
+from dualpix.capture.files import check_output_dir
+from dualpix.capture.terminal import echo_json
+from dualpix.export.manifest import verify_manifest
 
 _FILE = click.Path(path_type=Path)
 
@@ -21,6 +25,13 @@ def command(folder: Path, output: Path, as_json: bool) -> None:
 
     The artefacts are hashed again first: the page never describes files other than those that were measured.
     """
+    verify_manifest(folder)
+    check_output_dir(output.parent)
+    from dualpix.export.report import write_report
+
     written = write_report(folder, output)
     size = written.stat().st_size
-    click.echo(json.dumps({"file": str(written), "bytes": size}) if as_json else f"wrote {written} ({size} bytes)")
+    if as_json:
+        echo_json({"file": str(written), "bytes": size}, indent=None)
+    else:
+        click.echo(f"wrote {written} ({size} bytes)")

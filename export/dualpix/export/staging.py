@@ -7,11 +7,8 @@ behind is removed by the next run, or finished where only the moving was left.
 
 from __future__ import annotations
 
-import errno
 import json
-import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -23,28 +20,6 @@ from dualpix.export.manifest import MANIFEST
 _READY = ".export"
 _FORMER = ".former.json"
 """The former manifest while its files are being removed: a later run finishes what a kill cut short."""
-
-
-def check_writable(out: Path) -> None:
-    """Whether an export can be written to ``out``, before minutes are spent on making it; nothing is left behind.
-
-    Raises:
-        OutputError: it cannot.
-    """
-    there = out
-    while not there.exists() and there != there.parent:
-        there = there.parent
-    try:
-        if not there.is_dir():
-            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
-        with tempfile.TemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        raise OutputError(
-            f"cannot write to output folder '{out}': {error.strerror or error}",
-            expected="a folder that can be created and written",
-            hint="choose another one with -o",
-        ) from error
 
 
 @contextmanager

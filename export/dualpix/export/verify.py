@@ -7,6 +7,8 @@ manifest too.
 
 Convention: agreement is a signal-to-noise ratio in dB between the stored and the new output; the manifest names the
 lowest one allowed, because another processor rounds another way.
+
+torch is imported once the files are known to be right.
 """
 
 from __future__ import annotations
@@ -16,18 +18,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file
-from torch import Tensor
-
-from dualpix.export.artefact import ExportError, quiet, type_name
-from dualpix.export.called import form
-from dualpix.export.executorch.probe import run_apart
 from dualpix.export.manifest import MANIFEST, ManifestError, check_entry, read_manifest
-from dualpix.export.recipes import Recipe, find_recipe
-from dualpix.export.record import REFERENCE, reference_key
-from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.score import sqnr_db, tensors_of
+from dualpix.export.recipes import find_recipe
 
 OnStep = Callable[[int, int, str], None]
 
@@ -45,7 +37,7 @@ class ArtefactCheck:
 
 
 @dataclass(frozen=True)
-class _Declared:
+class Declared:
     """What the manifest says of inputs, output and agreement."""
 
     inputs: Mapping[str, tuple[tuple[int, ...], str]]
@@ -55,7 +47,12 @@ class _Declared:
     """By recipe; those that ran where they were made."""
 
     @classmethod
-    def of(cls, manifest: Mapping[str, Any]) -> _Declared:
+    def of(cls, manifest: Mapping[str, Any]) -> Declared:
+        """Out of a manifest.
+
+        Raises:
+            ManifestError: it lacks one of them.
+        """
         try:
             tensors = manifest["input"]["tensors"]
             inputs = {str(t["name"]): (tuple(int(n) for n in t["shape"]), str(t["dtype"])) for t in tensors}
@@ -111,11 +108,11 @@ def verify(
         check_entry(folder, entry)
     if not allow_extra:
         _check_nothing_else(folder, {str(entry["file"]) for entry in entries})
-    declared, checks = _Declared.of(manifest), []
+    declared, checks = Declared.of(manifest), []
     for index, entry in enumerate(manifest["artefacts"]):
         if run:
             on_step(len(entries) + index + 1, steps, f"running {entry['file']}")
-        checks.append(_check_artefact(folder, declared, entry, run=run, threads=threads))
+        checks.append(_checked(folder, declared, entry, run=run, threads=threads))
     return Verification(folder, len(entries), tuple(checks))
 
 
@@ -129,64 +126,16 @@ def _check_nothing_else(folder: Path, named: set[str]) -> None:
             )
 
 
-def _check_artefact(
-    folder: Path, declared: _Declared, entry: Mapping[str, Any], *, run: bool, threads: int
-) -> ArtefactCheck:
+def _checked(folder: Path, declared: Declared, entry: Mapping[str, Any], *, run: bool, threads: int) -> ArtefactCheck:
     recipe, file = find_recipe(str(entry.get("recipe"))), str(entry["file"])
     limit = declared.limits_db.get(recipe.name)
     if not run:
         return ArtefactCheck(recipe.name, file, None, limit, "not asked for")
     if limit is None:
         return ArtefactCheck(recipe.name, file, None, None, "was not run where it was made")
-    try:
-        inputs, stored = _reference(folder, declared, recipe.name)
-        outputs = _run_again(recipe, folder / file, declared, inputs, threads)
-        if outputs is None:
-            return ArtefactCheck(recipe.name, file, None, limit, recipe.can_run() or "does not run here")
-    except ExportError as error:
-        named = str(error) if f"'{file}'" in str(error) else f"'{file}' does not do what it did: {error}"
-        raise ManifestError(named) from error
-    agreement_db = _agreement_db(file, outputs, stored, limit)
-    return ArtefactCheck(recipe.name, file, agreement_db, limit, "interpreted" if recipe.can_run() else "")
+    from dualpix.export.rerun import agreement_of
 
-
-def _run_again(
-    recipe: Recipe, path: Path, declared: _Declared, inputs: Inputs, threads: int
-) -> tuple[Tensor, ...] | None:
-    """What the artefact gives now; ``None`` where it cannot be run or interpreted here.
-
-    A program for the runtime is run in a process of its own: its bytes may have been changed, and some changes end the
-    process rather than give an error.
-    """
-    if path.suffix == ".pte" and recipe.can_run() is None:
-        return tensors_of(run_apart(path, inputs, threads))
-    with quiet():
-        predict = recipe.load(path, tuple(declared.inputs), declared.output_names, threads)
-    return None if predict is None else tensors_of(predict(inputs))
-
-
-def _agreement_db(file: str, outputs: tuple[Tensor, ...], stored: tuple[Tensor, ...], limit_db: float) -> float:
-    if [t.shape for t in outputs] != [t.shape for t in stored]:
-        found, expected = (", ".join(str(tuple(t.shape)) for t in tensors) for tensors in (outputs, stored))
-        raise ManifestError(f"'{file}' gives {found}", expected=f"{expected} as stored")
-    agreement_db = sqnr_db(stored, outputs)
-    if not agreement_db >= limit_db:
-        raise ManifestError(
-            f"'{file}' gives another output than it gave: {agreement_db:.1f} dB", expected=f"at least {limit_db:g} dB"
-        )
-    return agreement_db
-
-
-def _reference(folder: Path, declared: _Declared, recipe: str) -> tuple[Inputs, tuple[Tensor, ...]]:
-    """The stored input, and the outputs that ``recipe`` gave."""
-    names = declared.output_names
-    try:
-        tensors = load_file(folder / REFERENCE)
-        inputs = tuple(tensors[f"input.{name}"] for name in declared.inputs)
-        stored = tuple(tensors[reference_key(recipe, name, len(names) > 1)] for name in names)
-    except (OSError, KeyError, SafetensorError) as error:
-        raise ManifestError(f"'{REFERENCE}' holds no input and output of '{recipe}'", hint="export again") from error
-    for tensor, (name, (shape, dtype)) in zip(inputs, declared.inputs.items(), strict=True):
-        if tensor.shape != shape or type_name(tensor.dtype) != dtype:
-            raise ManifestError(f"stored input '{name}' is {form(tensor)}", expected=f"{shape} {dtype}")
-    return inputs, stored
+    agreement_db, reason = agreement_of(folder, declared, recipe, file, threads), recipe.can_run()
+    if agreement_db is None:
+        return ArtefactCheck(recipe.name, file, None, limit, reason or "does not run here")
+    return ArtefactCheck(recipe.name, file, agreement_db, limit, "interpreted" if reason else "")

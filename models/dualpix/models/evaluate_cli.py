@@ -1,53 +1,45 @@
-"""``dualpix evaluate``: networks and the classical yardstick on data with ground truth, side by side."""
+"""``dualpix evaluate``: networks and the classical yardstick on data with ground truth, side by side.
+
+What is asked is looked at before torch is imported: a wrong argument is answered at once.
+"""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
-from functools import partial
-from importlib.metadata import version
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Literal
 
 import click
-from rich import box
-from rich.console import Console
-from rich.table import Column, Table
 
-from dualpix.capture.colour_map import save_picture
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import make_output_dir
-from dualpix.capture.progress import ProgressLine
-from dualpix.models.evaluate import (
-    Method,
-    Scene,
-    SceneScore,
-    comparison_picture,
-    dp119,
-    evaluate,
-    group_means,
-    mean_scores,
-    pixel4_xin,
-    rendered,
-)
-from dualpix.models.predict import match_disparity, predict_disparity
-from dualpix.models.zoo import DEFAULT_MODEL, load_model
+from dualpix.capture.files import check_output_dir
+from dualpix.models.shipped import DEFAULT_MODEL, model_folder
 
 _FILE = click.Path(path_type=Path)
 _METHODS = ("sgbm", "network")
-_COLUMNS = {
-    "mae_m": "MAE m",
-    "abs_rel": "AbsRel",
-    "rmse_diopters": "RMSE 1/m",
-    "ai1": "AI(1)",
-    "ai2": "AI(2)",
-    "one_minus_abs_rho": "1-|ρ|",
-    "mae_px": "MAE px",
-    "bad_1px": "> 1 px",
-}
-_CONFIDENCE_COLUMNS = {"ause": "AUSE", "measured": "measured"}
-_FOLDERS = {"pixel4-xin": (pixel4_xin, "*_gt_defocus.png"), "dp119": (dp119, "*_depth_mm.png")}
-"""Data in a folder: the reader, and the files that there is one of for each scene."""
+_RENDERED = "rendered"
+_FILE_OF_SCENE = {"pixel4-xin": "*_gt_defocus.png", "dp119": "*_depth_mm.png"}
+"""Data in a folder: the files that there is one of for each scene."""
+_MULTIPLE_PX = 32
+"""Of the sides of rendered scenes."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What the user asks, checked as far as that goes without the data."""
+
+    data: Literal["pixel4-xin", "dp119", "rendered"]
+    folder: Path | None
+    """None for rendered scenes."""
+    count: int
+    """Scenes."""
+    size_hw: tuple[int, int]
+    """Of rendered scenes, px."""
+    methods: tuple[str, ...]
+    models: tuple[str, ...]
+    working_sizes_px: tuple[int, ...]
+    """Long sides; empty for the network's own."""
+    pictures: Path | None
 
 
 def _parse_methods(ctx: click.Context, option: click.Parameter, value: str) -> tuple[str, ...]:
@@ -60,7 +52,9 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str) -> t
 
 @click.command("evaluate")
 @click.argument("folder", required=False, type=_FILE)
-@click.option("--data", type=click.Choice([*_FOLDERS, "rendered"]), required=True, help="All but rendered read FOLDER.")
+@click.option(
+    "--data", type=click.Choice([*_FILE_OF_SCENE, _RENDERED]), required=True, help="All but rendered read FOLDER."
+)
 @click.option("--method", "methods", default="sgbm,network", callback=_parse_methods, help="Comma-separated.")
 @click.option("--model", "models", multiple=True, default=[DEFAULT_MODEL], help="Network: name or folder; repeatable.")
 @click.option(
@@ -73,7 +67,7 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str) -> t
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on stdout.")
 def command(
     folder: Path | None,
-    data: str,
+    data: Literal["pixel4-xin", "dp119", "rendered"],
     methods: tuple[str, ...],
     models: tuple[str, ...],
     working_size: tuple[int, ...],
@@ -94,82 +88,29 @@ def command(
     least that could be, as a part of the mean error. Measured is the share of the pixels with a confidence of at least
     0.5; all other scores are of all pixels.
     """
-    scenes, total = _scenes(data, folder, count, size)
-    runs = _runs(methods, models, working_size)
-    if pictures:
-        make_output_dir(pictures)
-    scores: list[SceneScore] = []
-    with ProgressLine("evaluating") as line:
-        for done, (scene, results) in enumerate(evaluate(scenes, runs), start=1):
-            scores += [r.score for r in results]
-            if pictures:
-                save_picture(pictures / f"{scene.name}.png", comparison_picture(scene, results))
-            line.update(done, total, scene.name)
-    means = mean_scores(scores)
-    if as_json:
-        click.echo(
-            json.dumps(_record(data, working_size, scores, means), indent=2, allow_nan=False, ensure_ascii=False)
-        )
-    else:
-        Console().print(_table(scores, means, _COLUMNS, each=True))
-        Console().print(_table(scores, means, _CONFIDENCE_COLUMNS, each=False))
+    total = _count(data, folder, count, size)
+    if "network" in methods:
+        for model in models:
+            model_folder(model)
+    if pictures is not None:
+        check_output_dir(pictures)
+    asked = Asked(data, folder, total, size, methods, models, working_size, pictures)
+    from dualpix.models.evaluate_run import evaluate_asked
+
+    evaluate_asked(asked, as_json=as_json)
 
 
-def _scenes(data: str, folder: Path | None, count: int, size: tuple[int, int]) -> tuple[Iterator[Scene], int]:
-    """The scenes, read or rendered as they are needed, and their number."""
-    if data == "rendered":
+def _count(data: str, folder: Path | None, count: int, size: tuple[int, int]) -> int:
+    """The number of scenes; whether there can be any."""
+    if data == _RENDERED:
         if folder is not None:
             raise DualpixError(f"'{folder}' was given with --data rendered", expected="no folder: scenes are rendered")
-        if size[0] % 32 or size[1] % 32:
-            raise DualpixError(f"rendered scenes of {size[0]} x {size[1]} px", expected="multiples of 32")
-        return rendered(count, size), count
+        if size[0] % _MULTIPLE_PX or size[1] % _MULTIPLE_PX:
+            raise DualpixError(f"rendered scenes of {size[0]} x {size[1]} px", expected=f"multiples of {_MULTIPLE_PX}")
+        return count
     if folder is None or not folder.is_dir():
         raise DualpixError(f"no folder '{folder}'" if folder else "no folder given", expected=f"the data of {data}")
-    read, one_per_scene = _FOLDERS[data]
-    return read(folder), len(list(folder.glob(one_per_scene)))
-
-
-def _runs(methods: tuple[str, ...], models: tuple[str, ...], sizes: tuple[int, ...]) -> dict[str, Method]:
-    runs: dict[str, Method] = {}
-    for method in methods:
-        if method == "sgbm":
-            runs["sgbm"] = match_disparity
-            continue
-        for name in models:
-            model = load_model(name)
-            # folders may share their last name
-            label = model.name if model.name not in runs else str(name)
-            runs[label] = partial(predict_disparity, model=model, working_long_side_px=sizes or None)
-    return runs
-
-
-def _record(
-    data: str, sizes: tuple[int, ...], scores: list[SceneScore], means: dict[str, dict[str, float]]
-) -> dict[str, Any]:
-    return {
-        "data": data,
-        "network_working_sizes_px": list(sizes) or None,
-        "metric": "affine-invariant, ICCV 2019 form: IRLS 5 x, floor 1e-3; ranks as 'ties' says",
-        "mean": means,
-        "group_mean": group_means(scores),
-        "scenes": [score.to_json() for score in scores],
-        "versions": {"dualpix": version("dualpix"), "torch": version("torch"), "opencv": version("opencv-python")},
-    }
-
-
-def _table(scores: list[SceneScore], means: dict[str, dict[str, float]], shown: dict[str, str], *, each: bool) -> Table:
-    """Means, after each scene's own figures if asked for."""
-    columns = {key: title for key, title in shown.items() if all(key in mean for mean in means.values())}
-    numbers = (Column(title, justify="right", no_wrap=True) for title in columns.values())
-    # on 80 columns the method's name gives way first
-    names = (Column(name, overflow="fold", min_width=width) for name, width in (("scene", 10), ("method", 6)))
-    table = Table(*names, *numbers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
-    for score in scores if each else ():
-        flat = score.to_json()
-        table.add_row(score.scene, score.method, *(f"{flat[key]:.4f}" for key in columns))
-    for group, of_group in {**group_means(scores), "": means}.items():
-        table.add_section()
-        for method, mean in of_group.items():
-            label = f"mean {group}".rstrip()
-            table.add_row(label, method, *(f"{mean[key]:.4f}" for key in columns), style="bold")
-    return table
+    found = len(list(folder.glob(_FILE_OF_SCENE[data])))
+    if not found:
+        raise DualpixError(f"'{folder}' holds no {_FILE_OF_SCENE[data]}", expected=f"the data of {data}")
+    return found

@@ -1,15 +1,22 @@
-"""Names of the shipped models, known without importing torch: a command answers a wrong name at once."""
+"""Names and cards of the models, read without importing torch: a command answers a wrong name or size at once."""
 
 from __future__ import annotations
 
+import json
+import math
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from dualpix.capture.errors import UnknownNameError
-from dualpix.models.named import check_findable, is_named
+from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.capture.files import read_bounded
+from dualpix.models.named import check_findable, function_name, is_named
+from dualpix.models.networks import NetworkSpec, network_spec
 
 ZOO = Path(__file__).parent / "zoo"
 DEFAULT_MODEL = "difusenet-compact"
 CARD = "card.json"
+_MOST_JSON_BYTES = 1 << 20
 
 
 def split_factory(text: str) -> tuple[str, str]:
@@ -25,7 +32,19 @@ def known_models() -> list[str]:
     return sorted(p.parent.name for p in ZOO.glob(f"*/{CARD}"))
 
 
-def model_folder(name_or_folder: str | Path) -> Path:
+@dataclass(frozen=True)
+class FoundModel:
+    """What a model's name says of it, before its weights are read."""
+
+    name: str
+    network: str
+    spec: NetworkSpec
+    folder: Path | None
+    """None of a network as the user's function gives it."""
+    card: dict[str, Any]
+
+
+def model_folder(name_or_folder: str | Path) -> Path | None:
     """The folder of a shipped model, or of one of the user's own; none of ``package.module:factory`` alone.
 
     Raises:
@@ -36,9 +55,71 @@ def model_folder(name_or_folder: str | Path) -> Path:
     if factory:
         check_findable(factory)
         if not place:
-            return Path()
-        name_or_folder = place
-    folder = ZOO / name_or_folder if str(name_or_folder) in known_models() else Path(name_or_folder)
+            return None
+    folder = ZOO / place if place in known_models() else Path(place)
     if not (folder / CARD).is_file():
-        raise UnknownNameError("model", str(name_or_folder), known_models())
+        raise UnknownNameError("model", place, known_models())
     return folder
+
+
+def find_model(name_or_folder: str | Path) -> FoundModel:
+    """A model by name, folder, ``package.module:factory`` or ``package.module:factory@FOLDER``.
+
+    A card may come from anybody: it never has code run that the user has not named.
+
+    Raises:
+        UnknownNameError: as :func:`model_folder`, or the card names a network that there is not.
+        DualpixError: the card is damaged, or names a function that is not given beside it.
+    """
+    factory, _ = split_factory(str(name_or_folder))
+    folder = model_folder(name_or_folder)
+    if folder is None:
+        return FoundModel(function_name(factory), factory, network_spec(factory), None, {"network": factory})
+    card = read_object(folder / CARD)
+    network, name = str(card.get("network")), folder.resolve().name
+    if factory and factory != network:
+        raise DualpixError(f"'{name}' holds weights of '{network[:80]}'", expected=f"those of '{factory}'")
+    if is_named(network) and not factory:
+        raise DualpixError(
+            f"'{name}' holds weights of a network of your own, '{network[:80]}'",
+            hint=f"name the code that you trust: {network[:80]}@{folder}",
+        )
+    return FoundModel(name, network, network_spec(network), folder, card)
+
+
+def check_size(name_or_folder: str | Path, size_hw: tuple[int, int]) -> None:
+    """Whether a model takes pictures of ``size_hw`` (height, width) px, and is one as far as its card tells.
+
+    Raises:
+        DualpixError: it does not.
+    """
+    found = find_model(name_or_folder)
+    multiple = found.spec.size_multiple
+    if size_hw[0] % multiple or size_hw[1] % multiple:
+        expected = f"multiples of {multiple} px for '{found.name}'"
+        raise DualpixError(f"size {size_hw[0]}x{size_hw[1]}", expected=expected)
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """A JSON object of bounded size whose numbers are finite.
+
+    Raises:
+        DualpixError: it is something else.
+    """
+    data = read_bounded(path, _MOST_JSON_BYTES, f"'{path}'", expected="a JSON object")
+    try:
+        value = json.loads(data, parse_constant=_refuse_number, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise DualpixError(f"'{path}' does not read: {error}", expected="a JSON object") from error
+    if not isinstance(value, dict):
+        raise DualpixError(f"'{path}' holds a {type(value).__name__}", expected="a JSON object")
+    return value
+
+
+def _refuse_number(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_number(text[:20])

@@ -20,13 +20,10 @@ from dualpix.capture.raw.jobs import Batch, Outcome, run_jobs
 from dualpix.capture.stack.align import Alignment, align_stack
 from dualpix.capture.stack.focus_depth import FocusDepth, Method, depth_from_focus, index_from_focus
 from dualpix.capture.stack.focus_output import NO_METRES_HINT, SIDECAR, check_measured, write_focus_depth
-from dualpix.capture.stack.layouts import names_say_focus
 from dualpix.capture.stack.load import ALIGNED, ALIGNMENT, load_stack
-from dualpix.capture.stack.record import JOURNAL, STACK
 from dualpix.capture.types import FloatImage, FocusStack
 from dualpix.models.depth_truth import DepthTruth, read_truth
 
-_LISTING = "focus.csv"
 _LITTLE = 0.1
 """Share of measured pixels below which it is said that most of the map is filled in."""
 _MOST_NAMED = 4
@@ -41,13 +38,6 @@ class StackOptions:
     """Which aperture, where a stack has several; the widest by default."""
     truth: Path | None = None
     """Depth of the stack's size, see :func:`~dualpix.models.depth_truth.read_truth`."""
-
-
-def is_stack(path: Path) -> bool:
-    """Whether a folder is a focus stack rather than a folder of captures."""
-    return path.is_dir() and (
-        any((path / name).is_file() for name in (STACK, JOURNAL, _LISTING)) or names_say_focus(path)
-    )
 
 
 def run_stacks(

@@ -15,8 +15,12 @@ from typing import TYPE_CHECKING, get_args
 import click
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.files import check_output_dir
 from dualpix.capture.progress import Pace, ProgressLine
 from dualpix.models.data.kinds import Optics, Quality, Scenes, WantedDevice, WantedPrecision
+from dualpix.models.named import check_findable, is_named
+from dualpix.models.networks import network_spec
+from dualpix.models.shipped import model_folder
 
 if TYPE_CHECKING:
     from dualpix.models.train import Progress
@@ -105,6 +109,13 @@ def command(
     if cache and no_cache:
         raise DualpixError("--cache and --no-cache were given", expected="one of them")
     parsed = _json_object(options)
+    if is_named(network):
+        check_findable(network)
+    else:
+        network_spec(network)
+    if init is not None:
+        model_folder(init)
+    check_output_dir(output)
     line = _line()
     with line:
         line.update(0, steps, "starting", important=False)  # a bar alone: an argument may still be refused

@@ -14,7 +14,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
 from executorch.backends.xnnpack.quantizer.xnnpack_quantizer import (
@@ -42,12 +42,10 @@ from dualpix.quantize.graph import (
     limit_requantisation,
     unshare_weights,
 )
+from dualpix.quantize.kinds import Observer
 
 KeepFloat = Callable[[str], bool]
 """Dotted path of a submodule ("dual_pixel.half_attention.query") -> whether its operators stay float."""
-
-Observer: TypeAlias = Literal["histogram", "percentile", "moving_average", "minmax"]
-"""What decides the range of an activation; ``histogram`` clips for the least squared error."""
 
 GROUP = 32
 """Weights that share a scale in :func:`quantise_linear_4w8da`; a linear's inputs must be a multiple of it."""

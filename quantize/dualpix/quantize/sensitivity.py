@@ -15,7 +15,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, TypeAlias, get_args
+from typing import Any, TypeAlias, get_args
 
 import numpy as np
 import torch
@@ -24,12 +24,12 @@ from torch import nn
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import EvaluationSet, Inputs
 from dualpix.quantize.emulate import Emulator, Layer
-from dualpix.quantize.ptq import Observer, keep_modules, quantise_static
+from dualpix.quantize.kinds import Observer, Sweep
+from dualpix.quantize.ptq import keep_modules, quantise_static
 from dualpix.quantize.score import Predict, arrays_of, tensors_of
 from dualpix.quantize.task_metrics import sample_scores
 
 Loss: TypeAlias = Callable[[Predict], float]
-Sweep: TypeAlias = Literal["keep-one-float", "quantise-one"]
 OnStep: TypeAlias = Callable[[int, int, str], None]
 """Told (done, total, what); the total is an estimate."""
 

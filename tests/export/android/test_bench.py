@@ -358,8 +358,3 @@ def test_an_export_that_was_changed_since_is_not_measured(exported: Exported, tm
 def test_thread_counts_that_are_none_are_refused(threads: str) -> None:
     done = CliRunner().invoke(command, ["bench", "x.pte", "--threads", threads])
     assert done.exit_code == 2 and "thread counts" in done.output
-
-
-def test_a_folder_without_programs_is_said(tmp_path: Path) -> None:
-    with pytest.raises(DualpixError):
-        bench.pte_files(tmp_path)

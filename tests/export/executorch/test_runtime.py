@@ -12,8 +12,9 @@ from torch import nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.export.artefact import ExportError, quiet
+from dualpix.export.executorch.file import check_program_file
 from dualpix.export.executorch.program import read_structure
-from dualpix.export.executorch.runtime import PteProgram, check_program_file
+from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.executorch.xnnpack import lower
 
 

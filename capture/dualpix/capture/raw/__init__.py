@@ -46,7 +46,17 @@ from dualpix.capture.raw.raw_depth import RawDepthDumpDecoder, RawDepthPngDecode
 from dualpix.capture.raw.shading import Gain, refined_gain, self_gain, sheet_gain
 from dualpix.capture.types import Baseline, CaptureMeta, DualPixelImage, FloatImage, Mask
 
-__all__ = ["DECODERS", "Decoder", "Levels", "RawCapture", "decode", "decode_capture", "read_planes"]
+__all__ = [
+    "DECODERS",
+    "Decoder",
+    "Levels",
+    "RawCapture",
+    "decode",
+    "decode_capture",
+    "find_decoder",
+    "opened",
+    "read_planes",
+]
 
 # Asked in this order: the particular before the generic.
 DECODERS: tuple[Decoder, ...] = (
@@ -323,11 +333,21 @@ def _check_name(path: Path | None) -> None:
 
 
 def _read(source: Source) -> tuple[Decoder, SensorViews]:
+    decoder = find_decoder(source)
+    return decoder, decoder.decode(source)
+
+
+def find_decoder(source: Source) -> Decoder:
+    """The first that takes an :func:`opened` source, by its first bytes.
+
+    Raises:
+        DecodeError: none does; names the reason of each.
+    """
     reasons = []
     for decoder in DECODERS:
         reason = decoder.refuses(source)
         if reason is None:
-            return decoder, decoder.decode(source)
+            return decoder
         reasons.append(f"{decoder.name}: {reason}")
     raise DecodeError(
         f"no decoder takes '{source.path.name}' ({', '.join(reasons)})",

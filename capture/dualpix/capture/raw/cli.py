@@ -93,9 +93,11 @@ def command(
     work = DecodeWork(DecodeOptions(**given), settings)
     todo = jobs_of(files, left, right, output, sub=sub, dumps=work.options.dump is not None)
     todo = with_requests(todo, {**asdict(work.options), **asdict(settings)})
-    make_output_dir(output)
     # A single bad file fails as itself; with --debug the first one does, for its traceback.
     stop_at_once = bool((ctx.obj or {}).get("debug")) or (len(todo) == 1 and not as_json and cluster is None)
+    if stop_at_once:
+        work.options.check(todo[0])
+    make_output_dir(output)
     batch = Batch(jobs, resume, cluster)
     outcomes = run_jobs("decoding", todo, work, sidecar=SIDECAR, batch=batch, stop_at_once=stop_at_once)
     if as_json:

@@ -18,13 +18,13 @@ import click
 
 from dualpix.capture.files import remove_leftovers
 from dualpix.capture.progress import Pace, ProgressLine
-from dualpix.capture.raw import RawCapture, decode_capture
+from dualpix.capture.raw import RawCapture, decode_capture, find_decoder, opened
 from dualpix.capture.raw.dump import Dump
 from dualpix.capture.raw.inputs import Job, find_jobs
 from dualpix.capture.raw.layout import Colour, Layout
 from dualpix.capture.raw.levels import Levels
 from dualpix.capture.raw.naming import FocusedOn
-from dualpix.capture.raw.plugin import Encoding
+from dualpix.capture.raw.plugin import Encoding, Source
 from dualpix.capture.raw.pool import Answer, Work, attempt, cpu_count, run_in_processes
 from dualpix.capture.raw.resume import earlier_result
 from dualpix.capture.types import Baseline
@@ -92,6 +92,16 @@ class DecodeOptions:
 
     def __post_init__(self) -> None:
         Levels(self.black, self.white)  # refuses what cannot be before any file is read
+
+    def check(self, job: Job) -> None:
+        """Whether the files are there and some decoder takes them; reads their first bytes alone.
+
+        Raises:
+            DecodeError: they are not, or none does.
+        """
+        levels = Levels(self.black, self.white)
+        source = Source(job.path, b"", job.right, self.encoding, self.baseline, job.sub, self.dump, levels)
+        find_decoder(opened(source))
 
     def decode(self, job: Job) -> RawCapture:
         """Decode one capture. Raises DecodeError."""

@@ -34,7 +34,7 @@ from dualpix.capture.rgbd.arrays import read_text
 from dualpix.capture.stack.ddff import SUFFIXES as HDF5_SUFFIXES
 from dualpix.capture.stack.ddff import White, read_ddff, white_of
 from dualpix.capture.stack.frames import ListedFrame, Listing
-from dualpix.capture.stack.record import check_name
+from dualpix.capture.stack.record import JOURNAL, STACK, check_name
 
 FOCUS_CSV = "focus.csv"
 ZEDD_METADATA = "metadata.txt"
@@ -208,6 +208,13 @@ def _csv_number(table: Path, row: dict[str, Any], name: str) -> float | None:
     if math.isnan(value) or (math.isinf(value) and name != "distance_m"):
         raise DualpixError(f"'{table}': {name} is {text!r}", expected="a number")
     return value
+
+
+def is_stack(path: Path) -> bool:
+    """Whether a folder is a focus stack rather than a folder of captures."""
+    return path.is_dir() and (
+        any((path / name).is_file() for name in (STACK, JOURNAL, FOCUS_CSV)) or names_say_focus(path)
+    )
 
 
 def names_say_focus(folder: Path) -> bool:

@@ -26,7 +26,7 @@ from dualpix.export.android.phone import PhoneFacts, check_ready, clean_up, conn
 from dualpix.export.android.protocol import BenchError, BenchRequest, ExpectedFile, TensorFile
 from dualpix.export.artefact import ExportError
 from dualpix.export.executorch.probe import run_apart
-from dualpix.export.manifest import check_entry, read_manifest, sha256_of, verify_manifest
+from dualpix.export.manifest import check_entry, read_manifest, sha256_of
 from dualpix.export.profile.host import recipe_of
 from dualpix.export.profile.result import Profile
 from dualpix.export.profile.stored import read_program
@@ -79,21 +79,6 @@ def profile_on_device(
     on_step(0, 1 + len(request.files), "expected outputs")
     cases = make_cases(request.files, request.inputs)
     return bench_on(connect(address), cases, request, on_step=on_step)
-
-
-def pte_files(path: Path) -> list[Path]:
-    """``path`` itself, or the ``.pte`` files of the export in it, whose digests are checked.
-
-    Raises:
-        DualpixError: a folder that is no export, is damaged, or holds no ``.pte``.
-    """
-    if not path.is_dir():
-        return [path]
-    names = [str(entry["file"]) for entry in verify_manifest(path)["artefacts"]]
-    found = [path / name for name in names if name.endswith(".pte")]
-    if not found:
-        raise BenchError(f"'{path}' holds no .pte file", hint="export with another --recipe")
-    return found
 
 
 def make_cases(files: Sequence[Path], inputs: Path | None = None, max_abs: float | None = None) -> tuple[Case, ...]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
 
 from dualpix.capture.progress import ProgressLine
+from dualpix.capture.terminal import echo_json
 
 _FILE = click.Path(path_type=Path)
 _ADDRESS = click.option("--address", metavar="SERIAL", help="Of the phone, where there are several ('adb devices').")
@@ -76,16 +76,20 @@ def bench_command(
 
     The profiles are those of `dualpix profile`. A folder stands for the .pte files that `dualpix export` wrote into it.
     """
-    from dualpix.export.android.bench import bench_on, make_cases, pte_files
     from dualpix.export.android.phone import connect
+    from dualpix.export.executorch.file import check_program_file
     from dualpix.export.profile.cli import show
     from dualpix.export.profile.result import document, write_profiles
-    from dualpix.export.profile.target import ProfileRequest
+    from dualpix.export.profile.target import PROGRAM, ProfileRequest, files_at
 
     counts = _counts(threads)
-    files = tuple(dict.fromkeys(file for path in paths for file in pte_files(path)))
+    files = tuple(dict.fromkeys(file for path in paths for file in files_at(path, PROGRAM)))
+    for file in files:
+        check_program_file(file)
     request = ProfileRequest(files, counts, warmup, runs, inputs=inputs)
     phone = connect(address)
+    from dualpix.export.android.bench import bench_on, make_cases  # torch: once the files and the phone are there
+
     with ProgressLine("bench") as line:
         line.update(0, 1 + len(files), "expected outputs")
         cases = make_cases(files, inputs, max_abs)
@@ -93,7 +97,7 @@ def bench_command(
     if output:
         write_profiles(output, profiles)
     if as_json:
-        click.echo(json.dumps(document(profiles), indent=2, allow_nan=False))
+        echo_json(document(profiles))
         return
     show(profiles)
     worst = max(p.max_abs_error or 0.0 for p in profiles)

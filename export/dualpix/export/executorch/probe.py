@@ -15,7 +15,7 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
-from dualpix.export.artefact import ExportError
+from dualpix.export.errors import ExportError
 from dualpix.export.executorch.blame import reason_in
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.quantize.calibration import Inputs
@@ -44,7 +44,7 @@ def run_apart(path: Path, inputs: Inputs, threads: int = 1) -> Any:
             raise ExportError(f"{text}; it last said: {reason}" if reason else text)
         if done.returncode:
             last = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            text = last.removeprefix("dualpix.export.artefact.ExportError: ")
+            text = last.removeprefix(f"{ExportError.__module__}.{ExportError.__qualname__}: ")
             if reason := reason_in(done.stderr):
                 text = f"{text.split(': ')[0]}: {reason}"
             raise ExportError(text)

@@ -9,7 +9,8 @@ from typing import Any
 import torch
 
 from dualpix.export.artefact import BuildRequest, Delegation, ExportError
-from dualpix.export.executorch.runtime import TensorForm, check_program_file
+from dualpix.export.executorch.file import check_program_file
+from dualpix.export.executorch.runtime import TensorForm
 from dualpix.export.executorch.xnnpack import multiply_accumulates
 from dualpix.quantize.score import tensors_of
 

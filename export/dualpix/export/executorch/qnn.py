@@ -14,8 +14,8 @@ import torch
 
 from dualpix.capture.files import atomic_path
 from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportError, quiet
+from dualpix.export.executorch.file import check_program_file
 from dualpix.export.executorch.program import check_structure, network_macs
-from dualpix.export.executorch.runtime import check_program_file
 from dualpix.export.executorch.xnnpack import delegation_of
 from dualpix.export.reasons import reason_of
 from dualpix.quantize.graph import float_graph, run_eager

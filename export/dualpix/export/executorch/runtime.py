@@ -7,7 +7,6 @@ runtime's own answers to a damaged file or a tensor of another shape range from 
 from __future__ import annotations
 
 import os
-import struct
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -21,14 +20,10 @@ from torch import Tensor
 
 from dualpix.capture.errors import DualpixError
 from dualpix.export.artefact import ExportError, type_name
+from dualpix.export.executorch.file import check_program_file
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import plain_inputs
 
-SCHEMA = b"ET12"
-"""Identifier of the program format that executorch 1.5 reads and writes, at byte 4 of a file."""
-SCHEMA_VERSION = 0
-
-_HEADER_MAGIC = b"eh00"
 DTYPES = (
     torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64, torch.float16, torch.float32, torch.float64,
     torch.complex32, torch.complex64, torch.complex128, torch.bool,
@@ -58,62 +53,6 @@ def set_threads(count: int) -> None:
 
         portable_lib._unsafe_reset_threadpool(count)
         _threads_in_use.append(count)
-
-
-def check_program_file(path: Path) -> None:
-    """Whether ``path`` is a whole ExecuTorch program of the version that this runtime reads.
-
-    Raises:
-        ExportError: it does not exist, is empty, truncated, something else, or of another version.
-    """
-    try:
-        size = path.stat().st_size
-        with path.open("rb") as file:
-            head = file.read(4096)
-    except OSError as error:
-        raise ExportError(f"'{path.name}' does not read: {error.strerror}") from error
-    if not head:
-        raise ExportError(f"'{path.name}' is empty", expected="an ExecuTorch program")
-    if len(head) < 8 or head[4:6] != SCHEMA[:2]:
-        raise ExportError(f"'{path.name}' is no ExecuTorch program", expected=f"'{SCHEMA.decode()}' at byte 4")
-    if head[4:8] != SCHEMA:
-        found = head[4:8].decode("ascii", errors="replace")
-        raise _other_version(path, f"program format '{found}'", f"'{SCHEMA.decode()}'")
-    expected = _expected_size(head)
-    if expected > size:
-        raise ExportError(f"'{path.name}' is truncated: {size} bytes", expected=f"{expected} bytes")
-    if (version := _schema_version(head)) not in (None, SCHEMA_VERSION):
-        raise _other_version(path, f"schema version {version}", str(SCHEMA_VERSION))
-
-
-def _other_version(path: Path, found: str, expected: str) -> ExportError:
-    from importlib.metadata import version
-
-    return ExportError(
-        f"'{path.name}' is of another ExecuTorch: {found}",
-        expected=f"{expected}, which executorch {version('executorch')} reads",
-        hint="export it again, or install the release that wrote it",
-    )
-
-
-def _expected_size(head: bytes) -> int:
-    """Bytes that the extended header announces; 0 where there is none."""
-    if len(head) < 32 or head[8:12] != _HEADER_MAGIC:
-        return 0
-    length, program_size, segments_at = struct.unpack_from("<IQQ", head, 12)
-    segments_size = struct.unpack_from("<Q", head, 32)[0] if length >= 32 and len(head) >= 40 else 0
-    return int(max(program_size, segments_at + segments_size if segments_at else 0))
-
-
-def _schema_version(head: bytes) -> int | None:
-    """``Program.version``, the first field of the root table; ``None`` where the table lies beyond ``head``."""
-    try:
-        (table,) = struct.unpack_from("<I", head, 0)
-        (back,) = struct.unpack_from("<i", head, table)
-        length, _, field = struct.unpack_from("<HHH", head, table - back)
-        return int(struct.unpack_from("<I", head, table + field)[0]) if length > 4 and field else 0
-    except struct.error:
-        return None
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,10 @@
-"""``dualpix profile``: what exported files cost on a target."""
+"""``dualpix profile``: what exported files cost on a target.
+
+What is asked is looked at before torch and the runtime are imported: a wrong argument is answered at once.
+"""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -10,11 +12,14 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from dualpix.capture.files import check_output_dir
 from dualpix.capture.progress import ProgressLine
+from dualpix.capture.terminal import echo_json
 from dualpix.export.bench import EAGER
-from dualpix.export.manifest import MANIFEST, verify_manifest
+from dualpix.export.executorch.file import check_program_file
 from dualpix.export.profile.result import Operator, Profile, ProfileError, document, write_profiles
-from dualpix.export.profile.target import ProfileRequest, find_profiler
+from dualpix.export.profile.target import PROGRAM, ProfileRequest, check_place, files_at, find_profiler
+from dualpix.models.shipped import model_folder
 
 _FILE = click.Path(path_type=Path)
 _SUFFIXES = {"apple": ".mlpackage"}
@@ -70,35 +75,34 @@ def command(
     Several files are run in turn (A B A B), so that their ratios hold on a busy machine. A folder stands for the files
     that `dualpix export` wrote into it; their digests are checked first.
     """
-    profiler, address = find_profiler(place)
-    suffix = _SUFFIXES.get(place, ".pte")
-    files = tuple(dict.fromkeys(f for path in paths for f in _files(path, suffix)))
+    check_place(place)
+    suffix = _SUFFIXES.get(place, PROGRAM)
+    files = tuple(dict.fromkeys(f for path in paths for f in files_at(path, suffix)))
     request = ProfileRequest(files, threads, warmup, runs, operators, eager, inputs)
+    _check_named(request, suffix, output)
+    profiler, address = find_profiler(place)
     with ProgressLine("profile") as line:
         profiles = profiler(request, address, line.update)
     if output:
         write_profiles(output, profiles)
     if as_json:
-        click.echo(json.dumps(document(profiles), indent=2, allow_nan=False))
+        echo_json(document(profiles))
         return
     show(profiles)
     if output:
         click.echo(f"wrote {output}")
 
 
-def _files(path: Path, suffix: str) -> list[Path]:
-    """The file itself, or those of an export that the target can run."""
-    if not path.is_dir() or path.suffix == suffix:
-        return [path]
-    if not (path / MANIFEST).is_file():
-        raise ProfileError(
-            f"'{path}' is a folder without {MANIFEST}", expected="a file, or a folder of 'dualpix export'"
-        )
-    names = [str(entry["file"]) for entry in verify_manifest(path)["artefacts"]]
-    found = [path / name for name in names if name.endswith(suffix)]
-    if not found:
-        raise ProfileError(f"'{path}' holds no {suffix} file", hint="export with another --recipe")
-    return found
+def _check_named(request: ProfileRequest, suffix: str, output: Path | None) -> None:
+    """Whether what is named is there."""
+    for file in request.files if suffix == PROGRAM else ():
+        check_program_file(file)
+    if request.eager is not None:
+        model_folder(request.eager)
+    if request.inputs is not None and not request.inputs.is_file():
+        raise ProfileError(f"'{request.inputs}' is no file", expected="a safetensors file")
+    if output is not None:
+        check_output_dir(output.parent)
 
 
 def show(profiles: tuple[Profile, ...]) -> None:

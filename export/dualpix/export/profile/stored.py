@@ -22,7 +22,8 @@ from pathlib import Path
 from typing import Any
 
 from dualpix.capture.files import atomic_path
-from dualpix.export.executorch.runtime import DTYPES, TensorForm, check_program_file
+from dualpix.export.executorch.file import check_program_file
+from dualpix.export.executorch.runtime import DTYPES, TensorForm
 from dualpix.export.profile.result import ProfileError
 
 RECORD_SUFFIX = ".etrecord"

@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Protocol
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
-from dualpix.export.profile.result import Profile
+from dualpix.export.manifest import MANIFEST, verify_manifest
+from dualpix.export.profile.result import Profile, ProfileError
 
 OnStep = Callable[[int, int, str], None]
 """Told (done, total, what) before each piece of work."""
+
+PROGRAM = ".pte"
 
 PROFILERS: dict[str, str] = {
     "host": "dualpix.export.profile.host:profile_on_host",
@@ -40,6 +43,25 @@ class ProfileRequest:
     """Shipped model's name or folder: its float network becomes one more candidate, on the host alone."""
     inputs: Path | None = None
     """safetensors file, tensors in the order of their names; random values where there is none."""
+
+
+def files_at(path: Path, suffix: str) -> list[Path]:
+    """The file itself, or those of an export that a target can run, whose digests are checked.
+
+    Raises:
+        DualpixError: a folder that is no export, is damaged, or holds no such file.
+    """
+    if not path.is_dir() or path.suffix == suffix:
+        return [path]
+    if not (path / MANIFEST).is_file():
+        raise ProfileError(
+            f"'{path}' is a folder without {MANIFEST}", expected="a file, or a folder of 'dualpix export'"
+        )
+    names = [str(entry["file"]) for entry in verify_manifest(path)["artefacts"]]
+    found = [path / name for name in names if name.endswith(suffix)]
+    if not found:
+        raise ProfileError(f"'{path}' holds no {suffix} file", hint="export with another --recipe")
+    return found
 
 
 class Profiler(Protocol):
@@ -70,12 +92,12 @@ class Target(Protocol):
         ...
 
 
-def find_profiler(place: str) -> tuple[Profiler, str]:
-    """The profiler and the address of ``host``, ``adb:SERIAL`` or ``apple``.
+def check_place(place: str) -> tuple[str, str]:
+    """Name and address of ``host``, ``adb:SERIAL`` or ``apple``; nothing is imported.
 
     Raises:
         UnknownNameError: no such place.
-        DualpixError: the address is missing or there must be none, or the place's module is not part of this version.
+        DualpixError: the address is missing or there must be none.
     """
     name, colon, address = place.partition(":")
     if name not in PROFILERS:
@@ -85,6 +107,17 @@ def find_profiler(place: str) -> tuple[Profiler, str]:
     if bool(address) != (name in _ADDRESSED) or (colon and not address):
         expected = f"{name}:{_ADDRESSED[name]}" if name in _ADDRESSED else name
         raise DualpixError(f"target '{place}'", expected=f"'{expected}'")
+    return name, address
+
+
+def find_profiler(place: str) -> tuple[Profiler, str]:
+    """The profiler and the address of ``host``, ``adb:SERIAL`` or ``apple``.
+
+    Raises:
+        UnknownNameError: no such place.
+        DualpixError: the address is missing or there must be none, or the place's module is not part of this version.
+    """
+    name, address = check_place(place)
     module, attribute = PROFILERS[name].split(":")
     try:
         profiler: Profiler = getattr(import_module(module), attribute)

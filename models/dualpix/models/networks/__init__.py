@@ -1,24 +1,31 @@
-"""The networks, by name. A new one is a module with a config dataclass and one entry in ``NETWORKS``."""
+"""The networks, by name. A new one is a module with a config dataclass and one entry in ``NETWORKS``.
+
+torch is imported when a network is built: names and sizes are looked up by commands before that.
+"""
 
 from __future__ import annotations
 
-from typing import Any
-
-import torch
-from torch import nn
+from typing import TYPE_CHECKING, Any
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.models.named import is_named
-from dualpix.models.networks.difusenet import DiFuseNet, DiFuseNetConfig
 from dualpix.models.networks.spec import NetworkSpec
-from dualpix.models.networks.users import users_spec
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["MOST_PARAMETERS", "NETWORKS", "NetworkSpec", "build_network", "network_spec"]
 
 
+def _difusenet(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.difusenet import DiFuseNet, DiFuseNetConfig
+
+    return DiFuseNet(DiFuseNetConfig(**{k: _tuples(v) for k, v in options.items()}))
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     "difusenet": NetworkSpec(
-        build=lambda options: DiFuseNet(DiFuseNetConfig(**{k: _tuples(v) for k, v in options.items()})),
+        build=_difusenet,
         inputs=(("image", 3), ("left", 1), ("right", 1)),
         output="disparity_px",
         size_multiple=32,
@@ -44,6 +51,8 @@ def network_spec(name: str) -> NetworkSpec:
         DualpixError: a function of the user's that gives no network.
     """
     if name not in NETWORKS and is_named(name):
+        from dualpix.models.networks.users import users_spec
+
         return users_spec(name)
     if name not in NETWORKS:
         raise UnknownNameError("network", name, list(NETWORKS))
@@ -65,6 +74,8 @@ def build_network(name: str, options: dict[str, Any] | None = None) -> nn.Module
 
 def _check_options(name: str, spec: NetworkSpec, options: dict[str, Any]) -> None:
     """Options may come from a file: the network is built without memory first, which takes a second of imports."""
+    import torch
+
     try:
         with torch.device("meta"):
             size = sum(p.numel() for p in spec.build(options).parameters())

@@ -1,14 +1,15 @@
-"""What is known of a network besides its code."""
+"""What is known of a network besides its code; torch is imported when one is built or run."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor, nn
+if TYPE_CHECKING:
+    from torch import Tensor, nn
 
-from dualpix.models.tasks import Batch, Task, task_named
+    from dualpix.models.tasks import Batch, Task
 
 
 @dataclass(frozen=True)
@@ -38,6 +39,8 @@ class NetworkSpec:
         Raises:
             UnknownNameError: there is none of that name.
         """
+        from dualpix.models.tasks import task_named
+
         return task_named(self.task)
 
     def inputs_of(self, batch: Batch) -> tuple[Tensor, ...]:
@@ -56,4 +59,5 @@ def training_outputs(network: nn.Module, inputs: Sequence[Tensor]) -> list[Any]:
 
 def first_output(output: Any) -> Tensor:
     """Of a network with one or several: that which its task asks for."""
-    return output if isinstance(output, Tensor) else next(iter(output))
+    first: Tensor = next(iter(output)) if isinstance(output, tuple | list) else output
+    return first

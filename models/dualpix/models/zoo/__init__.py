@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +13,15 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import read_bounded
 from dualpix.models.confidence import Calibration, parse_calibration
-from dualpix.models.named import function_name, is_named
-from dualpix.models.networks import NetworkSpec, build_network, network_spec
+from dualpix.models.networks import NetworkSpec, build_network
 from dualpix.models.networks.spec import first_output
-from dualpix.models.shipped import DEFAULT_MODEL, ZOO, known_models, model_folder, split_factory
+from dualpix.models.shipped import DEFAULT_MODEL, ZOO, find_model, known_models, read_object
 
 __all__ = ["CONFIDENCE", "DEFAULT_MODEL", "ZOO", "LoadedModel", "known_models", "load_model", "read_calibration"]
 
 CONFIDENCE = "confidence.json"
 _TRAINED_PX = 36 * 0.42
-_MOST_JSON_BYTES = 1 << 20
 _PROBE_PX = 64
 """Side of the picture that a network must make sense of before it is taken."""
 _PROBE_FRAMES = 5
@@ -54,7 +50,7 @@ class LoadedModel:
         path = self.folder / "limits.json"
         if not path.is_file():
             raise DualpixError(f"model '{self.name}' has no limits.json in '{self.folder}'", hint="add one to gate it")
-        return _read_object(path)
+        return read_object(path)
 
     def calibration(self, sizes: int) -> tuple[Calibration, str]:
         """What the confidence of its disparity is judged by, and the model that this was made for.
@@ -92,7 +88,7 @@ def read_calibration(path: Path, sizes: int) -> Calibration:
     Raises:
         DualpixError: it is damaged.
     """
-    value = _read_object(path)
+    value = read_object(path)
     key = "several_sizes" if sizes > 1 and "several_sizes" in value else "one_size"
     return parse_calibration(value.get(key), f"'{path.name}' of '{path.parent.name}'")
 
@@ -112,14 +108,14 @@ def load_model(name_or_folder: str | Path = DEFAULT_MODEL) -> LoadedModel:
             names an unknown network.
         DualpixError: the card is damaged, or the weights are, or do not fit the network it names.
     """
-    factory, place = split_factory(str(name_or_folder))
-    if factory and not place:
-        return _built_by_user(factory)
-    folder = model_folder(place if factory else name_or_folder)
-    card = _read_object(folder / "card.json")
-    network, name = str(card.get("network")), folder.resolve().name
-    _check_code(network, factory, folder)
-    spec = network_spec(network)
+    found = find_model(name_or_folder)
+    spec, name = found.spec, found.name
+    if found.folder is None:
+        module = spec.build({})
+        check_weights(module, name)
+        _check_output(module.eval(), spec, name)
+        return LoadedModel(name, module, spec, found.card, Path())
+    folder, card, network = found.folder, found.card, found.network
     path = folder / "weights.safetensors"
     with torch.device("meta"):  # shapes alone: what a card asks for may not fit into memory
         wanted = _built(network, card).state_dict()
@@ -133,27 +129,6 @@ def load_model(name_or_folder: str | Path = DEFAULT_MODEL) -> LoadedModel:
     check_weights(module, name)
     _check_output(module.eval(), spec, name)
     return LoadedModel(name, module, spec, card, folder)
-
-
-def _built_by_user(factory: str) -> LoadedModel:
-    """A network as the user's function gives it: its weights are the function's matter."""
-    spec = network_spec(factory)
-    module = spec.build({}).eval()
-    name = function_name(factory)
-    check_weights(module, name)
-    _check_output(module, spec, name)
-    return LoadedModel(name, module, spec, {"network": factory}, Path())
-
-
-def _check_code(network: str, factory: str, folder: Path) -> None:
-    """A card may come from anybody: it never has code run that the user has not named."""
-    if factory and factory != network:
-        raise DualpixError(f"'{folder.name}' holds weights of '{network[:80]}'", expected=f"those of '{factory}'")
-    if is_named(network) and not factory:
-        raise DualpixError(
-            f"'{folder.name}' holds weights of a network of your own, '{network[:80]}'",
-            hint=f"name the code that you trust: {network[:80]}@{folder}",
-        )
 
 
 def check_weights(module: nn.Module, name: str) -> None:
@@ -229,24 +204,3 @@ def _reason(error: BaseException) -> str:
     misfits = lines[1:] or lines
     more = f" (and {len(misfits) - 1} more)" if len(misfits) > 1 else ""
     return misfits[0].rstrip(". ")[:200] + more
-
-
-def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object of bounded size whose numbers are finite."""
-    data = read_bounded(path, _MOST_JSON_BYTES, f"'{path}'", expected="a JSON object")
-    try:
-        value = json.loads(data, parse_constant=_refuse_number, parse_float=_finite)
-    except (ValueError, RecursionError) as error:
-        raise DualpixError(f"'{path}' does not read: {error}", expected="a JSON object") from error
-    if not isinstance(value, dict):
-        raise DualpixError(f"'{path}' holds a {type(value).__name__}", expected="a JSON object")
-    return value
-
-
-def _refuse_number(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    return value if math.isfinite(value) else _refuse_number(text[:20])
