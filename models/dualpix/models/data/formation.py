@@ -23,7 +23,7 @@ from dualpix.capture.render import GatherPsf, PsfModel, render_dual_pixel, rende
 from dualpix.capture.render.gather import gather
 from dualpix.capture.render.integral import RECTANGLE_GAIN
 from dualpix.capture.synthesis.camera import CAMERAS, camera_named
-from dualpix.capture.types import FloatImage, LensModel, Mask
+from dualpix.capture.types import FloatImage, LensModel, Mask, Quality
 from dualpix.models.data.rendered import RenderSettings, draw_coc_range, draw_psf
 from dualpix.models.data.sources.kind import FARTHEST_M, SourceOptions
 from dualpix.models.tasks.task import KNOWN, Sample
@@ -110,7 +110,7 @@ def form_pair(prepared: Sample) -> Sample:
             padded = (torch.nn.functional.pad(plane, pad, mode="replicate") for plane in (image, coc))
             left, right = (view[..., border:-border, border:-border] for view in render_integral(*padded))
         else:
-            quality = "exact" if float(prepared["exact"]) else "standard"
+            quality: Quality = "exact" if float(prepared["exact"]) else "standard"
             left, right = render_dual_pixel(image, coc, PsfModel(gain, *shape), quality=quality)
     left, right = (view[0].float().clone() for view in (left, right))
     green = slice(1, 2)
@@ -130,8 +130,8 @@ def form_pair(prepared: Sample) -> Sample:
 def draw_stack(view: RgbdView, options: SourceOptions, rng: np.random.Generator) -> Sample:
     """Picture, depth and lens: what :func:`form_stack` needs; the farthest focus comes first."""
     height, width = view.depth_m.shape
-    depth = np.minimum(view.depth_m, np.float32(FARTHEST_M))
-    low, high = _ends(1.0 / depth)
+    depth = np.minimum(view.depth_m, np.float32(FARTHEST_M)).astype(np.float32)
+    low, high = _ends(np.float32(1.0) / depth)
     lens = _draw_lens(options.render, width, (low, high), rng)
     steps = np.linspace(low, high, options.frames)
     jitter = rng.uniform(-_JITTER, _JITTER, options.frames) * (steps[1] - steps[0])

@@ -43,7 +43,8 @@ class Key(NamedTuple):
     epoch: int
     source: int
     """Place among the sources."""
-    index: int
+    sample: int
+    """Of the source."""
 
 
 @dataclass(frozen=True)
@@ -131,7 +132,7 @@ class Mixture:
         source = self.sources[key.source]
         skipped: list[Skip] = []
         first: SampleError | None = None
-        for index in candidates(self.seed, key.epoch, key.source, key.index, len(source)):
+        for index in candidates(self.seed, key.epoch, key.source, key.sample, len(source)):
             try:
                 return self._loaded(key, source, index, form, tuple(skipped))
             except SampleError as error:
@@ -168,7 +169,7 @@ class Mixture:
         named = f"sample {index} of '{self.sources[key.source].name}'"
         sample = checked(clean, self.task, named)
         self.window.check(sample, self.task, named)
-        rng = np.random.default_rng([self.seed, 1, key.epoch, key.source, key.index])
+        rng = np.random.default_rng([self.seed, 1, key.epoch, key.source, key.sample])
         return self.task.augment(self.window.of(sample, self.task, rng), rng)
 
     def digest(self) -> str:

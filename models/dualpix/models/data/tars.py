@@ -85,7 +85,7 @@ class TarIndex:
 
     def path(self, sample: int) -> Path:
         """The tar that a sample lies in."""
-        return self.paths[self.tar[sample]]
+        return self.paths[int(self.tar[sample])]
 
 
 def read_member(path: Path, member: Member) -> bytes:
