@@ -185,7 +185,9 @@ class RenderedFiles:
         except SampleError:
             raise
         except DualpixError as error:
-            raise SampleError(f"{self.store.named(index)}: {error.found}", expected=_EXPECTED) from error
+            raise SampleError(
+                f"{self.store.named(index)}: {error.found}", expected=error.expected or _EXPECTED, hint=error.hint
+            ) from error
 
     def form(self, prepared: Sample) -> Sample:
         """It was rendered before."""
@@ -341,8 +343,7 @@ class _Reading:
             return tiff_of(Path("depth.tiff"), self.store.read(self.index, "depth.tiff"))
         data, path = self.store.read(self.index, "depth.npy"), Path("depth.npy")
         file = io.BytesIO(data)
-        header = read_header(path, file, SampleError)
-        return read_samples(path, file, len(data), header, SampleError)
+        return read_samples(path, file, len(data), read_header(path, file))
 
 
 def _plane(values: npt.NDArray[Any]) -> torch.Tensor:
