@@ -27,8 +27,8 @@ from dualpix.models.data.rendered import (
     RenderSettings,
     ResumableSampler,
     Scenes,
-    draw_psf,
     augment,
+    draw_psf,
     evaluation_set,
     render_sample,
 )

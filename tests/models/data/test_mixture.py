@@ -274,3 +274,12 @@ def test_a_digest_changes_with_what_a_run_sees() -> None:
     ]
     assert len({base.digest(), *(one.digest() for one in changed)}) == 5
     assert mixture(Numbered("a", 5)).digest() == base.digest()
+
+
+def test_validation_sees_the_same_few_samples_spread_over_each_source() -> None:
+    mixed = mixture(Numbered("a", 1000), Numbered("b", 3), weights=(0.8, 0.2))
+    keys = mixed.spread_keys(20)
+    assert keys == mixed.spread_keys(20) and len(keys) == 16 + 3
+    samples = [key.sample for key in keys if key.source == 0]
+    assert samples[0] == 0 and samples[-1] == 999 and max(np.diff(samples)) < 70
+    assert [key.sample for key in keys if key.source == 1] == [0, 1, 2]

@@ -215,7 +215,7 @@ def test_data_of_which_nothing_reads_are_an_error(folder: Path, tmp_path: Path) 
     spoilt = copied(folder, tmp_path / "data")
     for path in spoilt.rglob("left.png"):
         cut(path)
-    with pytest.raises(DualpixError, match="none of 3 samples reads: .*'left.png' is a cut PNG"):
+    with pytest.raises(DualpixError, match=r"none of 3 samples reads: .*'left.png' is a cut PNG"):
         opened(spoilt)
 
 
@@ -320,7 +320,7 @@ def test_a_member_that_is_there_twice_is_told(shards: Path, tmp_path: Path) -> N
     header.name = "000000.left.png"
     twice[at : at + 512] = header.tobuf(tarfile.USTAR_FORMAT)
     (tmp_path / "a.tar").write_bytes(twice)
-    with pytest.raises(SampleError, match="two members '.left.png'"):
+    with pytest.raises(SampleError, match=r"two members '\.left\.png'"):
         opened(tmp_path / "a.tar").prepare(0)
 
 

@@ -11,6 +11,7 @@ uncover much: :mod:`dualpix.capture.render.layered` fills what is hidden from ar
 
 from __future__ import annotations
 
+import math
 from dataclasses import astuple, dataclass, replace
 
 import cv2
@@ -34,7 +35,8 @@ _ENDS_PERCENT = 0.5
 _FLAT_SHARE = 0.01
 _JITTER = 0.25
 """Of the step between the frames of a stack, in diopters."""
-_F_NUMBERS = (1.4, 11.0)
+_F_NUMBERS = (0.95, 22.0)
+"""Of lenses that are made."""
 _POWERS = (1.0, 5.0)
 """Binary logarithms of the exponents of a stack's blur kernel, see :mod:`dualpix.capture.render.gather`."""
 _MOST_COC_SHARE = 0.5
@@ -166,18 +168,23 @@ def form_stack(prepared: Sample) -> Sample:
 def _draw_lens(
     settings: RenderSettings, width_px: int, ends_d: tuple[float, float], rng: np.random.Generator
 ) -> LensModel:
-    """A camera's focal length and sensor; its aperture, but opened or closed where the blur would be none or all."""
-    camera = camera_named(CAMERAS[int(rng.integers(len(CAMERAS)))])
-    pitch_um = camera.sensor_width_mm * _UM_PER_MM / width_px
-    drawn = float(np.exp(rng.uniform(*np.log(_F_NUMBERS))))
-    # nearer than twice the focal length is macro photography, which none of these lenses does
-    nearest_m = max(1 / ends_d[1], 2e-3 * camera.focal_length_mm)
-    lens = LensModel(camera.focal_length_mm, drawn, nearest_m, pitch_um, 1.0)
-    span = abs(float(optics.circle_of_confusion_px(1 / ends_d[0], lens)))
-    least, most = settings.coc_span_px[0], settings.max_coc_px
-    f_number = drawn * float(np.clip(span, least, most) ** -1) * span if span > 0 else drawn
+    """A camera's focal length and sensor, and the aperture that blurs the farthest point by as much as is drawn, of a
+    frame that is focused on the nearest one. The camera is one that such a lens could be made for, if there is one."""
+    wanted_px = min(float(np.exp(rng.uniform(*np.log(settings.coc_span_px)))), settings.max_coc_px)
+    lenses = []
+    for name in rng.permutation(np.array(CAMERAS)):
+        camera = camera_named(str(name))
+        # nearer than twice the focal length is macro photography, which none of these lenses does
+        nearest_m = max(1 / ends_d[1], 2e-3 * camera.focal_length_mm)
+        pitch_um = camera.sensor_width_mm * _UM_PER_MM / width_px
+        wide_open = LensModel(camera.focal_length_mm, 1.0, nearest_m, pitch_um, 1.0)
+        blur_px = abs(float(optics.circle_of_confusion_px(1 / ends_d[0], wide_open)))
+        lenses.append(replace(wide_open, f_number=blur_px / wanted_px))
+    lens = min(
+        lenses, key=lambda lens: abs(math.log(lens.f_number / min(max(lens.f_number, _F_NUMBERS[0]), _F_NUMBERS[1])))
+    )
     allowed = LENS_RANGES["f_number"]
-    return replace(lens, f_number=float(np.clip(f_number, allowed.low, allowed.high)))
+    return replace(lens, f_number=float(np.clip(lens.f_number, allowed.low, allowed.high)))
 
 
 def _ends(proximity: FloatImage) -> tuple[float, float]:

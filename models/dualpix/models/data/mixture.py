@@ -34,7 +34,7 @@ from dualpix.models.tasks.task import Batch, Sample, Task
 
 _SHARES = 1 << 20
 """Parts that the whole is divided in: shares are exact in integers, to a millionth."""
-_KEPT_ORDERS = 16
+_KEPT_ORDERS = 32
 
 
 class Key(NamedTuple):
@@ -119,6 +119,18 @@ class Mixture:
         shuffled = np.random.default_rng([self.seed, 3, step]).permutation(batch_size)
         return [keys[n] for n in shuffled]
 
+    def spread_keys(self, count: int) -> list[Key]:
+        """Of ``count`` samples at most, evenly over each source by its share: the same ones whenever they are asked for.
+
+        For validation: without epochs, in the order of the sources.
+        """
+        wanted = [max(1, n) for n in self.drawn(count)]
+        return [
+            Key(0, place, int(sample))
+            for place, source in enumerate(self.sources)
+            for sample in np.unique(np.linspace(0, len(source) - 1, min(wanted[place], len(source))).round())
+        ]
+
     def load(self, key: Key, *, form: bool = True) -> Loaded:
         """Read the sample of a key, or the one that takes its place.
 
@@ -198,9 +210,9 @@ def stacked(samples: Sequence[Sample]) -> Batch:
 
 
 @lru_cache(maxsize=_KEPT_ORDERS)
-def _order(seed: int, place: int, epoch: int, count: int) -> npt.NDArray[np.int64]:
+def _order(seed: int, place: int, epoch: int, count: int) -> npt.NDArray[np.int32]:
     """The samples of an epoch of a source, in the order in which they are drawn."""
-    return np.random.default_rng([seed, 0, place, epoch]).permutation(count)
+    return np.random.default_rng([seed, 0, place, epoch]).permutation(count).astype(np.int32)
 
 
 class MixtureSampler(Sampler[list[Key]]):

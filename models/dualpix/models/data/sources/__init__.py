@@ -42,16 +42,25 @@ def open_source(text: str, task: str, options: SourceOptions | None = None) -> t
         DualpixError: no such file or folder, of no known kind, without samples for the task, or a weight that is none.
     """
     name, weight = split_weight(text)
+    try:
+        return _opened(name, task, options or SourceOptions()), weight
+    except OSError as error:
+        raise DualpixError(
+            f"cannot read '{error.filename or name}': {error.strerror or error}", expected="files that can be read"
+        ) from error
+
+
+def _opened(name: str, task: str, options: SourceOptions) -> Source:
     kind, path = _kind_of(name, task)
     if task not in kind.tasks:
         has = [other.name for other in KINDS if task in other.tasks]
         raise DualpixError(
             f"'{name}' ({kind.name}) has no samples of the task '{task}'", expected=f"a source of: {', '.join(has)}"
         )
-    source = kind.open(name, path, task, options or SourceOptions())
+    source = kind.open(name, path, task, options)
     if kind is not PROCEDURAL:
         require_one_that_reads(source)
-    return source, weight
+    return source
 
 
 def split_weight(text: str) -> tuple[str, float]:
