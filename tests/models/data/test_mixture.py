@@ -154,6 +154,31 @@ def test_samples_of_any_size_come_to_the_window() -> None:
     assert len(places) > 4
 
 
+def test_frames_of_a_small_stack_are_reflected_like_its_depth() -> None:
+    task = task_named("focus_stack")
+    ramp = torch.arange(12, dtype=torch.float32).expand(3, 1, 10, 12).clone()
+    sample = {
+        "frames": ramp.expand(-1, 3, -1, -1) + torch.arange(3.0)[:, None, None, None],
+        "focus_distances_m": torch.tensor([3.0, 2.0, 1.0]),
+        "depth_m": ramp[0] + 1,
+        KNOWN: torch.ones(1, 10, 12),
+    }
+    grown = Window((16, 16)).of(sample, task, np.random.default_rng(0))
+    assert grown["frames"].shape == (3, 3, 16, 16) and grown["depth_m"].shape == (1, 16, 16)
+    for frame, number in zip(grown["frames"], range(3), strict=True):
+        assert torch.equal(frame[0] - number, grown["depth_m"][0] - 1)
+    assert float(grown[KNOWN].sum()) == 10 * 12
+
+
+def test_a_window_is_taken_where_a_truth_is_known() -> None:
+    sample = Numbered("a", 1, size_hw=(64, 64)).prepare(0)
+    sample[KNOWN] = torch.zeros(1, 64, 64)
+    sample[KNOWN][:, :12, :12] = 1
+    for seed in range(20):
+        window = Window((32, 32)).of(sample, PAIR, np.random.default_rng(seed))
+        assert float(window[KNOWN].sum()) > 0
+
+
 def test_a_sample_that_no_reflection_fills_is_refused_by_name() -> None:
     mixed = mixture(Numbered("tiny", 1, size_hw=(8, 24)), window=Window((20, 24)))
     with pytest.raises(DualpixError, match=r"'tiny': its only sample does not read: sample 0 of 'tiny' is 8x24"):

@@ -10,6 +10,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
+from tests.capture.test_exr import file_of
 from tests.support.plain_stacks import sweep, write_focus_csv, write_pictures
 from tests.support.training import task_named
 
@@ -312,6 +313,15 @@ def test_flat_folders_of_defocusnet(tmp_path: Path) -> None:
     np.testing.assert_allclose(sample["frames"], light.transpose(0, 3, 1, 2), atol=1e-5)
     np.testing.assert_allclose(sample["depth_m"][0], depth[1])
     assert float(sample["f_number"]) == 1.0
+
+
+def test_depth_of_renderers_comes_as_openexr(tmp_path: Path) -> None:
+    for number in range(5):
+        assert cv2.imwrite(str(tmp_path / f"000000_{number + 1:02}All.tif"), np.full((18, 5, 3), 90, np.uint8))
+    (tmp_path / "000000Dpt.exr").write_bytes(file_of("ZIP"))
+    sample = opened(tmp_path, "focus_stack").prepare(0)
+    assert float(sample["depth_m"][0, 2, 3]) == 1e4  # infinitely far
+    assert float(sample["depth_m"][0, 17, 4]) == 0.5 + 89 / 16
 
 
 def test_a_stack_that_does_not_read_is_skipped(tmp_path: Path) -> None:

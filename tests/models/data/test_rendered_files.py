@@ -97,6 +97,12 @@ def test_a_gain_that_varies_over_the_field_is_in_the_disparity(tmp_path: Path) -
     np.testing.assert_allclose(source.prepare(0)["disparity_px"][0], expected.disparity_px, atol=1e-4)
 
 
+def test_noise_that_is_in_the_files_is_told(tmp_path: Path, folder: Path) -> None:
+    noisy = opened(render(tmp_path / "out", "--scenes", 1, *SIZE, "--noise"))
+    assert "rendered with --noise" in noisy.notes[0]  # type: ignore[attr-defined]
+    assert opened(folder).notes == ()  # type: ignore[attr-defined]
+
+
 def test_tiff_views_and_depth(tmp_path: Path, folder: Path) -> None:
     tiffs = render(tmp_path / "out", "--scenes", 1, *BOTH, "--format", "tiff", "--depth-format", "tiff", "--shards", 4)
     for task in ("dual_pixel", "focus_stack"):

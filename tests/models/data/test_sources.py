@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 import torch
@@ -119,10 +122,12 @@ def test_data_need_no_library_of_raws_or_phones(pictures: Path) -> None:
 import sys
 for name in ("rawpy", "executorch", "torchao", "coremltools"):
     sys.modules[name] = None
-from dualpix.models.data.sources import open_source
+from dualpix.models.data.rendered import RenderSettings
+from dualpix.models.data.sources import SourceOptions, open_source
+options = SourceOptions(render=RenderSettings(size_hw=(32, 48)))
 for text in ("procedural", {str(pictures)!r}):
     for task in ("dual_pixel", "focus_stack"):
-        source, _ = open_source(text, task)
+        source, _ = open_source(text, task, options)
         source.form(source.prepare(0))
 """
     subprocess.run([sys.executable, "-c", script], check=True)
@@ -215,6 +220,14 @@ def test_frames_are_sharp_where_they_are_focused(seed: int) -> None:
         assert seen[blurred > 6].max(initial=0) < 0.6 * seen.max()
 
 
+def test_frames_of_a_wall_are_focused_on_both_sides_of_it() -> None:
+    for seed in range(8):
+        sample = form_stack(draw_stack(textured(np.full((48, 64), 2.0)), OPTIONS, np.random.default_rng(seed)))
+        focus = sample["focus_distances_m"]
+        assert (focus.diff() < 0).all() and float(focus[0]) > 2 > float(focus[-1])
+        assert torch.isfinite(sample["frames"]).all()
+
+
 @pytest.mark.parametrize("dataset", ["nyuv2", "middlebury", "tartanair", "diode"])
 def test_any_data_set_of_pictures_with_depth(tmp_path: Path, dataset: str) -> None:
     t = write.truth(480, 640)
@@ -257,6 +270,54 @@ def test_pictures_of_a_folder_are_one_scene(pictures: Path) -> None:
     assert scenes(source) == {"kitchen", "kitchen/more", "hall"}
     (pictures / "dataset.json").write_text('{"scene": "sample"}')
     assert len(scenes(open_source(str(pictures), "dual_pixel", OPTIONS)[0])) == 6
+
+
+@pytest.mark.parametrize("dataset", ["hypersim", "diode", "middlebury", "nyuv2"])
+def test_what_a_data_set_calls_a_scene_is_one(tmp_path: Path, dataset: str) -> None:
+    t = write.truth()
+    if dataset == "hypersim":
+        radiance = np.ones((48, 64, 3), np.float16)
+        for camera in ("00", "01"):
+            copy_renamed(
+                tmp_path,
+                lambda f: write.write_hypersim(f / "ai_001_001", t, radiance),
+                "cam_00",
+                f"cam_{camera}",
+            )
+        expected = {"ai_001_001"}
+    elif dataset == "diode":
+        for scan in ("scan_00000", "scan_00001"):
+            write.write_diode(tmp_path / "indoors" / "scene_00003" / scan, t)
+        expected = {"indoors/scene_00003"}
+    elif dataset == "middlebury":
+        for end in ("-perfect", "-imperfect"):
+            write.write_middlebury(tmp_path / f"Adirondack{end}", t)
+        expected = {"Adirondack"}
+    else:
+        write.write_nyuv2(tmp_path, [write.truth(seed=n) for n in range(3)])
+        with h5py.File(tmp_path / "nyu_depth_v2_labeled.mat", "r+") as file:
+            names = ("kitchen_0004", "kitchen_0004", "office_0001")
+            cells = [
+                file.create_dataset(f"#refs#/{n}", data=[[ord(c)] for c in name], dtype="u2")
+                for n, name in enumerate(names)
+            ]
+            file.create_dataset(
+                "scenes", data=np.array([[cell.ref for cell in cells]], dtype=h5py.ref_dtype), dtype=h5py.ref_dtype
+            )
+        expected = {"kitchen_0004", "office_0001"}
+    source, _ = open_source(str(tmp_path), "dual_pixel", OPTIONS)
+    assert scenes(source) == expected
+
+
+def copy_renamed(folder: Path, wrote: Callable[[Path], object], old: str, new: str) -> None:
+    """What ``wrote`` writes, with another part of its names."""
+    with tempfile.TemporaryDirectory(dir=folder) as made:
+        wrote(Path(made))
+        for path in sorted(Path(made).rglob("*")):
+            to = folder / path.relative_to(made).as_posix().replace(old, new)
+            if path.is_file():
+                to.parent.mkdir(parents=True, exist_ok=True)
+                path.rename(to)
 
 
 @given(st.integers(2, 200), st.integers(1, 5), st.floats(0.01, 0.99), st.integers(0, 50))

@@ -33,6 +33,8 @@ STACK_FORMATION = "gather, 1"
 """Changes with what :func:`draw_stack` and :func:`form_stack` make of the same scene."""
 _ENDS_PERCENT = 0.5
 _FLAT_SHARE = 0.01
+_BESIDE = 0.8
+"""Of the diopters of a wall: where the frames of its stack begin."""
 _JITTER = 0.25
 """Of the step between the frames of a stack, in diopters."""
 _F_NUMBERS = (0.95, 22.0)
@@ -134,6 +136,8 @@ def draw_stack(view: RgbdView, options: SourceOptions, rng: np.random.Generator)
     height, width = view.depth_m.shape
     depth = np.minimum(view.depth_m, np.float32(FARTHEST_M)).astype(np.float32)
     low, high = _ends(np.float32(1.0) / depth)
+    if high - low < _FLAT_SHARE * high:  # a wall: focused in front of it and behind
+        low, high = low * _BESIDE, high / _BESIDE
     lens = _draw_lens(options.render, width, (low, high), rng)
     steps = np.linspace(low, high, options.frames)
     jitter = rng.uniform(-_JITTER, _JITTER, options.frames) * (steps[1] - steps[0])

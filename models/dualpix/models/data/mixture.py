@@ -120,9 +120,9 @@ class Mixture:
         return [keys[n] for n in shuffled]
 
     def spread_keys(self, count: int) -> list[Key]:
-        """Of ``count`` samples at most, evenly over each source by its share: the same ones whenever they are asked for.
+        """About ``count`` samples, of each source its share, at least one, evenly over it: for validation.
 
-        For validation: without epochs, in the order of the sources.
+        They are the same whenever they are asked for, and in the order of the sources.
         """
         wanted = [max(1, n) for n in self.drawn(count)]
         return [

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dualpix.capture.errors import DualpixError
+from dualpix.models.data.checks import FEWEST_KNOWN
 from dualpix.models.data.source import SampleError
 from dualpix.models.tasks.task import KNOWN, Field, Sample, Task
 
@@ -61,13 +62,31 @@ class Window:
             )
 
     def of(self, sample: Sample, task: Task, rng: np.random.Generator) -> Sample:
-        """The sample in this form; ``rng`` chooses place and frames."""
+        """The sample in this form; ``rng`` chooses place and frames.
+
+        Where the truth of a place is not known at all, one is taken in which it is.
+        """
         sample = self._some_frames(sample, task, rng)
         if self.size_hw is None:
             return sample
-        height, width = _size_of(sample, task)
-        h, w = self.size_hw
-        top, left = int(rng.integers(0, max(height - h, 0) + 1)), int(rng.integers(0, max(width - w, 0) + 1))
+        size = _size_of(sample, task)
+        corner = tuple(int(rng.integers(0, room + 1)) for room in self._rooms(size))
+        window = self._window(sample, task, corner)
+        if KNOWN in window and float(window[KNOWN].mean()) < FEWEST_KNOWN:
+            pixels = torch.nonzero(sample[KNOWN][0])
+            pixel = tuple(pixels[int(rng.integers(len(pixels)))].tolist()) if len(pixels) else corner
+            middle = zip(pixel, self.size_hw, self._rooms(size), strict=True)
+            window = self._window(sample, task, tuple(min(max(at - side // 2, 0), room) for at, side, room in middle))
+        return window
+
+    def _rooms(self, size_hw: tuple[int, int]) -> tuple[int, ...]:
+        """How far the window can be moved, down and to the right."""
+        assert self.size_hw is not None  # noqa: S101 - the caller looked
+        return tuple(max(have - wanted, 0) for have, wanted in zip(size_hw, self.size_hw, strict=True))
+
+    def _window(self, sample: Sample, task: Task, corner: tuple[int, ...]) -> Sample:
+        assert self.size_hw is not None  # noqa: S101 - the caller looked
+        (top, left), (h, w) = corner, self.size_hw
         maps = [field.name for field in task.sample if field.kind != "scalar" and field.name in sample]
         window = {name: sample[name][..., top : top + h, left : left + w] for name in maps}
         return {**sample, **_grown(window, self.size_hw)}

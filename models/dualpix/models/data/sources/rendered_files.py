@@ -383,6 +383,8 @@ def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
     del options
     store, notes = _store_of(path)
     _check_task(name, store, task)
+    if any("saturated.png" in _endings(store, sample) for sample in range(min(len(store), _LOOKED_AT))):
+        notes = (*notes, f"'{name}' was rendered with --noise: training adds its own noise to it")
     return RenderedFiles(name, task, store, notes)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -39,6 +40,12 @@ _KINDS_OF_FILES = {
 }  # fmt: skip
 """Folders that say what a file is, not what it shows."""
 
+_SCENE_WORDS = {
+    "hypersim": re.compile(r"(ai_\d{3}_\d{3})/"),
+    "diode": re.compile(r"((?:in|out)doors?/scene_\d+)/"),
+    "middlebury": re.compile(r"([^/]+?)(?:-(?:im)?perfect)?/im0\.png$"),
+}
+
 
 @dataclass(frozen=True)
 class RgbdRenders:
@@ -57,8 +64,11 @@ class RgbdRenders:
         return len(self.pictures) * self.options.renders
 
     def scene_of(self, index: int) -> str:
-        """The folder of the picture, where there are several; else its name."""
-        return scene_named(self.picture(index).name, self.described)
+        """As the data set has scenes; else the folder of the picture, where there are several, else its name."""
+        picture = self.picture(index)
+        if self.described.scene is None and (scene := _scene_of_dataset(picture)):
+            return scene
+        return scene_named(picture.name, self.described)
 
     def picture(self, index: int) -> RgbdSource:
         """That sample ``index`` is made of."""
@@ -101,6 +111,15 @@ class RgbdRenders:
                 "draws": [options.seed, options.renders, options.frames, STACK_FORMATION],
             }
         )
+
+
+def _scene_of_dataset(picture: RgbdSource) -> str | None:
+    """Of pictures whose data set names scenes: several cameras, scans or exposures of one are no others."""
+    if picture.scene:
+        return picture.scene
+    pattern = _SCENE_WORDS.get(picture.dataset)
+    match = None if pattern is None else pattern.search(picture.image.as_posix())
+    return match[1] if match else None
 
 
 def scene_named(name: str, described: Description) -> str:
