@@ -282,6 +282,22 @@ def test_loading_processes_give_the_same_batches(form_in_loader: bool) -> None:
             assert torch.equal(found[name], value), name
 
 
+def test_an_error_of_a_loading_process_is_the_users_line() -> None:
+    mixed = mixture(Numbered("bad", 3, frozenset(range(3))))
+    loader = DataLoader(
+        MixtureDataset(mixed),
+        batch_sampler=MixtureSampler(mixed, 2, 0, 1),
+        num_workers=1,
+        collate_fn=list,
+        multiprocessing_context="spawn",
+    )
+    (batch,) = loader
+    with pytest.raises(DualpixError) as raised:
+        mixed.finish(batch)
+    assert "'bad': none of 3 samples reads: 'bad/" in str(raised.value) and "Traceback" not in str(raised.value)
+    assert str(raised.value).endswith("is cut; expected a complete file")
+
+
 def test_a_mixture_is_small_however_many_samples_it_has() -> None:
     mixed = mixture(Numbered("a", 10**6), Numbered("b", 10**5))
     for step in range(20):

@@ -15,6 +15,8 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tests.support.training import render, task_named
 
 from dualpix.capture.errors import DualpixError
@@ -348,3 +350,20 @@ def test_digests_change_with_the_files(folder: Path, shards: Path, tmp_path: Pat
     other = render(tmp_path / "other", "--scenes", 3, *SIZE, "--stack", 3, "--seed", 5)
     assert len({*digests, opened(other).digest()}) == 4
     assert opened(copied(folder, tmp_path / "copy")).digest() == opened(folder).digest()
+
+
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.integers(0, 40_000), st.binary(min_size=1, max_size=40), st.integers(0, 40_000))
+def test_a_damaged_tar_is_a_refusal_or_samples(
+    shards: Path, tmp_path_factory: pytest.TempPathFactory, at: int, new: bytes, end: int
+) -> None:
+    data = bytearray((shards / "shard-000000" / "samples.tar").read_bytes())
+    data[at : at + len(new)] = new
+    path = tmp_path_factory.getbasetemp() / "damaged.tar"
+    path.write_bytes(data[: len(data) - end])
+    try:
+        source = opened(path)
+        for index in range(len(source)):
+            assert source.prepare(index)["left"].shape == (1, 48, 64)
+    except DualpixError as error:
+        assert "\n" not in str(error)

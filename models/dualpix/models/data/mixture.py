@@ -27,7 +27,7 @@ from torch.utils.data import Dataset, Sampler
 from dualpix.capture.errors import DualpixError
 from dualpix.models.data.checks import checked
 from dualpix.models.data.skipped import Skip, candidates, nothing_reads
-from dualpix.models.data.source import SampleError, Source
+from dualpix.models.data.source import Source
 from dualpix.models.data.sources.kind import digest_of
 from dualpix.models.data.windows import Window
 from dualpix.models.tasks.task import Batch, Sample, Task
@@ -59,6 +59,8 @@ class Loaded:
     formed: bool
     """Whether it is ready for a batch, or still to be formed on the device."""
     skipped: tuple[Skip, ...] = ()
+    error: DualpixError | None = None
+    """Why there is none; :meth:`Mixture.finish` raises it, where a traceback of a loading process does not hide it."""
 
 
 @dataclass(frozen=True)
@@ -143,11 +145,11 @@ class Mixture:
         """
         source = self.sources[key.source]
         skipped: list[Skip] = []
-        first: SampleError | None = None
+        first: DualpixError | None = None
         for index in candidates(self.seed, key.epoch, key.source, key.sample, len(source)):
             try:
                 return self._loaded(key, source, index, form, tuple(skipped))
-            except SampleError as error:
+            except DualpixError as error:  # SampleError, or what a reader raises
                 first = first or error
                 skipped.append(Skip(source.name, index, str(error)))
         assert first is not None  # noqa: S101 - the first candidate failed
@@ -165,8 +167,11 @@ class Mixture:
         Optional fields that not all of the samples have are left out.
 
         Raises:
-            DualpixError: samples of different sizes and no window.
+            DualpixError: samples of different sizes and no window, or what went wrong in a loading process.
         """
+        for one in loaded:
+            if one.error is not None:
+                raise one.error
         samples = []
         for one in loaded:
             on_device = {name: value.to(device, non_blocking=True) for name, value in one.sample.items()}
@@ -255,5 +260,8 @@ class MixtureDataset(Dataset[Loaded]):
         self.mixture, self.form_in_loader = mixture, form_in_loader
 
     def __getitem__(self, key: Key) -> Loaded:
-        """The sample of a key."""
-        return self.mixture.load(Key(*key), form=self.form_in_loader)
+        """The sample of a key, or the error that the training is to raise."""
+        try:
+            return self.mixture.load(Key(*key), form=self.form_in_loader)
+        except DualpixError as error:
+            return Loaded(Key(*key), -1, {}, True, error=error)

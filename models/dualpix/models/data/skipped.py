@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from dualpix.capture.errors import DualpixError
-from dualpix.models.data.source import SampleError, Source
+from dualpix.models.data.source import Source
 
 MOST_TRIED = 256
 """Of a source, before it counts as one of which nothing reads."""
@@ -79,12 +79,12 @@ def require_one_that_reads(source: Source) -> None:
     Raises:
         DualpixError: none of up to ``MOST_TRIED`` samples reads; says what is wrong with the first.
     """
-    first: SampleError | None = None
+    first: DualpixError | None = None
     places = np.unique(np.linspace(0, len(source) - 1, min(len(source), MOST_TRIED)).round().astype(int))
     for index in places:
         try:
             source.prepare(int(index))
-        except SampleError as error:
+        except DualpixError as error:
             first = first or error
         else:
             return
@@ -92,7 +92,7 @@ def require_one_that_reads(source: Source) -> None:
     raise nothing_reads(source, len(places), first)
 
 
-def nothing_reads(source: Source, tried: int, first: SampleError) -> DualpixError:
+def nothing_reads(source: Source, tried: int, first: DualpixError) -> DualpixError:
     """What to say where a source has no sample that can be read."""
     alone = len(source) == 1
     found = (

@@ -83,7 +83,11 @@ class RgbdRenders:
         try:
             sample = read_rgbd(picture, self.described.depth_unit)
         except DualpixError as error:
-            raise SampleError(f"'{picture.image}': {error.found}", expected="a picture with its depth") from error
+            raise SampleError(
+                f"'{picture.image}': {error.found}",
+                expected=error.expected or "a picture with its depth",
+                hint=error.hint,
+            ) from error
         filled = fill_holes(sample.depth_m, sample.valid)
         view = fitted(RgbdView(sample.image, filled.depth_m, filled.measured), self.options.render.size_hw, rng)
         if float(view.measured.mean()) < FEWEST_KNOWN:
