@@ -28,7 +28,7 @@ from dualpix.models.data.rendered import (
     RenderSettings,
     ResumableSampler,
     Scenes,
-    _draw_psf,
+    draw_psf,
     evaluation_set,
     render_sample,
 )
@@ -187,11 +187,11 @@ def test_label_is_the_shift_that_the_halves_show(optics: Optics) -> None:
 
 def test_cameras_draw_measured_and_unknown_splits() -> None:
     rng = np.random.default_rng(0)
-    draws = [_draw_psf(RenderSettings(optics="cameras"), rng) for _ in range(60)]
+    draws = [draw_psf(RenderSettings(optics="cameras"), rng) for _ in range(60)]
     gains = [psf.disparity_gain for psf in draws]
     assert min(gains) < 0.08 and max(gains) > 0.3  # a Canon body's, and one that no profile has
     assert sum(abs(psf.split_offset) > 0.6 for psf in draws) > 5  # sides of the Pixel 4's field, beyond the ranges
-    assert {_draw_psf(RenderSettings(optics="half_disc"), rng).disparity_gain} == {IDEAL_DISPARITY_GAIN}
+    assert {draw_psf(RenderSettings(optics="half_disc"), rng).disparity_gain} == {IDEAL_DISPARITY_GAIN}
 
 
 def test_unknown_kinds_are_refused() -> None:

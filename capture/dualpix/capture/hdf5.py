@@ -34,6 +34,7 @@ _ORDER = ({_SHUFFLE}, {_DEFLATE, _LZF}, {_FLETCHER32})
 _MAX_CHUNK_BYTES = 256 << 20
 _MAX_CHUNKS = 1 << 16
 _MAX_LINKS = 16
+_MAX_TEXT = 256
 _LZF_RATIO, _DEFLATE_RATIO = 88, 1032  # 264 bytes of three; 258 of two bits
 _MAX_UNPACKED_BYTES = 1 << 30
 _CHECKSUM_BYTES = 4
@@ -119,6 +120,19 @@ class Hdf5File:
         ):
             raise self._wrong(name, f"is {str(dtype)[:_MAX_SHOWN]} {shape}", f"numbers of {_either(axes)} axes")
         return Hdf5Array(self, name, tuple(int(n) for n in shape), dtype, data)
+
+    def cell_texts(self, name: str, most: int) -> list[str]:
+        """The texts of a MATLAB cell array: references to rows of character codes; none where it is something else."""
+        data = self._resolved(self._file, name, _MAX_LINKS)
+        if not isinstance(data, self._h5py.Dataset) or data.is_virtual or data.external or not 0 < data.size <= most:
+            return []
+        if self._h5py.check_dtype(ref=data.dtype) is not self._h5py.Reference:
+            return []
+        cells = [self._file[reference] for reference in data[()].reshape(-1) if reference]
+        texts = [cell for cell in cells if isinstance(cell, self._h5py.Dataset) and cell.dtype.kind == "u"]
+        if len(texts) != data.size or any(cell.size > _MAX_TEXT or cell.is_virtual or cell.external for cell in texts):
+            return []
+        return ["".join(map(chr, np.asarray(cell[()], np.uint16).reshape(-1))) for cell in texts]
 
     def _resolved(self, group: Any, name: str, hops: int) -> Any:
         """What a name stands for, without ever opening another file."""

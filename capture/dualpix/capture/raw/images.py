@@ -79,12 +79,20 @@ def read_picture(path: Path) -> Samples:
 
 def read_tagged_picture(path: Path) -> Picture:
     """As :func:`read_picture`, with the orientation and tone curve that the file states."""
-    data = read_bounded(path)
+    return picture_of(path, read_bounded(path))
+
+
+def picture_of(path: Path, data: bytes) -> Picture:
+    """The picture in ``data``, the content of a file or of a member of an archive that ``path`` names in messages.
+
+    Raises:
+        DecodeError: as :func:`read_picture`.
+    """
     kind = picture_kind(data[:16])
     if kind is None:
         raise DecodeError(f"'{path.name}' is not a picture", expected="PNG, TIFF, JPEG or binary PGM")
     if kind == "pgm":
-        grey, maximum = read_pgm(path)
+        grey, maximum = _pgm_of(path, data)
         return Picture(grey.astype(np.uint8) if maximum < 256 else grey, Hints(), float(maximum))
     {"png": _check_png, "tiff": _check_tiff, "jpeg": _check_jpeg}[kind](path, data)
     hints = read_hints(data, kind)
@@ -114,7 +122,11 @@ def read_tiff(path: Path) -> Samples:
     Raises:
         DecodeError: as :func:`read_picture`, but for samples that are not finite.
     """
-    data = read_bounded(path)
+    return tiff_of(path, read_bounded(path))
+
+
+def tiff_of(path: Path, data: bytes) -> Samples:
+    """As :func:`read_tiff`, of a file's content; ``path`` is named in messages."""
     if picture_kind(data[:16]) != "tiff":
         raise DecodeError(f"'{path.name}' is not a TIFF")
     _check_tiff(path, data)
@@ -127,7 +139,10 @@ def read_pgm(path: Path) -> tuple[npt.NDArray[np.uint16], int]:
     Raises:
         DecodeError: no such header, absurd size, or the file length does not fit it.
     """
-    data = read_bounded(path)
+    return _pgm_of(path, read_bounded(path))
+
+
+def _pgm_of(path: Path, data: bytes) -> tuple[npt.NDArray[np.uint16], int]:
     expected = "'P5 width height maximum' with a maximum of 1..65535"
     fields, at = _pgm_header(data)
     if len(fields) != 4 or fields[0] != b"P5" or not all(f.isdigit() and len(f) < 10 for f in fields[1:]):

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import rawpy
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.dng import Crop
@@ -95,6 +94,8 @@ def frame_size(path: Path, index: int) -> tuple[int, int, Crop]:
     Raises:
         DecodeError: it cannot be opened.
     """
+    import rawpy
+
     dng = dng_of(path)
     if dng is not None and dng.unpacked_here:
         return dng.size
@@ -121,6 +122,8 @@ def _read_frame(path: Path, index: int) -> RawFrame:
 @contextmanager
 def _opened(path: Path, index: int, expected: str) -> Iterator[Any]:
     """A raw whose frame is unpacked within the block."""
+    import rawpy  # here: training reads pictures where LibRaw is not installed
+
     raw = rawpy.RawPy()
     try:
         raw.set_unpack_params(shot_select=index)

@@ -19,7 +19,6 @@ from typing import Any, cast
 
 import cv2
 import numpy as np
-import rawpy
 
 from dualpix.capture.files import atomic_dir, write_json
 from dualpix.capture.picture import to_display
@@ -300,6 +299,8 @@ def _about_samples(settings: OutputSettings, coding: Coding) -> dict[str, Any]:
 
 
 def _versions() -> dict[str, str]:
+    import rawpy
+
     return {
         "dualpix": version("dualpix"),
         "libraw": ".".join(map(str, rawpy.libraw_version)),

@@ -55,11 +55,12 @@ class Nyuv2:
                 continue
             try:
                 count = self._count(path)
+                scenes = self._scenes(path, count)
             except DualpixError as error:
                 yield Unused(path, str(error), error)
                 continue
             for index in range(count):
-                yield RgbdSource(self.name, path, None, index, f"{tree.name(path)}/{index:04}")
+                yield RgbdSource(self.name, path, None, index, f"{tree.name(path)}/{index:04}", scene=scenes[index])
 
     def _count(self, path: Path) -> int:
         """The number of pictures, if the file can hold so many."""
@@ -73,6 +74,12 @@ class Nyuv2:
                     f"claims {count} pictures in a file of {path.stat().st_size} bytes", "a complete file"
                 )
             return count
+
+    def _scenes(self, path: Path, count: int) -> list[str]:
+        """The room of each picture, or nothing where the file does not say."""
+        with open_hdf5(path, RgbdError) as file:
+            scenes = file.cell_texts("scenes", most=count) if "scenes" in file else []
+        return scenes if len(scenes) == count else [""] * count
 
     def read(self, source: RgbdSource, unit: DepthUnit | None) -> RgbdSample:
         """Read one of the pictures."""

@@ -1,4 +1,4 @@
-"""Depth files: PNG, TIFF, NPY and PFM.
+"""Depth files: PNG, TIFF, NPY, PFM and OpenEXR.
 
 Sizes are checked before memory is taken, and nothing is ever unpickled.
 """
@@ -17,6 +17,7 @@ from dualpix.capture import npy
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.inflate import unpacks_as_declared
 from dualpix.capture.raw.images import check_size, read_bounded, read_picture, read_tiff
+from dualpix.capture.rgbd.exr import read_exr
 from dualpix.capture.rgbd.sample import RgbdError
 
 _PFM_HEADER = re.compile(rb"(P[fF])\s+(\d{1,9})\s+(\d{1,9})\s+([-+.\deE]{1,32})\s")
@@ -31,7 +32,10 @@ def read_depth_file(path: Path) -> npt.NDArray[Any]:
         RgbdError: a format that is not read, or no single plane of numbers.
         DecodeError: damaged, cut or absurdly large.
     """
-    readers = {".png": read_picture, ".tif": _read_tiff, ".tiff": _read_tiff, ".npy": read_npy, ".pfm": read_pfm}
+    readers = {
+        ".png": read_picture, ".tif": _read_tiff, ".tiff": _read_tiff, ".npy": read_npy, ".pfm": read_pfm,
+        ".exr": read_exr,
+    }  # fmt: skip
     reader = readers.get(path.suffix.lower())
     if reader is None:
         raise RgbdError(

@@ -74,6 +74,8 @@ class RgbdSource:
     """The file with the intrinsics of this image."""
     table: Path | None = None
     """A table of the whole data set that says something about this image."""
+    scene: str = ""
+    """What is shown, where the data set says it: pictures of one scene have one name."""
     listed: str = ""
     """Where the files were named, if a list did it: "index.csv row 3"."""
 

@@ -12,7 +12,6 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import rawpy
 import tifffile
 from PIL import Image, ImageCms
 
@@ -115,6 +114,8 @@ def _profile_of(path: Path) -> tuple[bytes | None, bool]:
 
 
 def _as_shot(path: Path) -> tuple[float, float, float] | None:
+    import rawpy  # here: training reads pictures where LibRaw is not installed
+
     raw = rawpy.RawPy()
     try:
         raw.open_file(str(path))

@@ -85,23 +85,19 @@ class RenderSettings:
 def render_sample(settings: RenderSettings, seed: int, index: int) -> Sample:
     """Render sample ``index`` of ``seed``: noise-free linear views, see :data:`~..tasks.dual_pixel.DUAL_PIXEL`."""
     rng = np.random.default_rng([seed, index])
-    span = float(np.exp(rng.uniform(*np.log(settings.coc_span_px))))
-    # a third each: focus inside the scene, on its near side (phones, close-ups), on its far side
-    focus = rng.choice([rng.uniform(0.0, 1.0), rng.uniform(0.9, 1.15), rng.uniform(-0.15, 0.1)])
-    far, near = span * focus, span * (focus - 1.0)
-    shrink = min(1.0, settings.max_coc_px / max(abs(far), abs(near)))
-    psf = _draw_psf(settings, rng)
-    margin = scene_margin_px(shrink * max(abs(far), abs(near)), psf)
+    far, near = draw_coc_range(settings, rng)
+    psf = draw_psf(settings, rng)
+    margin = scene_margin_px(max(abs(far), abs(near)), psf)
     height, width = settings.size_hw
     # even canvas sides keep the FFT fast and the scene independent of the exact margin
     margin += -margin % 8
     make = make_scene if settings.scenes == "simple" else make_varied_scene
     scene = make(int(rng.integers(1 << 62)), (height + 2 * margin, width + 2 * margin))
     if settings.optics == "rectangle":
-        gain, pair = RECTANGLE_GAIN, _render_rectangles(scene, shrink * far, shrink * near, margin)
+        gain, pair = RECTANGLE_GAIN, _render_rectangles(scene, far, near, margin)
     else:
         gain = psf.disparity_gain
-        pair = render_scene(scene, shrink * far, shrink * near, psf, margin, quality=settings.quality)
+        pair = render_scene(scene, far, near, psf, margin, quality=settings.quality)
     green = slice(1, 2)
     return {
         "left": pair.left[green],
@@ -111,7 +107,18 @@ def render_sample(settings: RenderSettings, seed: int, index: int) -> Sample:
     }
 
 
-def _draw_psf(settings: RenderSettings, rng: np.random.Generator) -> PsfModel:
+def draw_coc_range(settings: RenderSettings, rng: np.random.Generator) -> tuple[float, float]:
+    """Signed CoC in px of the farthest and of the nearest point of a scene."""
+    span = float(np.exp(rng.uniform(*np.log(settings.coc_span_px))))
+    # a third each: focus inside the scene, on its near side (phones, close-ups), on its far side
+    focus = rng.choice([rng.uniform(0.0, 1.0), rng.uniform(0.9, 1.15), rng.uniform(-0.15, 0.1)])
+    far, near = span * focus, span * (focus - 1.0)
+    shrink = min(1.0, settings.max_coc_px / max(abs(far), abs(near)))
+    return shrink * far, shrink * near
+
+
+def draw_psf(settings: RenderSettings, rng: np.random.Generator) -> PsfModel:
+    """How the aperture of a sample is split."""
     if settings.optics == "half_disc":
         return PsfModel(IDEAL_DISPARITY_GAIN, edge_px=float(rng.uniform(*settings.edge_px)), edge_relative=0.0)
     if settings.optics == "cameras" and rng.random() < 2 / 3:

@@ -1,0 +1,109 @@
+"""Procedural scenes, rendered on the fly: training data that need no download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from dualpix.capture.scenes import make_varied_scene, scene_seed
+from dualpix.models.data.formation import STACK_FORMATION, RgbdView, draw_stack, form_stack
+from dualpix.models.data.rendered import RenderedDataset
+from dualpix.models.data.source import Source
+from dualpix.models.data.sources.kind import (
+    DUAL_PIXEL,
+    FOCUS_STACK,
+    SourceKind,
+    SourceOptions,
+    digest_of,
+    never,
+)
+from dualpix.models.tasks.task import KNOWN, Sample
+
+_STACK_DRAWS = 7
+"""Of the random streams of a sample, that of its lens."""
+
+
+@dataclass(frozen=True)
+class ProceduralPairs:
+    """Pairs of :mod:`dualpix.models.data.rendered`; the scenes know what is behind their edges."""
+
+    name: str
+    data: RenderedDataset
+    task: str = DUAL_PIXEL
+    forms: bool = False
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def scene_of(self, index: int) -> str:
+        """Each is its own."""
+        return str(index)
+
+    def prepare(self, index: int) -> Sample:
+        """Rendered, or read where it was kept."""
+        clean = self.data[index]
+        fields = dict(clean) if isinstance(clean, Mapping) else dict(vars(clean))
+        return {KNOWN: torch.ones_like(fields["disparity_px"]), **fields}
+
+    def form(self, prepared: Sample) -> Sample:
+        """Nothing is left to do."""
+        return prepared
+
+    def digest(self) -> str:
+        """Of the settings and the seed."""
+        return digest_of({"pairs": self.data.settings.digest(), "seed": self.data.seed, "count": len(self)})
+
+
+@dataclass(frozen=True)
+class ProceduralStacks:
+    """Focus stacks of procedural scenes; frames are formed from picture and depth (:mod:`..formation`)."""
+
+    name: str
+    options: SourceOptions
+    task: str = FOCUS_STACK
+    forms: bool = True
+    _about: str = field(default=STACK_FORMATION, repr=False)
+
+    def __len__(self) -> int:
+        return self.options.samples
+
+    def scene_of(self, index: int) -> str:
+        """Each is its own."""
+        return str(index)
+
+    def prepare(self, index: int) -> Sample:
+        """The scene with its lens."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        seed = self.options.seed
+        scene = make_varied_scene(scene_seed(seed, index), self.options.render.size_hw)
+        depth = scene.depth_m()
+        view = RgbdView(scene.all_in_focus(), depth, np.ones(depth.shape, np.bool_))
+        return draw_stack(view, self.options, np.random.default_rng([seed, _STACK_DRAWS, index]))
+
+    def form(self, prepared: Sample) -> Sample:
+        """The frames."""
+        return form_stack(prepared)
+
+    def digest(self) -> str:
+        """Of the settings and the seed."""
+        options = self.options
+        facts = {"seed": options.seed, "count": options.samples, "frames": options.frames, "form": self._about}
+        return digest_of({"stacks": options.render.digest(), **facts})
+
+
+def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
+    del path
+    if task == FOCUS_STACK:
+        return ProceduralStacks(name, options)
+    data = RenderedDataset(options.samples, settings=options.render, seed=options.seed, cache_dir=options.cache_dir)
+    return ProceduralPairs(name, data)
+
+
+PROCEDURAL = SourceKind(
+    "procedural", "the word alone: scenes rendered on the fly", (DUAL_PIXEL, FOCUS_STACK), never, _open
+)
