@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,32 +11,16 @@ import pytest
 import torch
 
 from dualpix.capture.cli import main
+from dualpix.models import tasks
 from dualpix.models.data.rendered import RenderSettings
 from dualpix.models.data.source import SampleError
 from dualpix.models.data.sources import SourceOptions
-from dualpix.models.tasks.task import KNOWN, Field, NetworkOutput, Sample, Task
+from dualpix.models.tasks.task import KNOWN, Sample, Task
 
 SIZE_HW = (48, 64)
 OPTIONS = SourceOptions(samples=6, frames=4, renders=2, render=RenderSettings(size_hw=SIZE_HW, scenes="varied"))
 
 Augment = Callable[[Sample, np.random.Generator], Sample]
-_PAIR = (
-    Field("left", "picture"),
-    Field("right", "picture"),
-    Field("combined", "picture", 3),
-    Field("disparity_px", "map", unit="px"),
-    Field(KNOWN, "mask"),
-    Field("sharp", "picture", 3, optional=True),
-)
-_STACK = (
-    Field("frames", "picture", 3, per_frame=True),
-    Field("focus_distances_m", "scalar", per_frame=True, unit="m"),
-    Field("depth_m", "map", unit="m"),
-    Field(KNOWN, "mask"),
-    Field("focal_length_mm", "scalar", optional=True),
-    Field("f_number", "scalar", optional=True),
-    Field("sharp", "picture", 3, optional=True),
-)
 
 
 def unchanged(sample: Sample, rng: np.random.Generator) -> Sample:
@@ -45,14 +29,8 @@ def unchanged(sample: Sample, rng: np.random.Generator) -> Sample:
 
 
 def task_named(name: str, augment: Augment = unchanged) -> Task:
-    """The sample of a task; what concerns networks is left open."""
-    output = NetworkOutput("disparity_px" if name == "dual_pixel" else "depth_m", "px", "the truth")
-    fields = _PAIR if name == "dual_pixel" else _STACK
-    return Task(name, fields, (), (output,), dict, augment, _no_network, _no_network, "px", ())
-
-
-def _no_network(*_: object) -> torch.Tensor:
-    raise AssertionError("no network here")
+    """A task with an augmentation of one's own."""
+    return replace(tasks.task_named(name), augment=augment)
 
 
 def render(folder: Path, *arguments: str | Path) -> Path:

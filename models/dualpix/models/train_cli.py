@@ -17,7 +17,7 @@ import click
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir
 from dualpix.capture.progress import Pace, ProgressLine
-from dualpix.models.data.kinds import Optics, Quality, Scenes, WantedDevice, WantedPrecision
+from dualpix.models.data.kinds import CROP_HW, SCENE_HW, Optics, Quality, Scenes, WantedDevice, WantedPrecision
 from dualpix.models.named import check_findable, is_named
 from dualpix.models.networks import network_spec
 from dualpix.models.shipped import model_folder
@@ -39,6 +39,24 @@ _LINE_EVERY_S = 30.0
 @click.option("--options", default="{}", help="JSON object with fields of the network's configuration.")
 @click.option("--init", help="Model to start from, by name or folder: fine-tuning.")
 @click.option("--init-share", type=float, default=0.0, help="Of the result that stays as it was in --init.")
+@click.option(
+    "--data",
+    multiple=True,
+    default=("procedural",),
+    show_default=True,
+    metavar="SOURCE[:WEIGHT]",
+    help="Repeatable: procedural, a folder or shards of `dualpix render`, RGB-D data, real pairs, focus stacks.",
+)
+@click.option(
+    "--validate",
+    multiple=True,
+    metavar="SOURCE|SHARE",
+    help="What judges: sources (repeatable), or the share of the scenes that is held out; by default rendered scenes.",
+)
+@click.option("--frames", type=click.IntRange(2, 100), default=5, help="Of focus stacks.")
+@click.option("--renders", type=click.IntRange(1), default=4, help="Of each RGB-D picture, through other lenses.")
+@click.option("--size", "size_hw", type=(int, int), default=SCENE_HW, show_default=True, help="H W of rendered scenes.")
+@click.option("--crop", "crop_hw", type=(int, int), default=CROP_HW, show_default=True, help="H W of what is seen.")
 @click.option("--scenes", type=click.Choice(get_args(Scenes)), default="varied", help="Kind of procedural scenes.")
 @click.option(
     "--quality", type=click.Choice(get_args(Quality)), default="exact", help="Of the renderer at depth edges."
@@ -80,6 +98,12 @@ def command(
     options: str,
     init: str | None,
     init_share: float,
+    data: tuple[str, ...],
+    validate: tuple[str, ...],
+    frames: int,
+    renders: int,
+    size_hw: tuple[int, int],
+    crop_hw: tuple[int, int],
     scenes: Scenes,
     quality: Quality,
     optics: Optics,
@@ -100,7 +124,7 @@ def command(
     restart: bool,
     as_json: bool,
 ) -> None:
-    """Train a network on rendered dual-pixel scenes.
+    """Train a network on rendered or real data.
 
     Resumes by itself: run the same command again after a kill and the loss curve goes on as if nothing had happened.
     Ctrl-C finishes the step, keeps it, and exits with 130. Leaves a folder that --model accepts: weights.safetensors,
@@ -133,12 +157,15 @@ def command(
         config = TrainConfig(
             network=network, options=parsed, init=init, init_share=init_share, steps=steps, batch_size=batch_size,
             samples=samples, learning_rate=learning_rate, seed=seed, checkpoint_every=checkpoint_every,
-            evaluate_every=evaluate_every, eval_samples=eval_samples, precision=precision,
-            render=RenderSettings(scenes=scenes, quality=quality, optics=optics),
+            evaluate_every=evaluate_every, eval_samples=eval_samples, precision=precision, data=data,
+            validate=validate, frames=frames, renders=renders, crop_hw=crop_hw,
+            render=RenderSettings(size_hw, scenes=scenes, quality=quality, optics=optics),
         )  # fmt: skip
         kept = None if no_cache else cache or output / SCENES
         with process_group(world, where):
             trainer = Trainer(config, output, cache_dir=kept, workers=workers, device=where, world=world)
+            for note in trainer.notes:
+                line.say(note)
             if not restart and trainer.resume():
                 line.say(f"resuming at step {trainer.step} of {steps}, in {trainer.precision}")
             shower = _Shower(line, trainer.step, steps)
@@ -148,6 +175,8 @@ def command(
                 _tell_how_to_go_on(line, output, stopped.step, steps)
                 sys.exit(128 + stopped.signal_number)
     if world.is_first:
+        if trainer.skipped:
+            click.echo(trainer.skipped, err=True)
         _tell_result(output, trainer.task.guess_name, as_json)
 
 

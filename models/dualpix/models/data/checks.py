@@ -47,8 +47,7 @@ def _with_truth(sample: Sample, task: Task, named: str) -> Sample:
             expected=f"{task.truth} that is known and finite somewhere",
         )
     sample[task.truth] = torch.where(usable, truth, torch.zeros_like(truth))
-    if KNOWN in sample:
-        sample[KNOWN] = usable.to(torch.float32)
+    sample[KNOWN] = usable.to(torch.float32)
     return sample
 
 

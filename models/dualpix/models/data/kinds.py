@@ -6,7 +6,7 @@ from typing import Literal
 
 from dualpix.capture.types import Quality
 
-__all__ = ["Optics", "Precision", "Quality", "Scenes", "WantedDevice", "WantedPrecision"]
+__all__ = ["CROP_HW", "SCENE_HW", "Optics", "Precision", "Quality", "Scenes", "WantedDevice", "WantedPrecision"]
 
 Scenes = Literal["simple", "varied"]
 """Procedural scenes: few plain surfaces, or scenes of all uses."""
@@ -16,3 +16,7 @@ Precision = Literal["float32", "bfloat16", "float64"]
 """float64 is for comparisons: of processes, devices and machines, which sum in other orders."""
 WantedPrecision = Literal["auto", "float32", "bfloat16", "float64"]
 WantedDevice = Literal["auto", "cpu", "cuda", "mps"]
+SCENE_HW = (192, 256)
+"""(height, width) in px of scenes that are rendered on the fly."""
+CROP_HW = (128, 160)
+"""And of the random windows of samples that a step sees."""

@@ -30,7 +30,7 @@ from dualpix.capture.profiles.blur import random_psf
 from dualpix.capture.render import PsfModel, RenderedPair, render_integral, render_scene, scene_margin_px
 from dualpix.capture.render.integral import RECTANGLE_GAIN
 from dualpix.capture.scenes import Scene, make_scene, make_varied_scene
-from dualpix.models.data.kinds import Optics, Quality, Scenes
+from dualpix.models.data.kinds import SCENE_HW, Optics, Quality, Scenes
 from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
 from dualpix.models.tasks.task import EvalSample, Sample, eval_sample
 
@@ -48,7 +48,7 @@ EVALUATION_SEED = 20_260_001
 class RenderSettings:
     """The distribution of the rendered scenes; its digest is part of a cache's name and of a checkpoint."""
 
-    size_hw: tuple[int, int] = (192, 256)
+    size_hw: tuple[int, int] = SCENE_HW
     coc_span_px: tuple[float, float] = (3.0, 34.0)
     """Log-uniform range of CoC between the nearest and the farthest point."""
     max_coc_px: float = 36.0

@@ -96,6 +96,9 @@ FOCUS_STACK = Task(
         Field(DISTANCES, "scalar", per_frame=True, unit="m"),
         Field(TRUTH, "map", unit="m"),
         Field(KNOWN, "mask", optional=True),
+        Field("focal_length_mm", "scalar", unit="mm", optional=True),
+        Field("f_number", "scalar", optional=True),
+        Field("pixel_pitch_um", "scalar", unit="um", optional=True),
         Field("sharp", "picture", 3, optional=True),
     ),
     inputs=(

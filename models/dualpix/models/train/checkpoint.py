@@ -53,6 +53,8 @@ class RunState:
     optimiser: dict[str, Any]
     rows: Rows
     """Of the log, one a step."""
+    data: str
+    """Digest of what it trains on."""
 
 
 def write_checkpoint(folder: Path, state: RunState) -> None:
@@ -63,6 +65,7 @@ def write_checkpoint(folder: Path, state: RunState) -> None:
         "average": state.average,
         "step": state.step,
         "precision": state.precision,
+        "data": state.data,
         "config": json.dumps(asdict(state.config)),
         "log": log_text(state.rows),
     }
@@ -71,7 +74,7 @@ def write_checkpoint(folder: Path, state: RunState) -> None:
 
 
 def read_checkpoint(
-    folder: Path, config: TrainConfig, network: nn.Module, optimiser: torch.optim.Optimizer
+    folder: Path, config: TrainConfig, network: nn.Module, optimiser: torch.optim.Optimizer, data: str
 ) -> RunState:
     """The state to go on from.
 
@@ -80,6 +83,7 @@ def read_checkpoint(
         config: of the run that is to go on.
         network: of that run; gives names and shapes.
         optimiser: of that run; gives the number of its parameters.
+        data: digest of what it trains on.
 
     Raises:
         CheckpointError: the file is damaged, belongs to another configuration or network, or holds values that are not
@@ -89,6 +93,12 @@ def read_checkpoint(
     content = _load(path, network)
     stored = _config(path, content)
     _same_settings(folder, stored, config)
+    if "data" in content and _get(path, content, "data", str) != data:
+        raise CheckpointError(
+            f"the data of the run in '{folder}' are not what they were",
+            expected="the samples that it began with",
+            hint="bring them back, or give another output folder",
+        )
     precision = _precision(path, content)
     if config.precision not in ("auto", precision):
         raise CheckpointError(
@@ -104,6 +114,7 @@ def read_checkpoint(
         _tensors(path, content, "average", reference),
         _optimiser(path, content, optimiser),
         _rows(path, content),
+        data,
     )
     if len(state.rows) != state.step:
         raise _damaged(path, f"its log has {len(state.rows)} rows for {state.step} steps")

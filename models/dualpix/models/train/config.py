@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
-from dualpix.models.data.kinds import WantedPrecision
+from dualpix.models.data.kinds import CROP_HW, WantedPrecision
 from dualpix.models.data.rendered import EVALUATION_SEED, RenderSettings
 
 _MOST_STEPS = 10**8
@@ -27,6 +27,8 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "evaluate_every": (1, _MOST_STEPS),
     "eval_samples": (0, 10_000),
     "init_share": (0.0, 1.0),
+    "frames": (2, 100),
+    "renders": (1, 10_000),
 }
 
 
@@ -60,9 +62,17 @@ class TrainConfig:
     precision: WantedPrecision = "auto"
     """Of the products in a step; ``auto`` is bfloat16 where the processor computes in it. A checkpoint holds what was
     used, and a run that resumes keeps it."""
-    crop_hw: tuple[int, int] | None = (128, 160)
-    """Random window of each rendered scene; None trains on the whole."""
+    crop_hw: tuple[int, int] | None = CROP_HW
+    """Random window of each sample; None trains on the whole."""
     render: RenderSettings = field(default_factory=RenderSettings)
+    data: tuple[str, ...] = ("procedural",)
+    """Sources with their weights, see :mod:`dualpix.models.data.sources`."""
+    validate: tuple[str, ...] = ()
+    """Sources that judge, or the share of the scenes that is held out to do so; by default scenes are rendered."""
+    frames: int = 5
+    """Of focus stacks."""
+    renders: int = 4
+    """Of each RGB-D picture."""
 
     def __post_init__(self) -> None:
         if self.seed >= EVALUATION_SEED:
@@ -80,6 +90,8 @@ class TrainConfig:
             raise UnknownNameError("precision", str(self.precision), list(get_args(WantedPrecision)))
         if self.init_share == 1.0 or (self.init_share and self.init is None):
             raise DualpixError(f"a share of {self.init_share:g} of the first weights", expected="init, and below 1")
+        if not self.data:
+            raise DualpixError("no data to train on", expected="one source or more")
         if self.crop_hw and any(c > s for c, s in zip(self.crop_hw, self.render.size_hw, strict=True)):
             raise DualpixError(f"crop {self.crop_hw}", expected=f"at most the rendered size {self.render.size_hw}")
 
@@ -87,6 +99,14 @@ class TrainConfig:
 def config_from_json(value: dict[str, Any]) -> TrainConfig:
     """The inverse of ``asdict`` through JSON (lists become tuples again); reads what version 0.1.0 wrote as well."""
     render: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["render"].items()}
-    plain: dict[str, Any] = {k: tuple(v) if k == "crop_hw" and v else v for k, v in value.items() if k != "render"}
+    tuples = ("crop_hw", "data", "validate")
+    plain: dict[str, Any] = {
+        k: tuple(v) if k in tuples and v is not None else v for k, v in value.items() if k != "render"
+    }
     plain.pop("bfloat16", None)  # its place is the checkpoint's "precision" now
     return TrainConfig(**plain, render=RenderSettings(**render))
+
+
+def _tuples(name: str, value: Any) -> Any:
+    """JSON has lists where the configuration has tuples."""
+    return tuple(value) if name in ("crop_hw", "data", "validate") and value is not None else value

@@ -14,30 +14,27 @@ checkpoint is always one to go on from.
 from __future__ import annotations
 
 import math
-import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from functools import partial
-from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import get_args
 
 import torch
 from safetensors.torch import save
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import json_bytes, make_output_dir, write_bytes
 from dualpix.capture.interrupt import StopSwitch
 from dualpix.models.data.kinds import Precision
-from dualpix.models.data.rendered import AugmentedDataset, RenderedDataset, ResumableSampler, evaluation_sample
+from dualpix.models.data.mixture import Key
+from dualpix.models.data.scenes import task_scene
+from dualpix.models.data.skipped import Skips
 from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.spec import first_output, training_outputs
-from dualpix.models.tasks.task import Batch, EvalSample, Sample
+from dualpix.models.tasks.task import Batch, EvalSample, eval_sample
 from dualpix.models.train.checkpoint import (
     CHECKPOINT,
     Rows,
@@ -50,6 +47,7 @@ from dualpix.models.train.checkpoint import (
 from dualpix.models.train.config import TrainConfig
 from dualpix.models.train.device import resolve_device, resolve_precision
 from dualpix.models.train.distributed import World, synchronise_norms
+from dualpix.models.train.feed import Feed, data_of
 from dualpix.models.zoo import load_model
 
 LOG = "log.csv"
@@ -127,13 +125,12 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )
+        data = data_of(config, self.task, cache_dir)
+        self.data, self.held_out, self.notes = data.training, data.validation, data.notes
         self.folder = make_output_dir(folder) if self.world.is_first else folder
-        self.data = AugmentedDataset(
-            RenderedDataset(config.samples, settings=config.render, seed=config.seed, cache_dir=cache_dir),
-            config.crop_hw,
-        )
         self.step = 0
         self._kept_step = 0
+        self._skips = Skips()
         self._rows: Rows = []
         self.eval_error_of_guess: float | None = None
         """What a map that knows nothing scores on the evaluation scenes: a network that is no better has learnt
@@ -149,7 +146,7 @@ class Trainer:
         """
         state = None
         if self.world.is_first and (self.folder / CHECKPOINT).is_file():
-            state = read_checkpoint(self.folder, self.config, self.network, self.optimiser)
+            state = read_checkpoint(self.folder, self.config, self.network, self.optimiser, self.data.digest())
         step = self.world.number_from_first(-1 if state is None else state.step, self.device)
         if step < 0:
             return False
@@ -203,21 +200,35 @@ class Trainer:
         return self.finish()
 
     def _evaluation_scenes(self, listener: Listener, switch: StopSwitch) -> list[EvalSample]:
-        """This process's part of them."""
+        """This process's part of them, rendered or held out of the data."""
         scenes = []
         count = self.config.eval_samples
+        keys = self.held_out.spread_keys(count) if self.held_out and count else []
+        count = len(keys) or count
         for index in range(self.world.rank, count, self.world.size):
-            listener.on_stage("evaluation scenes are rendered", index, count)
+            listener.on_stage(f"evaluation scenes are {'read' if keys else 'rendered'}", index, count)
             self._stop_if_asked(switch)
-            scenes.append(evaluation_sample(index))
+            scenes.append(self._held_out_sample(keys[index]) if keys else self._rendered_sample(index))
         return scenes
+
+    def _rendered_sample(self, index: int) -> EvalSample:
+        return eval_sample(self.task, task_scene(self.task, index), self.spec.input_names)
+
+    def _held_out_sample(self, key: Key) -> EvalSample:
+        assert self.held_out is not None  # noqa: S101 - who has a key has what it is of
+        loaded = self.held_out.load(key)
+        self._skips.note(loaded.skipped)
+        return eval_sample(self.task, loaded.sample, self.spec.input_names)
 
     def _run_steps(self, evaluation: list[EvalSample], listener: Listener, switch: StopSwitch) -> None:
         config = self.config
         started = time.monotonic()
-        watched = _Watched(self._loader())
-        for batch in watched:
-            loss = self._train_step(self._on_device(batch))
+        feed = Feed(
+            self.data, config.batch_size, config.steps, world=self.world, device=self.device, workers=self.workers
+        )
+        feed.skips = self._skips
+        for batch in feed.batches(self.step):
+            loss = self._train_step(batch)
             self.step += 1
             last = self.step == config.steps
             error = None
@@ -232,7 +243,7 @@ class Trainer:
                     "learning_rate": f"{self._learning_rate(self.step - 1):.3e}",
                     "eval_error": "" if error is None else f"{error:.5f}",
                     "seconds": f"{time.monotonic() - started:.1f}",
-                    "waited_s": f"{watched.waited_s:.2f}",
+                    "waited_s": f"{feed.waited_s:.2f}",
                 }
             )
             if last or self.step % config.checkpoint_every == 0:
@@ -243,20 +254,6 @@ class Trainer:
 
     def _on_device(self, batch: Batch) -> Batch:
         return {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
-
-    def _loader(self) -> DataLoader[Sample]:
-        config = self.config
-        return DataLoader(
-            self.data,
-            batch_sampler=ResumableSampler(
-                config.samples, config.batch_size, self.step, config.steps, config.seed, self.share
-            ),
-            num_workers=self.workers,
-            worker_init_fn=partial(_prepare_worker, os.getpid()),
-            prefetch_factor=4 if self.workers else None,
-            # a forked child of a process whose OpenMP threads have run can hang
-            multiprocessing_context="spawn" if self.workers else None,
-        )
 
     def _stop_if_asked(self, switch: StopSwitch) -> None:
         if self.world.any(switch.is_set, self.device):
@@ -337,7 +334,8 @@ class Trainer:
         total = torch.tensor([sum(errors) * self.world.size], dtype=torch.float64)
         if self.device.type != "cpu" and self.world.size > 1:
             total = total.to(self.device)
-        return float(self.world.mean(total)) / self.config.eval_samples
+        counted = torch.tensor([float(len(errors) * self.world.size)], dtype=torch.float64, device=total.device)
+        return float(self.world.mean(total)) / float(self.world.mean(counted))
 
     def save(self) -> None:
         """Write the checkpoint, then the log; a reader never sees half of either.
@@ -352,10 +350,24 @@ class Trainer:
             optimiser = self.optimiser.state_dict()
             write_checkpoint(
                 self.folder,
-                RunState(self.config, self.precision, self.step, state, self.average, optimiser, self._rows),
+                RunState(
+                    self.config,
+                    self.precision,
+                    self.step,
+                    state,
+                    self.average,
+                    optimiser,
+                    self._rows,
+                    self.data.digest(),
+                ),
             )
             write_bytes(self.folder / LOG, log_text(self._rows).encode())
         self._kept_step = self.step
+
+    @property
+    def skipped(self) -> str | None:
+        """What to say of samples that did not read, if any."""
+        return self._skips.summary()
 
     def finish(self) -> nn.Module:
         """Write ``weights.safetensors`` and ``card.json``: the folder is then a model ``--model`` accepts.
@@ -378,6 +390,7 @@ class Trainer:
             "parameters": sum(p.numel() for p in network.parameters()),
             "task": self.task.name,
             "training": asdict(self.config) | {"precision": self.precision},
+            "skipped_samples": len(self._skips),
             "final_eval_error": errors[-1] if errors else None,
             "eval_error_of_guess": self.eval_error_of_guess,
             "eval_error_unit": self.task.error_unit,
@@ -418,50 +431,3 @@ def _blend(network: nn.Module, other: nn.Module, share: float) -> None:
     for name, value in network.state_dict().items():
         if value.dtype.is_floating_point:
             value.lerp_(towards[name], share)
-
-
-class _Watched:
-    """Counts the time for which the training stands still because its data are not there yet."""
-
-    def __init__(self, loader: DataLoader[Sample]) -> None:
-        self.loader, self.waited_s = loader, 0.0
-
-    def __iter__(self) -> Iterator[Batch]:
-        with _signals_held_back():
-            batches = iter(self.loader)
-        while True:
-            asked = time.monotonic()
-            batch: Batch | None = next(batches, None)
-            self.waited_s += time.monotonic() - asked
-            if batch is None:
-                return
-            yield batch
-
-
-@contextmanager
-def _signals_held_back() -> Iterator[None]:
-    """Processes started here never see Ctrl-C or SIGTERM, which go to a whole group: the training answers them."""
-    if not hasattr(signal, "pthread_sigmask"):  # Windows
-        yield
-        return
-    # started with the first process of all, it lets these signals through again behind our back
-    resource_tracker.ensure_running()
-    earlier = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
-
-
-def _prepare_worker(trainer: int, _: int) -> None:
-    """Workers render with one thread each: they run beside the training, which has its own.
-
-    One whose training was killed while it was being started ends here: torch takes whoever is its parent from then on
-    for the training, and it would wait for work for ever.
-    """
-    import cv2
-
-    if os.getppid() != trainer:
-        os._exit(1)
-    torch.set_num_threads(1)
-    cv2.setNumThreads(1)

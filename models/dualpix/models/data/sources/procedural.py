@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from dualpix.capture.scenes import make_varied_scene, scene_seed
 from dualpix.models.data.formation import STACK_FORMATION, RgbdView, draw_stack, form_stack
@@ -21,7 +19,7 @@ from dualpix.models.data.sources.kind import (
     digest_of,
     never,
 )
-from dualpix.models.tasks.task import KNOWN, Sample
+from dualpix.models.tasks.task import Sample
 
 _STACK_DRAWS = 7
 """Of the random streams of a sample, that of its lens."""
@@ -45,9 +43,7 @@ class ProceduralPairs:
 
     def prepare(self, index: int) -> Sample:
         """Rendered, or read where it was kept."""
-        clean = self.data[index]
-        fields = dict(clean) if isinstance(clean, Mapping) else dict(vars(clean))
-        return {KNOWN: torch.ones_like(fields["disparity_px"]), **fields}
+        return self.data[index]
 
     def form(self, prepared: Sample) -> Sample:
         """Nothing is left to do."""
