@@ -14,16 +14,16 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from dualpix.capture.errors import DualpixError
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
-from dualpix.models.tasks import Sample
+from dualpix.models.tasks import DUAL_PIXEL, Sample
 from dualpix.models.train import NotFiniteError, TrainConfig, Trainer, TrainingInterruptedError
 from dualpix.models.train.checkpoint import CheckpointError
 from dualpix.models.train.device import resolve_precision
@@ -36,29 +36,25 @@ CONFIG = TrainConfig(
 )  # fmt: skip
 
 
-class Poisoned(Dataset[Sample]):
-    """The samples of a run, one view of which is not finite from some look on."""
+class Poisoned:
+    """The task's augmentation, which gives a view that is not finite from some sample on."""
 
-    def __init__(self, data: Dataset[Sample], good: int, value: float) -> None:
-        self.data, self.good, self.value, self.seen = data, good, value, 0
+    def __init__(self, good: int, value: float) -> None:
+        self.good, self.value, self.seen = good, value, 0
 
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, key: Any) -> Sample:
-        sample = self.data[key]
+    def __call__(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        sample = DUAL_PIXEL.augment(sample, rng)
         self.seen += 1
         if self.seen > self.good:
-            left = sample["left"].clone()
-            left[0, 5, 7] = self.value
-            return sample | {"left": left}
+            sample["left"] = sample["left"].clone()
+            sample["left"][0, 5, 7] = self.value
         return sample
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_the_first_loss_that_is_not_finite_ends_the_run(tmp_path: Path, value: float) -> None:
     trainer = Trainer(CONFIG, tmp_path, workers=0)
-    trainer.data = Poisoned(trainer.data, 2, value)  # type: ignore[assignment]
+    trainer.data = replace(trainer.data, task=replace(DUAL_PIXEL, augment=Poisoned(2, value)))
     with pytest.raises(
         NotFiniteError, match=r"at step 3; so are samples of it \(left\).*the checkpoint of step 2 is ke"
     ):

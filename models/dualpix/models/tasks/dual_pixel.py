@@ -5,7 +5,8 @@ Convention: disparity is ``x_right - x_left`` in pixels of the picture at hand, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -64,6 +65,16 @@ def scores(outputs: Arrays, sample: Arrays) -> dict[str, float]:
     return {"AI(1)": found.ai1, "AI(2)": found.ai2, "1-|ρ|": found.one_minus_abs_rho}
 
 
+def loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
+    """See :func:`dualpix.models.losses.disparity_loss`."""
+    return disparity_loss(predictions, batch[TRUTH], batch.get(KNOWN))
+
+
+def guess(batch: Batch) -> Tensor:
+    """Everything in focus."""
+    return torch.zeros_like(batch[TRUTH])
+
+
 DUAL_PIXEL = Task(
     name="dual_pixel",
     summary="a dual-pixel pair to signed disparity",
@@ -89,10 +100,10 @@ DUAL_PIXEL = Task(
     ),
     inputs_of=inputs_of,
     augment=augment,
-    loss=lambda predictions, batch: disparity_loss(predictions, batch[TRUTH], batch.get(KNOWN)),
+    loss=loss,
     error=error,
     error_unit="px",
-    guess=lambda batch: torch.zeros_like(batch[TRUTH]),
+    guess=guess,
     guess_name="a map of zeros",
     metrics=(TaskMetric("AI(1)"), TaskMetric("AI(2)"), TaskMetric("1-|ρ|")),
     scores=scores,

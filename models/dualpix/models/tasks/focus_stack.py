@@ -78,11 +78,12 @@ def scores(outputs: Arrays, sample: Arrays) -> dict[str, float]:
     }
 
 
-def _loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
+def loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
+    """See :func:`dualpix.models.losses.depth_loss`."""
     return depth_loss(predictions, batch[TRUTH].clamp_min(_NEAREST_M), batch.get(KNOWN))
 
 
-def _guess(batch: Batch) -> Tensor:
+def guess(batch: Batch) -> Tensor:
     """The middle of the focus distances, in diopters, everywhere."""
     middle = 1 / (1 / batch[DISTANCES]).mean(1).clamp_min(1 / _FARTHEST_M)
     return middle.reshape(-1, 1, 1, 1).expand_as(batch[TRUTH])
@@ -111,10 +112,10 @@ FOCUS_STACK = Task(
     ),
     inputs_of=inputs_of,
     augment=augment,
-    loss=_loss,
+    loss=loss,
     error=error,
     error_unit="1/m",
-    guess=_guess,
+    guess=guess,
     guess_name="the middle of the focus range",
     metrics=(TaskMetric("AbsRel"), TaskMetric("MAE 1/m", unit="1/m"), TaskMetric("δ<1.25", "higher")),
     scores=scores,

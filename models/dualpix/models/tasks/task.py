@@ -84,7 +84,10 @@ Arrays = Mapping[str, npt.NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Task:
-    """What all networks of one kind share. One file of this package states one."""
+    """What all networks of one kind share. One file of this package states one.
+
+    Its functions are those of a module: loading processes are handed the task.
+    """
 
     name: str
     sample: tuple[Field, ...]
