@@ -78,6 +78,18 @@ def test_tuned_trains_weights_and_statistics() -> None:
     assert not any(module.training for module in model.modules())
 
 
+@pytest.mark.parametrize(("name", "taps"), [("dinov2-vits14", (0, 3)), ("depth-anything-v2-vits", None)])
+def test_every_parameter_that_wants_a_gradient_gets_one(name: str, taps: tuple[int, ...] | None) -> None:
+    """One that does not stops training in several processes."""
+    model = foundation(name, frozen=False, taps=taps)
+    image = torch.rand(1, 3, 56, 56)
+    features = model(image) if taps else [model.with_depth(image)[1]]
+    torch.stack([feature.square().sum() for feature in features]).sum().backward()
+    wanting = {key for key, p in model.named_parameters() if p.requires_grad}
+    given = {key for key, p in model.named_parameters() if p.grad is not None}
+    assert wanting == given and len(given) > 30
+
+
 def test_adapters_are_all_that_trains_in_a_frozen_transformer() -> None:
     model = foundation("dinov2-vits14", lora_rank=2, lora_alpha=4.0)
     trained = {name for name, p in model.named_parameters() if p.requires_grad}

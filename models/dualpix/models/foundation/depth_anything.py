@@ -76,6 +76,8 @@ class DPTHead(nn.Module):
             self.scratch.add_module(f"layer{i}_rn", nn.Conv2d(part, width, 3, padding=1, bias=False))
         for i in range(1, 5):
             self.scratch.add_module(f"refinenet{i}", _Fusion(width))
+        # published, and without use in the coarsest: nothing is fused there
+        self.scratch.get_submodule("refinenet4.resConfUnit1").requires_grad_(False)
         self.scratch.add_module("output_conv1", nn.Conv2d(width, width // 2, 3, padding=1))
         last = [nn.Conv2d(width // 2, _OUTPUT_CHANNELS, 3, padding=1), nn.ReLU(), nn.Conv2d(_OUTPUT_CHANNELS, 1, 1)]
         self.scratch.add_module("output_conv2", nn.Sequential(*last))

@@ -185,10 +185,10 @@ class FoundationModel(nn.Module):
         return self.trunk.with_depth(self.normalise(image))
 
     def fix_size(self, size_hw: Sequence[int] | None) -> None:
-        """Keep what depends on the size of the image alone, before export; None: any size again.
+        """Keep what depends on the size (px) of the image alone for ``torch.export``; None: any size again.
 
         A resized position embedding would otherwise become a cloud of look-ups in the exported graph. What is kept
-        does not follow training or new weights: fix the size last.
+        does not follow training: fix the size after it. Eager mode never reads it.
         """
         for module in self.modules():
             if isinstance(module, DinoViT):

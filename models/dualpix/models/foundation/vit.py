@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -115,7 +116,8 @@ class TransformerBlock(nn.Module):
 class DinoViT(nn.Module):
     """(B, 3, H, W), normalised, H and W multiples of 14 -> patch features (B, C, H/14, W/14) of the tapped blocks.
 
-    ``mask_token`` is part of the published state and has no use here.
+    ``mask_token`` is part of the published state and has no use here. It and blocks behind the last tap are not
+    trained: a parameter that wants a gradient and gets none stops training in several processes.
     """
 
     def __init__(self, config: ViTConfig) -> None:
@@ -132,6 +134,8 @@ class DinoViT(nn.Module):
         self.register_buffer("fixed_positions", None, persistent=False)
         self._fixed_grid: tuple[int, int] | None = None
         self._initialise()
+        self.mask_token.requires_grad_(False)
+        self.blocks[config.taps[-1] + 1 :].requires_grad_(False)
 
     fixed_first: Tensor | None
     fixed_positions: Tensor | None
@@ -164,7 +168,7 @@ class DinoViT(nn.Module):
     def _embed(self, x: Tensor) -> Tensor:
         rows, columns = x.shape[2] // PATCH_PX, x.shape[3] // PATCH_PX
         patches = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
-        if self.fixed_first is not None and self.fixed_positions is not None:
+        if self.fixed_first is not None and self.fixed_positions is not None and torch.compiler.is_exporting():
             if self._fixed_grid != (rows, columns):
                 raise ValueError(f"a grid of {rows} x {columns} patches, fixed at {self._fixed_grid}")
             first, positions = self.fixed_first, self.fixed_positions
@@ -189,9 +193,10 @@ class DinoViT(nn.Module):
         return resized.permute(0, 2, 3, 1).reshape(1, rows * columns, c).to(self.pos_embed.dtype)
 
     def fix_size(self, size_hw: Sequence[int] | None) -> None:
-        """Keep the position embedding for pictures of one size (px), for export; None: any size again.
+        """Keep the position embedding for pictures of one size (px), for ``torch.export``; None: any size again.
 
-        Bicubic resize is a cloud of index look-ups in an exported graph. What is kept does not follow training.
+        Bicubic resize is a cloud of index look-ups in an exported graph. What is kept follows a state dict that is
+        loaded, but not training. Eager mode never reads it.
         """
         if size_hw is None:
             self.fixed_first = self.fixed_positions = self._fixed_grid = None
@@ -201,3 +206,8 @@ class DinoViT(nn.Module):
             self.fixed_positions = self.patch_positions(rows, columns).clone()
             self.fixed_first = self.cls_token + self.pos_embed[:, :1]
         self._fixed_grid = (rows, columns)
+
+    def _load_from_state_dict(self, *arguments: Any) -> None:
+        super()._load_from_state_dict(*arguments)
+        if self._fixed_grid is not None:
+            self.fix_size([side * PATCH_PX for side in self._fixed_grid])
