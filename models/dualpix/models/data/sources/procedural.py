@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -66,7 +66,6 @@ class ProceduralStacks:
     options: SourceOptions
     task: str = FOCUS_STACK
     forms: bool = True
-    _about: str = field(default=STACK_FORMATION, repr=False)
 
     def __len__(self) -> int:
         return self.options.samples
@@ -92,7 +91,12 @@ class ProceduralStacks:
     def digest(self) -> str:
         """Of the settings and the seed."""
         options = self.options
-        facts = {"seed": options.seed, "count": options.samples, "frames": options.frames, "form": self._about}
+        facts = {
+            "seed": options.seed,
+            "count": options.samples,
+            "frames": options.frames,
+            "form": [options.stacks, STACK_FORMATION],
+        }
         return digest_of({"stacks": options.render.digest(), **facts})
 
 
