@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -66,6 +66,7 @@ class ProceduralStacks:
     options: SourceOptions
     task: str = FOCUS_STACK
     forms: bool = True
+    _about: int = field(default=STACK_FORMATION, repr=False)
 
     def __len__(self) -> int:
         return self.options.samples
@@ -91,12 +92,8 @@ class ProceduralStacks:
     def digest(self) -> str:
         """Of the settings and the seed."""
         options = self.options
-        facts = {
-            "seed": options.seed,
-            "count": options.samples,
-            "frames": options.frames,
-            "form": [options.stacks, STACK_FORMATION],
-        }
+        form = [options.stacks, self._about]
+        facts = {"seed": options.seed, "count": options.samples, "frames": options.frames, "form": form}
         return digest_of({"stacks": options.render.digest(), **facts})
 
 
