@@ -30,6 +30,7 @@ from benchmarks.depth import confidence_suite
 from benchmarks.record import Figure, Result, Row, machine_slug, new_result
 from benchmarks.render import RENDER_SUITES
 from benchmarks.suite import Suite
+from benchmarks.training_data import loading_suite
 from tests.support.fixtures import Kind, Recipe, suffix, write, write_full_size
 
 from dualpix.capture.progress import ProgressLine
@@ -145,6 +146,7 @@ SUITES: dict[str, Callable[[], Suite]] = {
     "decode-batch": batch_suite,
     "decode-memory": memory_suite,
     "depth-confidence": confidence_suite,
+    "training-data": loading_suite,
     **RENDER_SUITES,
 }
 

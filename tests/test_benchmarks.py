@@ -17,6 +17,7 @@ from benchmarks.record import Figure, RecordError, Result, Row, machine_slug, ne
 from benchmarks.render import flatness_suite, throughput_suite
 from benchmarks.run import RESULTS, SUITES, batch_suite, decode_suite, memory_suite, run_suite
 from benchmarks.suite import Suite
+from benchmarks.training_data import loading_suite
 from click.testing import CliRunner
 from docs.make_tables import table
 
@@ -149,6 +150,7 @@ def test_no_light_field_is_no_failure(tmp_path: Path) -> None:
         ("decode-batch", batch_suite(full_size=False, files=3)),
         ("decode-memory", memory_suite(full_size=False)),
         ("depth-confidence", confidence_suite((96, 128))),
+        ("training-data", loading_suite((48, 64), samples=2)),
         ("render-coc5", throughput_suite(5, (64, 96))),
         ("render-flatness", flatness_suite((64, 96))),
     ],

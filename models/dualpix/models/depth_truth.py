@@ -32,7 +32,7 @@ class DepthTruth:
 
 
 def read_truth(path: Path, size_hw: tuple[int, ...]) -> DepthTruth:
-    """The true depth in a file, ``.npy``, ``.tiff``, ``.png`` or ``.pfm``.
+    """The true depth in a file, ``.npy``, ``.tiff``, ``.png``, ``.pfm`` or ``.exr``.
 
     Raises:
         DualpixError: it cannot be read, has another size, holds nothing, or can hardly be of its unit.

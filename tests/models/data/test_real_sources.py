@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import pytest
 from tests.capture.test_exr import file_of
 from tests.support.plain_stacks import sweep, write_focus_csv, write_pictures
+from tests.support.stack_folders import shoot_stack
 from tests.support.training import task_named
 
 from dualpix.capture import optics
@@ -20,6 +22,8 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.picture import linear_from_srgb
 from dualpix.capture.profiles import load_profile
 from dualpix.capture.stack.ddff import DDFF_BASELINE_M, DDFF_FOCAL_PX, ddff_distances_m
+from dualpix.capture.stack.export import export_stack
+from dualpix.capture.stack.load import load_stack
 from dualpix.capture.types import LensModel
 from dualpix.models.data.mixture import Key, Mixture
 from dualpix.models.data.source import SampleError, Source
@@ -244,6 +248,31 @@ def test_a_folder_of_frames_with_depth(tmp_path: Path) -> None:
     batch = mixed.finish([mixed.load(key) for key in mixed.keys(0, 2)])
     assert batch["frames"].shape == (2, 3, 3, 64, 64) and batch["focus_distances_m"].shape == (2, 3)
     assert (batch["focus_distances_m"].diff(dim=1) < 0).all()
+
+
+@pytest.mark.parametrize("layout", ["capture", "plain", "zedd", "ddff"])
+def test_captures_of_ours_and_what_they_are_exported_to(tmp_path: Path, layout: str) -> None:
+    shot = shoot_stack(tmp_path / "shot", diopters=(0.5, 1.0, 2.0))
+    folder = tmp_path / "data" / "desk"
+    if layout == "capture":
+        shutil.copytree(shot.folder, folder)
+    else:
+        export_stack(shot.folder, folder, layout)
+    height, width = load_stack(shot.folder).frames.shape[1:3]
+    depth = np.random.default_rng(3).uniform(0.5, 3, (height, width)).astype(np.float32)
+    if layout == "ddff":
+        (file,) = folder.glob("*.h5")
+        with h5py.File(file, "r+") as opened_file:
+            key = next(name for name in opened_file if name.startswith("stack_"))
+            opened_file[key.replace("stack_", "disp_")] = (DDFF_FOCAL_PX * DDFF_BASELINE_M / depth)[None]
+    else:
+        scene = next((path.parent for path in folder.rglob("focus_stack")), folder)
+        np.save(scene / "depth.npy", depth)
+    source = opened(tmp_path / "data", "focus_stack")
+    sample = source.prepare(0)
+    assert len(source) == 1 and sample["frames"].shape == (3, 3, height, width)
+    np.testing.assert_allclose(sample["focus_distances_m"], [2.0, 1.0, 0.5], rtol=2e-3)
+    np.testing.assert_allclose(sample["depth_m"][0], depth, rtol=1e-5)
 
 
 def test_frames_are_chosen_with_their_distances(tmp_path: Path) -> None:

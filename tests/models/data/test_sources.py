@@ -27,6 +27,7 @@ from dualpix.models.data.mixture import Mixture
 from dualpix.models.data.rendered import RenderSettings
 from dualpix.models.data.source import Source
 from dualpix.models.data.sources import KINDS, SourceOptions, open_source, split_weight
+from dualpix.models.data.sources.kind import StackMethod
 from dualpix.models.data.split import split
 from dualpix.models.data.windows import Window
 from dualpix.models.tasks.task import KNOWN
@@ -202,10 +203,11 @@ def test_nearer_is_more_negative_and_the_range_is_that_of_the_settings() -> None
         np.testing.assert_allclose(np.polyval(fit, 1 / depth[0][middle]), coc[0][middle], atol=1e-3)
 
 
-@pytest.mark.parametrize("seed", range(4))
-def test_frames_are_sharp_where_they_are_focused(seed: int) -> None:
+@pytest.mark.parametrize("method", ["gather", "layered"])
+@pytest.mark.parametrize("seed", range(3))
+def test_frames_are_sharp_where_they_are_focused(seed: int, method: StackMethod) -> None:
     depth = np.geomspace(0.6, 6.0, 160)[None].repeat(120, 0)
-    options = replace(OPTIONS, frames=6, render=replace(OPTIONS.render, coc_span_px=(12.0, 16.0)))
+    options = replace(OPTIONS, frames=6, stacks=method, render=replace(OPTIONS.render, coc_span_px=(12.0, 16.0)))
     sample = form_stack(draw_stack(textured(depth), options, np.random.default_rng(seed)))
     frames, focus = sample["frames"].numpy(), sample["focus_distances_m"].numpy()
     assert frames.shape == (6, 3, 120, 160) and (np.diff(focus) < 0).all()
@@ -255,6 +257,8 @@ def test_a_damaged_picture_is_a_sample_that_does_not_read(pictures: Path) -> Non
 def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(DualpixError, match="1 frames; expected 2 to 100"):
         SourceOptions(frames=1)
+    with pytest.raises(DualpixError, match="unknown way to form stacks 'magic'; expected one of: gather, layered"):
+        SourceOptions(stacks="magic")  # type: ignore[arg-type]
     with pytest.raises(DualpixError, match="a window of 4 x 9"):
         Window((4, 9))
 

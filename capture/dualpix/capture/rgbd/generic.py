@@ -26,14 +26,14 @@ class Generic:
     Names: ``NAME.png`` with ``NAME.depth.png``, ``NAME_depth.png`` or ``NAME-depth.png``, or the same name in sibling
     folders ``rgb`` (``image``, ``images``, ``color``, ``colour``) and ``depth`` (``depths``). Images are PNG, JPEG or
     TIFF, turned as their orientation tag says (:mod:`.shown`); integers are taken as sRGB, floats as linear. Depth is
-    PNG, TIFF, NPY or PFM; integers are mm and floats m unless told otherwise.
+    PNG, TIFF, NPY, PFM or OpenEXR; integers are mm and floats m unless told otherwise.
 
     An ``index.csv`` (:mod:`.tables`) has a column of images and one of depths, called ``image`` and ``depth`` or alike,
     or is nothing but rows of two files. Its names count from its own folder, else from the folder that was searched.
     """
 
     name = "generic"
-    summary = "image with depth PNG / TIFF (uint16 mm), NPY, TIFF or PFM (float m); or index.csv with image,depth"
+    summary = "image with depth PNG / TIFF (uint16 mm), NPY, TIFF, PFM or EXR (float m); or index.csv with image,depth"
     _depth_ends = (".depth", "_depth", "-depth")
     _depth_suffixes = (".png", ".tif", ".tiff", ".npy", ".pfm", ".exr")
     _depth_folders, _image_folders = ("depth", "depths"), ("rgb", "image", "images", "color", "colour")

@@ -29,7 +29,7 @@ from dualpix.models.data.rendered import RenderSettings, draw_coc_range, draw_ps
 from dualpix.models.data.sources.kind import FARTHEST_M, SourceOptions
 from dualpix.models.tasks.task import KNOWN, Sample
 
-STACK_FORMATION = "gather, 1"
+STACK_FORMATION = 1
 """Changes with what :func:`draw_stack` and :func:`form_stack` make of the same scene."""
 _ENDS_PERCENT = 0.5
 _FLAT_SHARE = 0.01
@@ -105,27 +105,31 @@ def draw_pair(view: RgbdView, settings: RenderSettings, rng: np.random.Generator
 def form_pair(prepared: Sample) -> Sample:
     """A sample of the task ``dual_pixel``, on the device of the tensors."""
     image, coc = prepared["sharp"][None], prepared["coc_px"][None]
-    gain, *shape = prepared["split"].tolist()
-    gain = min(gain, IDEAL_DISPARITY_GAIN) if shape else gain  # of which float32 may be the next above
+    rectangle = len(prepared["split"]) == 1
     with torch.inference_mode():
-        if not shape:
+        if rectangle:
             border = int(float(coc.abs().max())) // 2 + 2
             pad = (border,) * 4
             padded = (torch.nn.functional.pad(plane, pad, mode="replicate") for plane in (image, coc))
             left, right = (view[..., border:-border, border:-border] for view in render_integral(*padded))
         else:
             quality: Quality = "exact" if float(prepared["exact"]) else "standard"
-            left, right = render_dual_pixel(image, coc, PsfModel(gain, *shape), quality=quality)
+            left, right = render_dual_pixel(image, coc, _psf(prepared["split"]), quality=quality)
     left, right = (view[0].float().clone() for view in (left, right))
     green = slice(1, 2)
     return {
         "left": left[green],
         "right": right[green],
         "combined": left + right,
-        "disparity_px": prepared["coc_px"] * gain,
+        "disparity_px": prepared["coc_px"] * float(prepared["split"][0]),
         KNOWN: prepared[KNOWN],
         "sharp": prepared["sharp"],
     }
+
+
+def _psf(split: torch.Tensor) -> PsfModel:
+    gain, *shape = split.tolist()
+    return PsfModel(min(gain, IDEAL_DISPARITY_GAIN), *shape)  # float32 may have rounded it up
 
 
 # --- focus stacks -------------------------------------------------------------------------------------------------
@@ -151,6 +155,8 @@ def draw_stack(view: RgbdView, options: SourceOptions, rng: np.random.Generator)
         "f_number": torch.tensor(lens.f_number, dtype=torch.float32),
         "pixel_pitch_um": torch.tensor(lens.pixel_pitch_um, dtype=torch.float32),
         "power": torch.tensor(2.0 ** float(rng.uniform(*_POWERS)), dtype=torch.float32),
+        "split": torch.tensor(list(astuple(draw_psf(options.render, rng))), dtype=torch.float32),
+        "layered": torch.tensor(float(options.stacks == "layered")),
         "most_coc_px": torch.tensor(_MOST_COC_SHARE * min(height, width), dtype=torch.float32),
     }
 
@@ -163,8 +169,14 @@ def form_stack(prepared: Sample) -> Sample:
     )
     focused = [replace(lens, focus_distance_m=distance) for distance in prepared["focus_distances_m"].tolist()]
     coc = torch.cat([optics.circle_of_confusion_px(depth, one) for one in focused]).clamp(-limit, limit)
+    image = prepared["sharp"][None]
     with torch.inference_mode():
-        frames = gather(prepared["sharp"][None], coc[None], GatherPsf(float(prepared["power"])))[0]
+        if float(prepared["layered"]):
+            psf = _psf(prepared["split"])
+            pairs = [render_dual_pixel(image, one[None, None], psf, quality="exact") for one in coc]
+            frames = torch.cat([left + right for left, right in pairs])
+        else:
+            frames = gather(image, coc[None], GatherPsf(float(prepared["power"])))[0]
     kept = (KNOWN, "depth_m", "sharp", "focus_distances_m", "focal_length_mm", "f_number", "pixel_pitch_um")
     return {"frames": frames.float().clone(), **{name: prepared[name] for name in kept}}
 

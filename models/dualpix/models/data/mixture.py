@@ -14,14 +14,16 @@ shuffles a batch.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from dualpix.capture.errors import DualpixError
@@ -61,6 +63,58 @@ class Loaded:
     skipped: tuple[Skip, ...] = ()
     error: DualpixError | None = None
     """Why there is none; :meth:`Mixture.finish` raises it, where a traceback of a loading process does not hide it."""
+
+
+@dataclass(frozen=True)
+class LoadedBatch:
+    """What a loading process hands over: all tensors of a batch in one piece of shared memory.
+
+    PyTorch passes every tensor by a file descriptor of its own: some dozen batches of single tensors, waiting to be
+    trained on, are more than a process may have open.
+    """
+
+    loaded: tuple[Loaded, ...]
+    """Without their tensors."""
+    buffer: Tensor
+    places: tuple[dict[str, tuple[int, tuple[int, ...]]], ...]
+    """Of each sample: offset in ``buffer`` and shape of its tensors, by name."""
+
+    @property
+    def skipped(self) -> tuple[Skip, ...]:
+        """Of all samples."""
+        return tuple(skip for one in self.loaded for skip in one.skipped)
+
+    def pin_memory(self) -> LoadedBatch:
+        """For ``DataLoader(pin_memory=True)``: copies to a device need not wait."""
+        return replace(self, buffer=self.buffer.pin_memory())
+
+    def on(self, device: torch.device | str) -> list[Loaded]:
+        """With their tensors, on a device."""
+        buffer = self.buffer.to(device, non_blocking=True)
+        return [
+            replace(one, sample={name: _view(buffer, *place) for name, place in places.items()})
+            for one, places in zip(self.loaded, self.places, strict=True)
+        ]
+
+
+def collate(loaded: Sequence[Loaded]) -> LoadedBatch:
+    """``collate_fn`` of a ``DataLoader``."""
+    places: list[dict[str, tuple[int, tuple[int, ...]]]] = []
+    parts: list[Tensor] = []
+    at = 0
+    for one in loaded:
+        of_sample = {}
+        for name, value in one.sample.items():
+            of_sample[name] = (at, tuple(value.shape))
+            parts.append(value.detach().to(torch.float32).reshape(-1))
+            at += value.numel()
+        places.append(of_sample)
+    buffer = torch.cat(parts) if parts else torch.zeros(0)
+    return LoadedBatch(tuple(replace(one, sample={}) for one in loaded), buffer, tuple(places))
+
+
+def _view(buffer: Tensor, offset: int, shape: tuple[int, ...]) -> Tensor:
+    return buffer[offset : offset + math.prod(shape)].reshape(shape)
 
 
 @dataclass(frozen=True)
@@ -161,7 +215,7 @@ class Mixture:
             return Loaded(key, index, prepared, False, skipped)
         return Loaded(key, index, self._formed(key, index, source.form(prepared)), True, skipped)
 
-    def finish(self, loaded: Sequence[Loaded], device: torch.device | str = "cpu") -> Batch:
+    def finish(self, batch: LoadedBatch | Sequence[Loaded], device: torch.device | str = "cpu") -> Batch:
         """The batch of some samples on a device: formed there where that was left to it.
 
         Optional fields that not all of the samples have are left out.
@@ -169,17 +223,14 @@ class Mixture:
         Raises:
             DualpixError: samples of different sizes and no window, or what went wrong in a loading process.
         """
-        for one in loaded:
+        packed = batch if isinstance(batch, LoadedBatch) else collate(batch)
+        for one in packed.loaded:
             if one.error is not None:
                 raise one.error
-        samples = []
-        for one in loaded:
-            on_device = {name: value.to(device, non_blocking=True) for name, value in one.sample.items()}
-            if not one.formed:
-                formed = self.sources[one.key.source].form(on_device)
-                on_device = self._formed(one.key, one.read, formed)
-            samples.append(on_device)
-        return stacked(samples)
+        return stacked([one.sample if one.formed else self._finished(one) for one in packed.on(device)])
+
+    def _finished(self, loaded: Loaded) -> Sample:
+        return self._formed(loaded.key, loaded.read, self.sources[loaded.key.source].form(loaded.sample))
 
     def _formed(self, key: Key, index: int, clean: Sample) -> Sample:
         """Checked, cut to the window, augmented."""
@@ -250,7 +301,7 @@ class MixtureSampler(Sampler[list[Key]]):
 
 
 class MixtureDataset(Dataset[Loaded]):
-    """For a ``DataLoader`` with a :class:`MixtureSampler` and ``collate_fn=list``; :meth:`Mixture.finish` follows.
+    """For a ``DataLoader`` with a :class:`MixtureSampler` and :func:`collate`; :meth:`Mixture.finish` follows.
 
     ``form_in_loader`` does all the work in the loading processes: right for training on the CPU. Else what a source
     renders is formed by :meth:`Mixture.finish`, on the device; the samples are the same but for rounding.

@@ -1,10 +1,10 @@
 """Real focus stacks with depth: every layout that ``dualpix depth`` reads, with a truth beside the frames.
 
 A stack is a folder that :func:`~dualpix.capture.stack.load.load_stack` reads (a capture of ours, ``focus.csv``, names
-that say diopters, a ZEDD scene) with ``depth.npy`` (``.tiff``, ``.png``, ``.pfm``) in it, in ``gt/`` or ``truth/``; one
-of a DDFF-12 file, whose ``disp_train`` is disparity in px; or of a flat folder as DefocusNet's, ``000001_01All.tif`` to
-``000001_05All.tif`` with ``000001Dpt``, at the distances it was rendered for. Depth is in m from the lens (integers in
-mm).
+that say diopters, a ZEDD scene) with ``depth.npy`` (``.tiff``, ``.png``, ``.pfm``, ``.exr``) in it, in ``gt/`` or
+``truth/``; one of a DDFF-12 file, whose ``disp_train`` is disparity in px; or of a flat folder as DefocusNet's,
+``000001_01All.tif`` to ``000001_05All.tif`` with ``000001Dpt``, at the distances it was rendered for. Depth is in m
+from the lens (integers in mm).
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ FOD_DISTANCES_M = (0.1, 0.15, 0.3, 0.7, 1.5)
 """Focus distances of DefocusNet's stacks (Maximov et al., "Focus on Defocus", CVPR 2020), nearest first."""
 _FOD_FRAME = re.compile(r"(?P<stem>.+)_(?P<number>\d{2})All\.(?:tiff?|png)", re.I)
 _FOD_LENS = {"focal_length_mm": 2.9, "f_number": 1.0}
-_SUFFIXES = (".npy", ".tiff", ".tif", ".png", ".pfm")
+_SUFFIXES = (".npy", ".tiff", ".tif", ".png", ".pfm", ".exr")
 _TRUTH_NAMES = ("depth", "depth_m", "depth_mm", "gt/depth", "truth/depth", "../gt/depth")
 _MOST_FOLDERS = 1_000_000
 _NEAREST_M = 1e-3
@@ -312,7 +312,7 @@ def _fod(folder: Path, root: Path) -> Iterator[_Stack]:
         if match:
             frames.setdefault(match["stem"], {})[int(match["number"])] = path
     for stem, numbered in frames.items():
-        truth = next((p for s in (*_SUFFIXES, ".exr") if (p := folder / f"{stem}Dpt{s}").is_file()), None)
+        truth = next((p for s in _SUFFIXES if (p := folder / f"{stem}Dpt{s}").is_file()), None)
         if truth is not None and sorted(numbered) == [1, 2, 3, 4, 5]:
             name = (folder / stem).relative_to(root).as_posix()
             yield FodStack(name, tuple(numbered[n] for n in range(1, 6)), truth)

@@ -7,9 +7,9 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
-from dualpix.capture.errors import DualpixError
+from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.models.data.rendered import RenderSettings
 from dualpix.models.data.source import Source
 
@@ -17,6 +17,7 @@ DUAL_PIXEL, FOCUS_STACK = "dual_pixel", "focus_stack"
 FARTHEST_M = 1e4
 """Infinity, of depths and of focus distances, in samples: what renderers here take the sky for."""
 _MOST_FRAMES = 100
+StackMethod = Literal["gather", "layered"]
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,8 @@ class SourceOptions:
     """Of each RGB-D picture, through as many lenses."""
     frames: int = 5
     """Of focus stacks that are rendered on the fly."""
+    stacks: StackMethod = "gather"
+    """How their frames are formed: ``gather`` is fast, ``layered`` knows what covers what and costs a pair a frame."""
     render: RenderSettings = field(default_factory=RenderSettings)
     """Size and lenses of what is rendered on the fly."""
     cache_dir: Path | None = None
@@ -44,6 +47,8 @@ class SourceOptions:
             value = getattr(self, name)
             if not low <= value <= high:
                 raise DualpixError(f"{value} {name}", expected=f"{low} to {high}")
+        if self.stacks not in get_args(StackMethod):
+            raise UnknownNameError("way to form stacks", str(self.stacks), list(get_args(StackMethod)))
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ _TRUTHS: tuple[tuple[str, TruthKind], ...] = (
     ("disparity_px", "disparity_px"), ("depth_mm", "depth"), ("depth_m", "depth"), ("depth", "depth"),
 )  # fmt: skip
 _UNITS: dict[str, DepthUnit] = {"depth_mm": "mm", "depth_m": "m"}
-_TRUTH_SUFFIXES = (".npy", ".tiff", ".tif", ".png", ".pfm")
+_TRUTH_SUFFIXES = (".npy", ".tiff", ".tif", ".png", ".pfm", ".exr")
 _PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".pgm", ".npy")
 _RAWS = (".cr2", ".cr3", ".dng", ".npz")
 _AFFINE = re.compile(r"gt_defocus|merged_depth|inverse_depth|invdepth|disp(arity)?_affine", re.I)

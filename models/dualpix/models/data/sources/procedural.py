@@ -62,7 +62,7 @@ class ProceduralStacks:
     options: SourceOptions
     task: str = FOCUS_STACK
     forms: bool = True
-    _about: str = field(default=STACK_FORMATION, repr=False)
+    _about: int = field(default=STACK_FORMATION, repr=False)
 
     def __len__(self) -> int:
         return self.options.samples
@@ -88,7 +88,8 @@ class ProceduralStacks:
     def digest(self) -> str:
         """Of the settings and the seed."""
         options = self.options
-        facts = {"seed": options.seed, "count": options.samples, "frames": options.frames, "form": self._about}
+        form = [options.stacks, self._about]
+        facts = {"seed": options.seed, "count": options.samples, "frames": options.frames, "form": form}
         return digest_of({"stacks": options.render.digest(), **facts})
 
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import cv2
 import numpy as np
@@ -23,7 +23,7 @@ import torch
 
 from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import parse_json, sha256_of_file
+from dualpix.capture.files import parse_json
 from dualpix.capture.npy import read_header, read_samples
 from dualpix.capture.raw.images import picture_of, tiff_of
 from dualpix.capture.types import FloatImage, LensModel
@@ -36,108 +36,14 @@ from dualpix.models.data.sources.kind import (
     SourceOptions,
     digest_of,
 )
-from dualpix.models.data.tars import TarIndex, index_tars, read_member
+from dualpix.models.data.sources.stores import ABOUT, EXPECTED, SAMPLE_FILE, FolderStore, Store, TarStore
+from dualpix.models.data.tars import index_tars
 from dualpix.models.tasks.task import KNOWN, Sample
 
-_MANIFEST = "manifest.json"
-_ABOUT = "json"
-_SAMPLE_FILE = "sample.json"
 _MOST_JSON_BYTES = 1 << 20
-_MOST_FILE_BYTES = 1 << 30
 _MOST_PIXELS = 1 << 28
 _MOST_GRID = 64
 _LOOKED_AT = 64
-_EXPECTED = "what 'dualpix render' writes"
-
-
-class Store(Protocol):
-    """Where the members of samples are."""
-
-    def __len__(self) -> int:
-        """Number of samples."""
-
-    def named(self, sample: int) -> str:
-        """How a message calls a sample."""
-
-    def endings(self, sample: int) -> frozenset[str]:
-        """Of its members: ``left.png``, ``json``."""
-
-    def read(self, sample: int, ending: str) -> bytes:
-        """A member. Raises SampleError."""
-
-    def digest(self) -> str:
-        """Changes with the files."""
-
-
-@dataclass(frozen=True)
-class FolderStore:
-    """A folder for each sample."""
-
-    root: Path
-    names: tuple[str, ...]
-
-    def __len__(self) -> int:
-        return len(self.names)
-
-    def named(self, sample: int) -> str:
-        """Its folder."""
-        return f"'{self.root / self.names[sample]}'"
-
-    def endings(self, sample: int) -> frozenset[str]:
-        """Of the files in its folder."""
-        try:
-            names = [path.name for path in (self.root / self.names[sample]).iterdir()]
-        except OSError as error:
-            raise SampleError(f"cannot read {self.named(sample)}: {error.strerror or error}") from error
-        return frozenset(_ABOUT if name == _SAMPLE_FILE else name for name in names)
-
-    def read(self, sample: int, ending: str) -> bytes:
-        """A file of its folder."""
-        path = self.root / self.names[sample] / (_SAMPLE_FILE if ending == _ABOUT else ending)
-        try:
-            size = path.stat().st_size
-            if size > _MOST_FILE_BYTES:
-                raise SampleError(f"'{path}' has {size} bytes", expected=f"at most {_MOST_FILE_BYTES >> 20} MiB")
-            return path.read_bytes()
-        except OSError as error:
-            raise SampleError(f"cannot read '{path}': {error.strerror or error}") from error
-
-    def digest(self) -> str:
-        """Of the manifest, which has the digests of all files, where there is one."""
-        manifest = self.root / _MANIFEST
-        whole = sha256_of_file(manifest) if manifest.is_file() else None
-        return digest_of({"samples": self.names, "manifest": whole})
-
-
-@dataclass(frozen=True)
-class TarStore:
-    """Shards; their index goes to every process, the tars are opened where a member is read."""
-
-    index: TarIndex
-
-    def __len__(self) -> int:
-        return len(self.index)
-
-    def named(self, sample: int) -> str:
-        """Key and tar."""
-        return self.index.named(sample)
-
-    def endings(self, sample: int) -> frozenset[str]:
-        """Of its members."""
-        return frozenset(self.index.members(sample))
-
-    def read(self, sample: int, ending: str) -> bytes:
-        """A member."""
-        members = self.index.members(sample)
-        if ending not in members:
-            raise SampleError(f"{self.named(sample)} has no '.{ending}'", expected=_EXPECTED)
-        return read_member(self.index.path(sample), members[ending])
-
-    def digest(self) -> str:
-        """Of all names and sizes."""
-        index = self.index
-        sizes = [digest_of({"bytes": values.tolist()}) for values in (index.size, index.ending, index.first)]
-        return digest_of({"keys": index.keys, "endings": index.endings, "sizes": sizes})
 
 
 @dataclass(frozen=True)
@@ -167,12 +73,12 @@ class RenderedFiles:
         Raises:
             SampleError: it has none, or a damaged one.
         """
-        data = self.store.read(index, _ABOUT)
+        data = self.store.read(index, ABOUT)
         if len(data) > _MOST_JSON_BYTES:
-            raise SampleError(f"{self.store.named(index)}: its json has {len(data)} bytes", expected=_EXPECTED)
-        value = parse_json(data, f"the json of {self.store.named(index)}", _EXPECTED, SampleError)
+            raise SampleError(f"{self.store.named(index)}: its json has {len(data)} bytes", expected=EXPECTED)
+        value = parse_json(data, f"the json of {self.store.named(index)}", EXPECTED, SampleError)
         if not isinstance(value, dict):
-            raise SampleError(f"the json of {self.store.named(index)} is a {type(value).__name__}", expected=_EXPECTED)
+            raise SampleError(f"the json of {self.store.named(index)} is a {type(value).__name__}", expected=EXPECTED)
         return value
 
     def prepare(self, index: int) -> Sample:
@@ -186,7 +92,7 @@ class RenderedFiles:
             raise
         except DualpixError as error:
             raise SampleError(
-                f"{self.store.named(index)}: {error.found}", expected=error.expected or _EXPECTED, hint=error.hint
+                f"{self.store.named(index)}: {error.found}", expected=error.expected or EXPECTED, hint=error.hint
             ) from error
 
     def form(self, prepared: Sample) -> Sample:
@@ -222,7 +128,7 @@ class _Reading:
         except (TypeError, KeyError, ValueError):
             height = width = 0
         if not (height > 0 and width > 0 and height * width <= _MOST_PIXELS):
-            raise SampleError(f"the json of {self.named} states the size {size!r:.60}", expected=_EXPECTED)
+            raise SampleError(f"the json of {self.named} states the size {size!r:.60}", expected=EXPECTED)
         return height, width
 
     def pair(self) -> Sample:
@@ -266,7 +172,7 @@ class _Reading:
         stated = self.about.get("lens")
         names = ("focal_length_mm", "f_number", "focus_distance_m", "pixel_pitch_um", "disparity_gain")
         if not isinstance(stated, dict):
-            raise SampleError(f"the json of {self.named} states no lens", expected=_EXPECTED)
+            raise SampleError(f"the json of {self.named} states no lens", expected=EXPECTED)
         lens = LensModel(**{name: self.number(stated.get(name), name) for name in names})
         return optics.check_focus(lens)
 
@@ -292,7 +198,7 @@ class _Reading:
             or not (values > 0).all()
             or not np.isfinite(values).all()
         ):
-            raise SampleError(f"the json of {self.named} states no grid of gains", expected=_EXPECTED)
+            raise SampleError(f"the json of {self.named} states no grid of gains", expected=EXPECTED)
         height, width = self.size_hw
         return np.asarray(cv2.resize(values, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
@@ -312,7 +218,7 @@ class _Reading:
     def picture(self, name: str) -> npt.NDArray[Any]:
         ending = next((f"{name}.{kind}" for kind in ("png", "tiff") if f"{name}.{kind}" in self.endings), None)
         if ending is None:
-            raise SampleError(f"{self.named} has no '{name}.png'", expected=_EXPECTED)
+            raise SampleError(f"{self.named} has no '{name}.png'", expected=EXPECTED)
         path = Path(ending)
         samples = picture_of(path, self.store.read(self.index, ending)).samples
         return self.of_size(samples, ending)
@@ -357,7 +263,7 @@ def _folders(root: Path) -> Iterator[str]:
     """Names of the sample folders of a folder, sorted."""
     with os.scandir(root) as entries:
         names = sorted(entry.name for entry in entries if not entry.name.startswith(".") and entry.is_dir())
-    return (name for name in names if (root / name / _SAMPLE_FILE).is_file())
+    return (name for name in names if (root / name / SAMPLE_FILE).is_file())
 
 
 def _tars(path: Path) -> list[Path]:
@@ -374,7 +280,7 @@ def _hidden(file: Path, root: Path) -> bool:
 def _recognises(path: Path) -> bool:
     if path.is_file():
         return ".tar" in path.suffixes or path.suffix == ".tgz"
-    if (path / _SAMPLE_FILE).is_file() or bool(_tars(path)):
+    if (path / SAMPLE_FILE).is_file() or bool(_tars(path)):
         return True
     return next(_folders(path), None) is not None
 
@@ -389,7 +295,7 @@ def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
 
 
 def _store_of(path: Path) -> tuple[Store, tuple[str, ...]]:
-    if path.is_dir() and (path / _SAMPLE_FILE).is_file():
+    if path.is_dir() and (path / SAMPLE_FILE).is_file():
         return FolderStore(path.parent, (path.name or path.absolute().name,)), ()
     folders = tuple(_folders(path)) if path.is_dir() else ()
     if folders:

@@ -112,7 +112,7 @@ class RgbdRenders:
                 "bytes": _sizes(self.pictures),
                 "render": options.render.digest(),
                 "unit": self.described.depth_unit,
-                "draws": [options.seed, options.renders, options.frames, STACK_FORMATION],
+                "draws": [options.seed, options.renders, options.frames, options.stacks, STACK_FORMATION],
             }
         )
 
