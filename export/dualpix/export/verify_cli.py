@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -39,7 +40,9 @@ def command(folder: Path, run: bool, allow_extra: bool, threads: int, as_json: b
 
 
 def _table(result: Verification) -> Table:
-    table = Table(Column("recipe", no_wrap=True), "file", Column("agreement, dB", justify="right"), "note")
+    recipe, agreement = Column("recipe", no_wrap=True), Column("agreement\ndB", justify="right", no_wrap=True)
+    file, note = Column("file", overflow="fold", min_width=12), Column("note", overflow="fold")
+    table = Table(recipe, file, agreement, note, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for a in result.artefacts:
         agreement = "" if a.sqnr_db is None else f"{a.sqnr_db:.0f} (≥ {a.limit_db:g})"
         table.add_row(a.recipe, a.file, agreement, a.note)

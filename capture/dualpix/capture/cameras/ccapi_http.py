@@ -23,7 +23,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 from urllib.request import parse_http_list, parse_keqv_list
 
@@ -150,8 +150,7 @@ class _Response(http.client.HTTPResponse):
 
     def __init__(self, connected: socket.socket, *arguments: Any, deadline: _Deadline, **more: Any) -> None:
         super().__init__(connected, *arguments, **more)
-        raw = cast("io.RawIOBase", self.fp.detach())
-        self.fp = io.BufferedReader(_Timed(raw, connected, deadline))
+        self.fp = io.BufferedReader(_Timed(self.fp.detach(), connected, deadline))
 
 
 class CcapiLink:
