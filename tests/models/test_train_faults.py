@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -22,12 +23,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.progress import ProgressLine
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
 from dualpix.models.tasks import DUAL_PIXEL, Sample
-from dualpix.models.train import NotFiniteError, TrainConfig, Trainer, TrainingInterruptedError
+from dualpix.models.train import NotFiniteError, Progress, TrainConfig, Trainer, TrainingInterruptedError
 from dualpix.models.train.checkpoint import CheckpointError
 from dualpix.models.train.device import resolve_precision
-from dualpix.models.train_cli import command
+from dualpix.models.train_cli import _Shower, command
 
 SMALL = RenderSettings(size_hw=(64, 96), coc_span_px=(3.0, 10.0), max_coc_px=10.0)
 CONFIG = TrainConfig(
@@ -360,6 +362,29 @@ def test_arguments_out_of_range_are_one_line(tmp_path: Path, arguments: list[str
     )
     assert isinstance(result.exception, DualpixError) and message in str(result.exception)
     assert not (tmp_path / "run").exists()  # nothing was begun
+
+
+def test_a_log_tells_pace_and_time_left_from_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of the rendering from its first scene on, of the steps from the second on, which does not wait for scenes."""
+    shower = _Shower(ProgressLine("training"), 0, 400)
+    for done in range(3):
+        shower.stage("evaluation scenes are rendered", done, 4)
+    shower.stage("the first scenes are rendered", 0, 0)
+    for step in range(1, 60):
+        shower.progress(Progress(step, 400, 0.5, None, "px"))
+    lines = capsys.readouterr().err.splitlines()
+    pace = r"  [\d.]+{}/s  [\d:]+ left"
+    wanted = [
+        r"training: 0/400 evaluation scenes are rendered 0/4",
+        r"training: 0/400 evaluation scenes are rendered 1/4" + pace.format(""),
+        r"training: 0/400 the first scenes are rendered",
+        r"training: 1/400 loss 0\.5000",
+        r"training: 2/400 loss 0\.5000" + pace.format(" steps"),
+        r"training: 50/400 loss 0\.5000" + pace.format(" steps"),
+    ]
+    assert len(lines) == len(wanted), lines
+    for line, pattern in zip(lines, wanted, strict=True):
+        assert re.fullmatch(pattern, line), line
 
 
 def test_settings_survive_json() -> None:

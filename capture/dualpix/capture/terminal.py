@@ -12,6 +12,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
+from rich import box
+from rich.table import Column, Table
 
 from dualpix.capture.files import json_ready
 
@@ -36,6 +38,19 @@ def echo_json(value: Any, indent: int | None = 2) -> None:
     except UnicodeError:
         text = json.dumps(ready, indent=indent, allow_nan=False)
     click.echo(text)
+
+
+def figures_table(*heads: str, names: tuple[str, str], title: str | None = None) -> Table:
+    """A table of figures between two columns of names, which alone give way where a terminal is narrow.
+
+    Args:
+        heads: of the columns of figures.
+        names: heads of the first and the last column: what is told of, and where its result is.
+        title: above it.
+    """
+    first, last = (Column(name, overflow="fold", min_width=8) for name in names)
+    figures = (Column(head, no_wrap=True) for head in heads)
+    return Table(first, *figures, last, title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
 
 
 class LostOutputError(OSError):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
 from dualpix.capture.progress import ProgressLine
+from dualpix.capture.terminal import echo_json
 from dualpix.export.verify import Verification, verify
 
 
@@ -28,7 +29,7 @@ def command(folder: Path, run: bool, allow_extra: bool, threads: int, as_json: b
     with ProgressLine("verify") as line:
         result = verify(folder, run=run, allow_extra=allow_extra, threads=threads, on_step=line.update)
     if as_json:
-        click.echo(json.dumps(result.to_json(), indent=2, allow_nan=False))
+        echo_json(result.to_json())
         return
     Console().print(_table(result))
     ran = sum(a.sqnr_db is not None for a in result.artefacts)
@@ -39,8 +40,10 @@ def command(folder: Path, run: bool, allow_extra: bool, threads: int, as_json: b
 
 
 def _table(result: Verification) -> Table:
-    table = Table(Column("recipe", no_wrap=True), "file", Column("agreement, dB", justify="right"), "note")
+    recipe, agreement = Column("recipe", no_wrap=True), Column("agreement\ndB", justify="right", no_wrap=True)
+    file, note = Column("file", overflow="fold", min_width=12), Column("note", overflow="fold")
+    table = Table(recipe, file, agreement, note, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for a in result.artefacts:
-        agreement = "" if a.sqnr_db is None else f"{a.sqnr_db:.0f} (≥ {a.limit_db:g})"
-        table.add_row(a.recipe, a.file, agreement, a.note)
+        decibels = "" if a.sqnr_db is None else f"{a.sqnr_db:.0f} (≥ {a.limit_db:g})"
+        table.add_row(a.recipe, a.file, decibels, a.note)
     return table

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import tifffile
-from rich.table import Column, Table
+from rich.markup import escape
+from rich.table import Table
 
 from dualpix.capture.calibrate.profile import CameraProfile
 from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
@@ -22,6 +23,7 @@ from dualpix.capture.profiles import profile_names
 from dualpix.capture.raw import RawCapture
 from dualpix.capture.raw.jobs import Batch, DecodeOptions, Job, Outcome, run_jobs
 from dualpix.capture.raw.resume import with_requests
+from dualpix.capture.terminal import figures_table
 from dualpix.capture.types import DualPixelImage, LensModel
 from dualpix.models.confidence import CONFIDENT
 from dualpix.models.halves import Finding
@@ -236,24 +238,24 @@ def _option(field: str) -> str:
 def table(outcomes: Sequence[Outcome]) -> Table:
     """What was found, for people; below it, what :func:`below_text` says."""
     percentiles = " / ".join(f"p{p}" for p in _SHOWN_PERCENTILES)
-    file, result = (Column(name, overflow="fold") for name in ("file", "result"))
     methods = {outcome.record["method"] for outcome in outcomes if outcome.record}
     title = " and ".join(sorted(methods)) or None
-    rows = Table(file, "measured", f"disparity px\n{percentiles}", f"depth m\n{percentiles}", "s", result, title=title)
+    heads = ("measured", f"disparity px\n{percentiles}", f"depth m\n{percentiles}", "s")
+    rows = figures_table(*heads, names=("file", "result"), title=title)
     for outcome in outcomes:
         record = outcome.record
         if record is None:
-            rows.add_row(outcome.job.path.name, "", "", "", "", "[red]failed[/red]")
+            rows.add_row(escape(outcome.job.path.name), "", "", "", "", "[red]failed[/red]")
             continue
         depth = record["depth"]
         shown = _joined(depth["percentiles_m"]) if depth["metric"] else f"{len(depth['missing'])} lens data missing"
         rows.add_row(
-            outcome.job.path.name,
+            escape(outcome.job.path.name),
             f"{record['measured_fraction']:.0%}",
             _joined(record["disparity_percentiles_px"]),
             shown,
             f"{record['seconds']:.1f}",
-            str(outcome.job.folder),
+            escape(str(outcome.job.folder)),
         )
     return rows
 

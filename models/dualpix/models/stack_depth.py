@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.table import Column, Table
+from rich.markup import escape
+from rich.table import Table
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw.inputs import Job
@@ -21,6 +22,7 @@ from dualpix.capture.stack.align import Alignment, align_stack
 from dualpix.capture.stack.focus_depth import FocusDepth, Method, depth_from_focus, index_from_focus
 from dualpix.capture.stack.focus_output import NO_METRES_HINT, SIDECAR, check_measured, write_focus_depth
 from dualpix.capture.stack.load import ALIGNED, ALIGNMENT, load_stack
+from dualpix.capture.terminal import figures_table
 from dualpix.capture.types import FloatImage, FocusStack
 from dualpix.models.depth_truth import DepthTruth, read_truth
 
@@ -150,21 +152,21 @@ def depth_errors(depth_m: FloatImage, truth_m: FloatImage) -> dict[str, float | 
 
 def table(outcomes: Sequence[Outcome]) -> Table:
     """What was found, for people; below it, what :func:`below_text` says."""
-    stack, result = (Column(name, overflow="fold") for name in ("stack", "result"))
-    shown = Table(stack, "frames", "depth m\np1 / p50 / p99", "measured", "s", result)
+    heads = ("frames", "depth m\np1 / p50 / p99", "measured", "s")
+    shown = figures_table(*heads, names=("stack", "result"))
     for outcome in outcomes:
         record = outcome.record
         if record is None:
-            shown.add_row(outcome.job.path.name, "", "", "", "", "[red]failed[/red]")
+            shown.add_row(escape(outcome.job.path.name), "", "", "", "", "[red]failed[/red]")
             continue
         share = record["measured_fraction"]
         shown.add_row(
-            outcome.job.path.name,
+            escape(outcome.job.path.name),
             str(record["frames"]),
             _percentiles_text(record),
             f"{share:.0%}" if share >= _LITTLE else f"{share:.1%}",
             f"{record['seconds']:.1f}",
-            str(outcome.job.folder),
+            escape(str(outcome.job.folder)),
         )
     return shown
 

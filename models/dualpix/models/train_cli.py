@@ -224,15 +224,22 @@ class _Shower:
         self.losses: list[float] = []
         self.pace: Pace | None = None
         self.shown_s = -_LINE_EVERY_S
+        self.staged, self.stage_pace = "", Pace(0)
 
     def stage(self, text: str, done: int, total: int) -> None:
         """What goes on beside steps."""
+        begins = text != self.staged
+        if begins:
+            self.staged, self.stage_pace = text, Pace(total)
+        self.stage_pace.done = done
         counted = f"{text} {done}/{total}" if total else text
-        self._show(counted, important=done == 0)
+        if 0 < done < total:
+            counted += f"  {self.stage_pace.per_second:.2f}/s  {self.stage_pace.time_left} left"
+        self._show(counted, important=begins or done == 1)
 
     def progress(self, progress: Progress) -> None:
         """After a step."""
-        first = self.pace is None
+        soon = self.pace is None or not self.pace.done  # the first step, and the first whose pace is known
         if self.pace is None:  # from the end of the first step on: what comes before it is no step
             self.pace = Pace(self.steps - progress.step)
         else:
@@ -246,7 +253,7 @@ class _Shower:
                 text += f"  {self.pace.time_left} left"
         if progress.eval_error is not None:
             text += f"  evaluation {progress.eval_error:.4f} {progress.error_unit}"
-        self._show(text, important=first or progress.eval_error is not None or progress.step % self.every == 0)
+        self._show(text, important=soon or progress.eval_error is not None or progress.step % self.every == 0)
 
     def _show(self, text: str, *, important: bool) -> None:
         now = time.monotonic()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
@@ -115,15 +116,17 @@ def _change(loss: float, reference: float) -> str:
 def table_of(name: str, assignment: Assignment) -> Table:
     """The most harmful layers, and every layer that stays float, as a table for people."""
     shown = [s for i, s in enumerate(assignment.layers) if i < _ROWS or s.path in assignment.keep_float]
-    numbers = (Column(heading, justify="right") for heading in ("MACs", "saved by\nfloat", "added by\nint8"))
-    rest = len(assignment.layers) - len(shown)
-    table = Table(
-        Column("layer"), *numbers, "", title=f"{name}: relative RMS by layer" + (f" ({rest} more)" if rest else "")
+    numbers = (
+        Column(heading, justify="right", no_wrap=True) for heading in ("MACs", "saved by\nfloat", "added by\nint8")
     )
+    rest = len(assignment.layers) - len(shown)
+    title = f"{name}: relative RMS by layer" + (f" ({rest} more)" if rest else "")
+    layer, mark = Column("layer", overflow="fold", min_width=12), Column("", no_wrap=True)
+    table = Table(layer, *numbers, mark, title=title, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for s in shown:
         share = f"{s.macs / max(assignment.total_macs, 1):.2%}"
-        mark = "[yellow]float[/yellow]" if s.path in assignment.keep_float else "int8"
-        table.add_row(s.path or "(network)", share, _signed(s.saved), _signed(s.added), mark)
+        kept = "[yellow]float[/yellow]" if s.path in assignment.keep_float else "int8"
+        table.add_row(s.path or "(network)", share, _signed(s.saved), _signed(s.added), kept)
     return table
 
 

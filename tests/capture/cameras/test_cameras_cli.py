@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,11 @@ from click.testing import CliRunner
 
 from dualpix.capture import cameras
 from dualpix.capture.cameras import Answer, cli
+from dualpix.capture.cameras.android_device import AdbServer
 from dualpix.capture.cameras.ccapi_discovery import ENVIRONMENT
 from dualpix.capture.cameras.hidden_camera import Body, HiddenCamera
 from dualpix.capture.cameras.protocol import CameraInfo
-from dualpix.capture.cameras.testing.adbd import AdbdServer, PrivateAdb, VirtualPhone
+from dualpix.capture.cameras.testing.adbd import AdbdServer, PrivateAdb, VirtualPhone, free_port
 from dualpix.capture.cameras.testing.adbd import serving as serving_phone
 from dualpix.capture.cameras.testing.ccapi import CanonOnline, CcapiServer, serving
 from dualpix.capture.cameras.testing.companion import PhoneOptics
@@ -115,3 +119,41 @@ def test_the_summary_of_every_backend_is_shown_where_nothing_is_found(monkeypatc
     monkeypatch.setattr(cli, "find_all", lambda names, limit_s: [Answer(name) for name in cameras.BACKENDS])
     output = " ".join(run().output.split())
     assert all(b.summary in output for b in cameras.BACKENDS.values())
+
+
+@pytest.mark.parametrize("words", [["--json"], ["--address", "nobody"]])
+def test_an_adb_server_that_was_not_there_is_not_left_behind(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The real adb, on a port where nobody listens; without USB: it is somebody's real phone."""
+    port = free_port()
+    for name, value in (("ANDROID_ADB_SERVER_PORT", str(port)), ("ADB_USB", "0"), ("ADB_MDNS", "0")):
+        monkeypatch.setenv(name, value)
+    started: list[str] = []
+    find, stop = AdbServer.phones, AdbServer.stop
+    monkeypatch.setattr(AdbServer, "phones", lambda self: started.append("asked") or find(self))
+    monkeypatch.setattr(AdbServer, "stop", lambda self: started.append(f"runs {self.runs}") or stop(self))
+    done = CliRunner().invoke(cli.command, ["--camera", "android", *words])
+    if "--json" in words:
+        assert json.loads(done.stdout)[0]["error"] is None
+    else:
+        assert "no phone 'nobody' on adb" in str(done.exception)
+    assert started == ["asked", "runs True"]
+    assert _listens_no_more(port)
+
+
+def test_an_adb_server_that_was_there_stays(phone: AdbdServer) -> None:
+    assert phone.serial in run("--camera", "android").output
+    with pytest.raises(DualpixError):
+        run("--camera", "android", "--address", "nobody")
+    assert AdbServer(os.environ["ANDROID_ADB_SERVER_PORT"]).runs
+
+
+def _listens_no_more(port: int) -> bool:
+    for _ in range(200):
+        try:
+            socket.create_connection(("127.0.0.1", port), 1).close()
+        except OSError:
+            return True
+        time.sleep(0.05)
+    return False

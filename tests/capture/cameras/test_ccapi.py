@@ -13,7 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -711,3 +711,67 @@ def test_a_picture_that_is_none_is_a_bad_frame() -> None:
     for data in (b"", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG\r\n\x1a\n" + bytes(40)):
         with pytest.raises(BadFrame):
             ccapi._gray(data)
+
+
+@contextmanager
+def dripping(first: bytes, drop: bytes) -> Iterator[str]:
+    """A camera that answers with ``first`` and then ``drop``, again and again, faster than any wait for a byte."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        ended = threading.Event()
+
+        def serve() -> None:
+            with suppress(OSError):
+                taken, _ = server.accept()
+                with taken:
+                    taken.recv(65536)
+                    taken.sendall(first)
+                    while not ended.wait(0.02):
+                        taken.sendall(drop)
+
+        thread = threading.Thread(target=serve, daemon=True)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}"
+        finally:
+            ended.set()
+            thread.join(5)
+
+
+@pytest.mark.parametrize(
+    ("first", "drop"),
+    [
+        (b"", b"H"),
+        (b"HTTP/1.1 200 OK\r\n", b"X-More: x\r\n"),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n{", b" "),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\n \r\n"),
+        (b"HTTP/1.1 401 No\r\nContent-Length: 100000\r\n\r\n", b" "),
+    ],
+    ids=["status", "headers", "body", "chunks", "refusal"],
+)
+def test_an_answer_that_drips_ends_by_the_deadline(first: bytes, drop: bytes) -> None:
+    with dripping(first, drop) as url:
+        link = CcapiLink(Address.parse(url), timeout_s=0.2)
+        started = time.monotonic()
+        with pytest.raises(
+            CameraError, match=r"the answer did not end within 0\.8 s|got more than 100 headers"
+        ) as lost:
+            link.connect()
+        assert "\n" not in str(lost.value) and time.monotonic() - started < 30
+        link.close()
+
+
+def test_a_file_that_drips_ends_by_the_deadline() -> None:
+    first = b"HTTP/1.1 200 OK\r\nContent-Length: 50000\r\n\r\n"
+    with dripping(first, b"x") as url:
+        link = CcapiLink(Address.parse(url), timeout_s=0.2)
+        with pytest.raises(CameraLost, match=r"the answer did not end within 1\.3 s"):
+            link.download("/ccapi/ver110/contents/sd/100CANON/IMG_0001.CR3", io.BytesIO(), 1 << 20)
+        link.close()
+
+
+def test_silence_is_told_apart_from_dripping() -> None:
+    with dripping(b"HTTP/1.1 200 OK\r\n", b"") as url:
+        link = CcapiLink(Address.parse(url), timeout_s=0.1)
+        with pytest.raises(CameraLost, match="timed out"):
+            link.connect()
+        link.close()

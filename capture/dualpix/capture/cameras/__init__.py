@@ -15,6 +15,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from importlib import import_module
 from types import MappingProxyType, ModuleType
@@ -48,6 +49,11 @@ class Backend:
     """Whether the focus moves by steps, so that there is something to calibrate."""
     brackets: bool = False
     """Whether its option ``bracket=INCREMENT`` has the camera take a stack by its own focus bracketing."""
+
+    def searching(self) -> AbstractContextManager[None]:
+        """Around a search: what has to be started for it is ended again."""
+        around = getattr(self._load(), "searching", nullcontext)
+        return cast("AbstractContextManager[None]", around())
 
     def find(self) -> list[CameraInfo]:
         """Who answers now.
@@ -150,8 +156,10 @@ class _Search:
 
     def _run(self) -> None:
         try:
-            cameras = tuple(self._searched.find())
-            self.answer = Answer(self.name, cameras, tuple(self._searched.remark(info) for info in cameras))
+            with self._searched.searching():
+                cameras = tuple(self._searched.find())
+                remarks = tuple(self._searched.remark(info) for info in cameras)
+            self.answer = Answer(self.name, cameras, remarks)
         except DualpixError as error:
             self.answer = Answer(self.name, error=str(error))
         except Exception as error:

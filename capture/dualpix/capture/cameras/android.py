@@ -17,8 +17,8 @@ import math
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -74,6 +74,22 @@ def find(port: str | None = None) -> list[CameraInfo]:
         capabilities = ("absolute_focus",) if ready else ()
         found.append(CameraInfo("android", phone.serial, model=phone.model, capabilities=capabilities))
     return found
+
+
+@contextmanager
+def searching(port: str | None = None) -> Iterator[None]:
+    """Around looking who is there: an adb server that had to be started for it is stopped again."""
+    try:
+        server = AdbServer(port)
+    except DualpixError:  # the search itself says so
+        yield
+        return
+    ran = server.runs
+    try:
+        yield
+    finally:
+        if not ran:
+            server.stop()
 
 
 def remark(info: CameraInfo, port: str | None = None) -> str:

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import re
 import shlex
+import socket
 import struct
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -20,6 +21,7 @@ from dualpix.capture.cameras.protocol import BadFrame, CameraBusy, CameraError, 
 from dualpix.capture.errors import DualpixError
 
 _TIMEOUT_S = 15.0
+_LOOK_S = 1.0
 _SERVER_PORTS = range(1, 65536)
 _MAX_OUTPUT_BYTES = 4 << 20
 _NETWORK_SERIAL = re.compile(r"[A-Za-z0-9.\-]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5}")
@@ -56,6 +58,20 @@ class AdbServer:
         if port is not None and not (port.isdecimal() and int(port) in _SERVER_PORTS):
             raise DualpixError(f"adb server port '{port}'", expected="a number from 1 to 65535")
         self._client = adbutils().AdbClient(port=int(port) if port else None, socket_timeout=_TIMEOUT_S)
+
+    @property
+    def runs(self) -> bool:
+        """Whether it does; asking starts none."""
+        try:
+            with socket.create_connection((self._client.host, self._client.port), _LOOK_S):
+                return True
+        except OSError:
+            return False
+
+    def stop(self) -> None:
+        """End it, if it runs; whoever else uses it would be cut off."""
+        with suppress(Exception):  # it has ended meanwhile, or will be there when it is asked for next
+            self._client.server_kill()
 
     def phones(self) -> list[PhoneEntry]:
         """Who is there, in whatever state.

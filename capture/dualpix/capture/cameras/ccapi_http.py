@@ -11,15 +11,19 @@ from __future__ import annotations
 import base64
 import hashlib
 import http.client
+import io
 import json
 import re
 import secrets
 import select
+import socket
 import ssl
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, BinaryIO, Literal
+from functools import partial
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 from urllib.request import parse_http_list, parse_keqv_list
 
@@ -27,9 +31,16 @@ from dualpix.capture.cameras.protocol import BadFrame, CameraBusy, CameraError, 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import parse_json
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 Method = Literal["get", "put", "post", "delete"]
 
 _TIMEOUT_S = 15.0
+_MOST_WAITS = 4
+"""A request may take so many times the longest wait in all: a byte now and then would keep it alive for ever."""
+_SLOWEST_BYTES_PER_S = 100_000
+"""A file may take longer by its size at this rate, a tenth of what a camera's Wi-Fi does at the edge of its range."""
 _MAX_JSON_BYTES = 4 << 20
 _CHUNK = 1 << 18
 _METHODS: tuple[Method, ...] = ("get", "put", "post", "delete")
@@ -83,6 +94,65 @@ class Address:
         raise wrong
 
 
+class _Deadline:
+    """When the request that is under way must have ended."""
+
+    def __init__(self, wait_s: float) -> None:
+        self.wait_s = wait_s
+        self._limit_s, self._until_s = 0.0, 0.0
+
+    def start(self) -> None:
+        """A request begins."""
+        self._limit_s = _MOST_WAITS * self.wait_s
+        self._until_s = time.monotonic() + self._limit_s
+
+    def extend(self, seconds: float) -> None:
+        """It may take longer."""
+        self._limit_s += seconds
+        self._until_s += seconds
+
+    def next_wait_s(self) -> float:
+        """How long the next byte may be waited for.
+
+        Raises:
+            TimeoutError: the time is over.
+        """
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError(f"the answer did not end within {self._limit_s:.3g} s")
+        return min(self.wait_s, left_s)
+
+
+class _Timed(io.RawIOBase):
+    """What comes out of a socket until a deadline."""
+
+    def __init__(self, raw: io.RawIOBase, connected: socket.socket, deadline: _Deadline) -> None:
+        self._raw, self._socket, self._deadline = raw, connected, deadline
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
+        self._socket.settimeout(self._deadline.next_wait_s())
+        try:
+            return self._raw.readinto(buffer)
+        except TimeoutError:
+            self._deadline.next_wait_s()  # says which of both times is over
+            raise
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer that ends, or is an error, by the deadline."""
+
+    def __init__(self, connected: socket.socket, *arguments: Any, deadline: _Deadline, **more: Any) -> None:
+        super().__init__(connected, *arguments, **more)
+        self.fp = io.BufferedReader(_Timed(self.fp.detach(), connected, deadline))
+
+
 class CcapiLink:
     """A connection that is kept, to a camera whose offers are known."""
 
@@ -92,10 +162,11 @@ class CcapiLink:
         Args:
             address: of the camera.
             verify: check its certificate (https); cameras sign theirs themselves, which no check passes.
-            timeout_s: longest wait for an answer.
+            timeout_s: longest wait for an answer to begin or to go on; one takes four times that at most, files more.
         """
         self.address = address
         self._timeout_s, self._verify = timeout_s, verify
+        self._deadline = _Deadline(timeout_s)
         self._connection: http.client.HTTPConnection | None = None
         self._login = _Login(address.user, address.password) if address.user is not None else None
         self._paths: dict[tuple[str, Method], str] = {}
@@ -189,6 +260,7 @@ class CcapiLink:
             if not length.isdecimal() or not 0 < int(length) <= limit:
                 self.close()
                 raise BadFrame(f"'{name}' of '{length}' bytes on the camera", expected=f"1 to {limit}")
+            self._deadline.extend(int(length) / _SLOWEST_BYTES_PER_S)
             size = 0
             while size < int(length) and (chunk := response.read(min(_CHUNK, int(length) - size))):
                 file.write(chunk)
@@ -232,6 +304,7 @@ class CcapiLink:
         Raises:
             CameraError: of the kind the failure is.
         """
+        self._deadline.start()
         try:
             response = self._send(method, path, body)
             if (
@@ -270,6 +343,8 @@ class CcapiLink:
             data, headers["Content-Type"] = json.dumps(body).encode(), "application/json"
         if self._login and (authorization := self._login.header(method.upper(), path)):
             headers["Authorization"] = authorization
+        if connection.sock is not None:
+            connection.sock.settimeout(self._deadline.next_wait_s())
         connection.request(method.upper(), path, data, headers)
         return connection.getresponse()
 
@@ -287,6 +362,8 @@ class CcapiLink:
                 self._connection = http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=context)
             else:
                 self._connection = http.client.HTTPConnection(host, port, timeout=self._timeout_s)
+            answers: Any = partial(_Response, deadline=self._deadline)
+            self._connection.response_class = answers
         return self._connection
 
     def _refusal(self, method: Method, path: str, response: http.client.HTTPResponse) -> CameraError:

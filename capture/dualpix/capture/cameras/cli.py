@@ -52,12 +52,13 @@ def command(names: Sequence[str], address: str | None, limit_s: float, as_json: 
 def _asked(name: str, address: str) -> Answer:
     """The camera at an address; what it says is an error of the command, not a row."""
     chosen = backend(name)
-    device: Any = chosen.drive(address) if chosen.drives else chosen.open(address)
-    try:
-        return Answer(name, (device.info,), ("",))
-    finally:
-        if close := getattr(device, "close", None):
-            close()
+    with chosen.searching():
+        device: Any = chosen.drive(address) if chosen.drives else chosen.open(address)
+        try:
+            return Answer(name, (device.info,), ("",))
+        finally:
+            if close := getattr(device, "close", None):
+                close()
 
 
 def _record(answer: Answer) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 from rich.console import Console
-from rich.table import Column, Table
+from rich.markup import escape
+from rich.table import Table
 
 from dualpix.capture.errors import OutputError
 from dualpix.capture.files import make_output_dir
@@ -26,7 +27,7 @@ from dualpix.capture.raw.jobs import (
 from dualpix.capture.raw.output_settings import OutputSettings, output_options
 from dualpix.capture.raw.outputs import SIDECAR, read_schema, write_capture
 from dualpix.capture.raw.resume import with_requests
-from dualpix.capture.terminal import echo_json
+from dualpix.capture.terminal import echo_json, figures_table
 
 _FILE = click.Path(path_type=Path)
 
@@ -116,21 +117,21 @@ def _list_formats(as_json: bool) -> None:
 
 
 def _table(outcomes: list[Outcome], output: Path) -> Table:
-    file, result = (Column(name, overflow="fold") for name in ("file", "result"))
-    table = Table(file, "decoder", "view", "axis", "clipped", result, title=f"written to {output}")
+    heads = ("decoder", "view", "axis", "clipped")
+    table = figures_table(*heads, names=("file", "result"), title=escape(f"written to {output}"))
     for outcome in outcomes:
         record = outcome.record
         if record is None:
-            table.add_row(outcome.job.path.name, "", "", "", "", "[red]failed[/red]")
+            table.add_row(escape(outcome.job.path.name), "", "", "", "", "[red]failed[/red]")
             continue
         size = record["size"]
         folder = outcome.job.folder.relative_to(output)
         table.add_row(
-            outcome.job.path.name,
+            escape(outcome.job.path.name),
             record["decoder"],
             f"{size['width']}x{size['height']}x{size['channels']}",
             record["baseline"],
             f"{100 * record['saturated_fraction']:.2f}%",
-            f"{folder} (done before)" if outcome.status == "skipped" else str(folder),
+            escape(f"{folder} (done before)" if outcome.status == "skipped" else str(folder)),
         )
     return table
