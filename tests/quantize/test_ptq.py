@@ -64,6 +64,31 @@ def test_every_observer_gives_a_network_that_works(observer: Observer) -> None:
     assert 20 < sqnr_db(net(*inputs), int8(*inputs)) < 45
 
 
+class _PredictsKernels(nn.Module):
+    """A convolution and a linear layer whose weights another layer gives (kernel prediction)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.features, self.kernels, self.gains = nn.Conv2d(3, 4, 3, padding=1), nn.Linear(3, 72), nn.Linear(3, 48)
+
+    def forward(self, x: Tensor) -> Tensor:
+        mean = x.mean((2, 3))
+        y = F.relu(F.conv2d(self.features(x), self.kernels(mean).view(2, 4, 3, 3), padding=1))
+        return y + F.linear(mean, self.gains(mean).view(16, 3)).mean()
+
+
+@torch.no_grad()
+def test_a_layer_whose_weight_is_computed_stays_float() -> None:
+    module, generator = _PredictsKernels(), torch.Generator().manual_seed(0)
+    samples = [(torch.rand(1, 3, 16, 24, generator=generator),) for _ in range(3)]
+    int8 = quantise_static(module, samples)
+    restored = [n for n in int8.graph.nodes if "dequantize_per_channel" in str(n.target)]
+    assert len(restored) == 3, "the three that are stored"
+    assert all(n.args[0].op == "get_attr" for n in restored)
+    assert sqnr_db(module(*samples[0]), int8(*samples[0])) > 30
+
+
 class _Relu(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -42,6 +42,7 @@ from dualpix.quantize.graph import (
     limit_requantisation,
     unshare_weights,
 )
+from dualpix.quantize.graph.nodes import argument, is_call, is_constant
 from dualpix.quantize.kinds import Observer
 
 KeepFloat = Callable[[str], bool]
@@ -190,9 +191,18 @@ def _quantizer(configs: dict[Any, QuantizationConfig], keep_float: KeepFloat) ->
     quantizer = _SelectiveQuantizer()
     for operator, config in configs.items():
         quantizer.set_operator_type(operator, config)
-    # The filter is asked about weights too; they belong to no module and follow their operator.
-    quantizer.set_filter_function(lambda node: node.op != "call_function" or not keep_float(module_path(node)))
+
+    def is_asked_for(node: fx.Node) -> bool:
+        # The filter is asked about weights too; they belong to no module and follow their operator.
+        return node.op != "call_function" or not (keep_float(module_path(node)) or _computes_its_weight(node))
+
+    quantizer.set_filter_function(is_asked_for)
     return quantizer
+
+
+def _computes_its_weight(node: fx.Node) -> bool:
+    """Whether a layer's weight comes out of the network itself: scales of one per channel are for stored ones."""
+    return is_call(node, ("aten.conv", "aten.linear.")) and not is_constant(argument(node, "weight"))
 
 
 def exported_graph(module: nn.Module, inputs: Inputs) -> fx.GraphModule:
