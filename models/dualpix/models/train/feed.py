@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 
 from dualpix.capture.errors import DualpixError
 from dualpix.models.data.assemble import Data, assemble
-from dualpix.models.data.mixture import Loaded, Mixture, MixtureDataset, MixtureSampler
+from dualpix.models.data.mixture import LoadedBatch, Mixture, MixtureDataset, MixtureSampler, collate
 from dualpix.models.data.skipped import Skips
 from dualpix.models.data.sources import SourceOptions
 from dualpix.models.data.windows import Window
@@ -35,7 +35,10 @@ def data_of(config: TrainConfig, task: Task, cache_dir: Path | None) -> Data:
     Raises:
         DualpixError: a source that is none, or has nothing for the task.
     """
-    options = SourceOptions(config.seed, config.samples, config.renders, config.frames, config.render, cache_dir)
+    options = SourceOptions(
+        seed=config.seed, samples=config.samples, renders=config.renders, frames=config.frames, render=config.render,
+        cache_dir=cache_dir,
+    )  # fmt: skip
     window = Window(config.crop_hw, config.frames if any(f.per_frame for f in task.sample) else None)
     shares = [share for text in config.validate if (share := share_of(text)) is not None]
     if shares and len(config.validate) > 1:
@@ -79,30 +82,30 @@ class Feed:
             loaded = iter(self._loader(first_step))
         while True:
             asked = time.monotonic()
-            samples: list[Loaded] | None = next(loaded, None)
+            samples: LoadedBatch | None = next(loaded, None)
             if samples is None:
                 return
             batch = self.finished(samples)
             self.waited_s += time.monotonic() - asked
             yield batch
 
-    def finished(self, samples: list[Loaded]) -> Batch:
+    def finished(self, samples: LoadedBatch) -> Batch:
         """A batch of what was loaded; samples that did not read are told of."""
-        for one in samples:
+        for one in samples.loaded:
             self.skips.note(one.skipped)
         batch = self.mixture.finish(samples, self.device)
         if self.device.type == "cpu" and KNOWN in batch and bool(batch[KNOWN].all()):
             del batch[KNOWN]  # a loss without holes takes less
         return batch
 
-    def _loader(self, first_step: int) -> DataLoader[Loaded]:
+    def _loader(self, first_step: int) -> Iterable[LoadedBatch]:
         sampler = MixtureSampler(
             self.mixture, self.batch_size, first_step, self.last_step, rank=self.world.rank, world=self.world.size
         )
         return DataLoader(
             MixtureDataset(self.mixture, form_in_loader=self.device.type == "cpu"),
             batch_sampler=sampler,
-            collate_fn=list,
+            collate_fn=collate,
             num_workers=self.workers,
             worker_init_fn=partial(_prepare_worker, os.getpid()),
             prefetch_factor=4 if self.workers else None,
