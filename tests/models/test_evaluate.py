@@ -278,8 +278,8 @@ def test_dp119_as_published(tmp_path: Path) -> None:
     places = ("box/001", "casual/iphone/004", "flat/1500/f4", "flat/1500/f20", "flat/inf/f4")
     for place in places:
         (tmp_path / place).mkdir(parents=True)
-        for half in "lr":
-            cv2.imwrite(str(tmp_path / place / f"{half}.png"), view)
+        for half, shift in (("l", 0), ("r", 1)):
+            cv2.imwrite(str(tmp_path / place / f"{half}.png"), np.roll(view, shift, axis=1))
     codes = np.full((64, 96), 51, np.uint8)
     codes[:, :40] = 255
     for place in places[:2]:

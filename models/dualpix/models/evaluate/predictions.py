@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -58,7 +59,7 @@ def _files_of(folder: Path, name: str) -> list[Path]:
     return [path for stem in stems for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()]
 
 
-def _in_unit(path: Path, values: npt.NDArray[np.generic], unit: Unit) -> FloatImage:
+def _in_unit(path: Path, values: npt.NDArray[Any], unit: Unit) -> FloatImage:
     channels = 3 if unit == "image" else 1
     if (values.shape[2] if values.ndim == 3 else 1) != channels:
         what = "a colour picture" if channels == 3 else "one number a pixel"

@@ -80,7 +80,7 @@ class Sample:
         """(height, width) of what methods see."""
         if self.pair is not None:
             return self.pair.size_hw
-        return self.truth.shape[:2] if self.stack is None else self.stack.frames.shape[1:3]  # type: ignore[return-value]
+        return self.truth.shape[:2] if self.stack is None else self.stack.frames.shape[1:3]
 
     def window(self, view: npt.NDArray[P]) -> npt.NDArray[P]:
         """The centre of a map or picture, of the truth's size."""

@@ -59,7 +59,7 @@ def _load(folder: Path, name: str, paths: tuple[str, str, str]) -> Sample:
     truth = read_pfm(files[2])
     if truth.shape != left.shape[:2]:
         raise DualpixError(f"'{files[2].name}' is {truth.shape} (h, w)", expected=f"the view's {left.shape[:2]}")
-    image = DualPixelImage(left, right, (left + right) / 2, np.zeros(truth.shape, np.bool_))
+    image = DualPixelImage(left, right, np.float32(0.5) * (left + right), np.zeros(truth.shape, np.bool_))
     with np.errstate(invalid="ignore"):
         return Sample(name, truth, np.asarray(np.isfinite(truth) & (truth > 0)), image)
 

@@ -94,7 +94,7 @@ def nearest_filled(depth_m: FloatImage, known: Mask) -> FloatImage:
     )
     values = np.zeros(int(labels.max()) + 1, np.float32)
     values[labels[known]] = depth_m[known]
-    return values[labels]
+    return np.asarray(values[labels], np.float32)
 
 
 def fixed_list(depth_m: FloatImage) -> npt.NDArray[np.float64]:
