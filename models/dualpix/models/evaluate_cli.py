@@ -33,7 +33,7 @@ from dualpix.models.evaluate import (
     rendered_camera,
     rendered_protocol,
 )
-from dualpix.models.evaluate.figures import RANGES_M
+from dualpix.models.evaluate.figures import AFFINE, RANGES_M
 from dualpix.models.evaluate.methods import NAMES, Choice, methods_for
 from dualpix.models.evaluate.rendered import KINDS
 from dualpix.models.evaluate.summary import RESAMPLES, SEED
@@ -42,8 +42,9 @@ from dualpix.models.zoo import DEFAULT_MODEL
 _FILE = click.Path(path_type=Path)
 _RENDERED = ("rendered", *(f"rendered:{kind}" for kind in KINDS))
 _CONFIDENCE_COLUMNS = {"ause": "AUSE", "measured": "measured"}
+_MOST_COLUMNS = 7
 _RANGE_NAMES = {"0_1": "< 1 m", "1_2": "1-2 m", "2_4": "2-4 m", "over_4": "> 4 m"}
-_UNCHANGED = "affine-invariant, ICCV 2019 form: IRLS 5 x, floor 1e-3; ranks as 'ties' says"
+_AFFINE_FORM = "affine-invariant, ICCV 2019 form: IRLS 5 x, floor 1e-3; ranks as 'ties' says"
 
 
 def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | None) -> tuple[str, ...] | None:
@@ -170,7 +171,7 @@ def _record(protocol: Protocol, sizes: tuple[int, ...], scores: list[Score]) -> 
         "protocol": protocol.facts(),
         "leaks_scale": protocol.leaks_scale or None,
         "network_working_sizes_px": list(sizes) or None,
-        "metric": _UNCHANGED,
+        "metric": _AFFINE_FORM,
         "mean": mean_scores(scores),
         "interval_95": intervals(scores),
         "interval_of": f"percentile bootstrap over scenes, {RESAMPLES} resamples, seed {SEED}",
@@ -182,8 +183,9 @@ def _record(protocol: Protocol, sizes: tuple[int, ...], scores: list[Score]) -> 
 
 def _print(protocol: Protocol, scores: list[Score]) -> None:
     console, means = Console(), mean_scores(scores)
-    console.print(_table(scores, means, protocol.columns, each=True))
-    if ranges := _ranges(means):
+    for columns in _parts(protocol.columns):
+        console.print(_table(scores, means, columns, each=True))
+    if ranges := _by_range(means):
         console.print(ranges)
     if all("ause" in mean for mean in means.values()):
         console.print(_table(scores, means, _CONFIDENCE_COLUMNS, each=False))
@@ -222,23 +224,27 @@ def _table(scores: list[Score], means: dict[str, dict[str, float]], shown: dict[
     return table
 
 
-def _ranges(means: dict[str, dict[str, float]]) -> Table | None:
+def _by_range(means: dict[str, dict[str, float]]) -> Table | None:
     """Mean errors by range of true depth, where the truth is in m."""
-    kinds = {"mae_m": "MAE m", "mae_diopters": "MAE 1/m", "abs_rel": "AbsRel"}
     there = [name for name in RANGES_M if any(f"mae_m_{name}" in mean for mean in means.values())]
     if not there:
         return None
-    titles = [f"{title} {_RANGE_NAMES[name]}" for title in kinds.values() for name in there]
-    table = Table(
-        "method",
-        *(Column(t, justify="right") for t in titles),
-        box=box.SIMPLE_HEAD,
-        pad_edge=False,
-        padding=(0, 1, 0, 0),
-    )
-    for method, mean in means.items():
-        table.add_row(method, *(_cell(mean.get(f"{kind}_{name}")) for kind in kinds for name in there))
+    kinds = {"mae_m": "MAE m", "mae_diopters": "MAE 1/m", "abs_rel": "AbsRel", "share": "share of pixels"}
+    numbers = (Column(title, justify="right") for title in kinds.values())
+    table = Table("true depth", "method", *numbers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in there:
+        for method, mean in means.items():
+            table.add_row(_RANGE_NAMES[name], method, *(_cell(mean.get(f"{kind}_{name}")) for kind in kinds))
     return table
+
+
+def _parts(columns: dict[str, str]) -> list[dict[str, str]]:
+    """Columns in tables that fit 80 characters; the variants of the rank correlation stay together."""
+    if len(columns) <= _MOST_COLUMNS:
+        return [columns]
+    affine = {key: title for key, title in columns.items() if key in AFFINE}
+    others = {key: title for key, title in columns.items() if key not in AFFINE}
+    return [others, affine] if affine else [others]
 
 
 def _cell(value: float | None) -> str:

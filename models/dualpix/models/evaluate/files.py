@@ -11,7 +11,6 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 import numpy.typing as npt
 
@@ -54,11 +53,11 @@ def read_codes(path: Path, what: str, dtype: type[np.uint8 | np.uint16]) -> npt.
     Raises:
         DualpixError: it is no such picture.
     """
-    codes = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
-    if codes is None or codes.ndim != 2 or codes.dtype != dtype:
-        found = "is not there" if codes is None and not path.is_file() else f"is not {what}"
+    codes = read_picture(path)
+    if codes.ndim != 2 or codes.dtype != dtype:
         bits = np.iinfo(dtype).bits
-        raise DualpixError(f"'{path.name}' {found}", expected=f"{'an' if bits == 8 else 'a'} {bits}-bit gray picture")
+        expected = f"{'an' if bits == 8 else 'a'} {bits}-bit gray picture"
+        raise DualpixError(f"'{path.name}' is not {what}", expected=expected)
     return codes
 
 

@@ -50,6 +50,8 @@ class Protocol:
     data: str
     """Where the data are, and their licence."""
     assumptions: tuple[str, ...] = ()
+    checked_on: str = "folders that the tests make: no real data at hand"
+    """What it was run on here."""
     leaks_scale: str = ""
     """Why the input gives the scale of the scene away; empty where it does not."""
 
@@ -79,6 +81,8 @@ def check_there(paths: Sequence[Path], folder: Path, layout: str) -> None:
 
 def contents(folder: Path, most: int = 4) -> str:
     """What is in a folder, shortly: "holds rgb/, depth/, 3 more"."""
+    if not folder.is_dir():
+        return "it is a file"
     names = sorted(path.name + "/" * path.is_dir() for path in folder.iterdir())
     if not names:
         return "it is empty"

@@ -121,6 +121,7 @@ def rendered_protocol(kind: str = "") -> Protocol:
         mask="all pixels",
         metrics=_METRICS,
         data="made as needed",
+        checked_on="itself",
     )
 
 

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
+from dualpix.capture.errors import DualpixError
 from dualpix.models.evaluate.protocol import Pending, Protocol
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
 from dualpix.models.evaluate.summary import Score
@@ -38,8 +39,13 @@ def score_one(protocol: Protocol, sample: Sample, method: str, prediction: Predi
     Raises:
         DualpixError: the prediction does not fit the scene.
     """
+    if not sample.valid.any():
+        raise DualpixError(f"scene '{sample.name}' has no pixel with a truth", expected=protocol.mask)
     figures = protocol.score(sample, prediction)
     endless = [name for name, value in figures.items() if isinstance(value, float) and not math.isfinite(value)]
-    if endless:  # a figure that is no number would vanish from means, or be one
-        raise ArithmeticError(f"{protocol.name} gives {', '.join(endless)} of '{sample.name}' that are not finite")
+    if endless:  # a figure that is no number would be one in every mean
+        raise DualpixError(
+            f"'{method}' on '{sample.name}' has {', '.join(endless[:3])} without end",
+            expected=f"maps in {protocol.unit}",
+        )
     return Evaluated(Score(sample.name, method, figures, sample.group), prediction)

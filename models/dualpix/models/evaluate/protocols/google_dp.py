@@ -13,13 +13,15 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.npy import read_npy
 from dualpix.capture.raw import decode
 from dualpix.capture.types import FloatImage
-from dualpix.models.evaluate.figures import AFFINE
+from dualpix.models.evaluate.figures import AFFINE, checked
 from dualpix.models.evaluate.files import read_codes
 from dualpix.models.evaluate.pairs import affine_pair_figures
-from dualpix.models.evaluate.protocol import Pending, Protocol, check_found
-from dualpix.models.evaluate.sample import Grid, Sample, centre
+from dualpix.models.evaluate.protocol import Figures, Pending, Protocol, check_found
+from dualpix.models.evaluate.sample import Grid, Prediction, Sample, centre
+from dualpix.models.metrics import rank_errors
 
 CROP_HW = (512, 384)
+_NO_WEIGHT = np.float32(1e-12)
 _LAYOUT = (
     "test/{left_pd,right_pd,merged_depth,merged_conf}/CAPTURE/result_{leftPd,rightPd,merged_depth,merged_conf}_center.*"
 )
@@ -60,13 +62,27 @@ def _load(name: str, left: Path, path: Path, confidence_file: Path | None) -> Sa
     return Sample(name, centre(depth, CROP_HW), weight > 0, image, confidence=weight, grids=grids)
 
 
+def _score(sample: Sample, prediction: Prediction) -> Figures:
+    """Ranks are among all pixels of the crop, those of no confidence too; these only have no weight in what follows."""
+    figures = affine_pair_figures(sample, prediction)
+    assert sample.confidence is not None  # noqa: S101 - every sample of this data has it
+    found = checked(sample.on_truth(prediction.values), np.ones_like(sample.valid), sample.name)
+    ranks = rank_errors(found, sample.truth, confidence=np.maximum(sample.confidence, _NO_WEIGHT))
+    return {
+        **figures,
+        "one_minus_abs_rho": ranks.average,
+        "one_minus_abs_rho_dense8": ranks.dense_8bit,
+        "one_minus_abs_rho_argsort": ranks.argsort,
+    }
+
+
 PROTOCOL = Protocol(
     name="google-dp",
     title="Google Pixel 2 and 3, Garg et al. 2019",
     takes="pair",
     unit="affine",
     read=_read,
-    score=affine_pair_figures,
+    score=_score,
     columns=AFFINE,
     source="github.com/google-research/google-research, dual_pixels/eval/{script,get_metrics}.py",
     layout=_LAYOUT,
@@ -74,6 +90,7 @@ PROTOCOL = Protocol(
     mask="weighted by the confidence",
     metrics="AIWE(1), AIWE(2) of codes / 255, weighted; 1-|ρ|: theirs is the argsort one, the better of both signs",
     data="29 GB, storage.googleapis.com/iccv2019-data/test.tgz; licence not stated in the README",
+    checked_on="1 capture (as in the CCA repository)",
     assumptions=(
         "predictions of the view's size (2016 x 1512) are reduced by area to the depth map's",
         "argsort is stable here; theirs leaves the order of ties to TensorFlow",
