@@ -397,6 +397,7 @@ def test_another_layout_is_told_in_one_line(name: str, tmp_path: Path) -> None:
         ("google-dp", "test/merged_conf/20180302_x/result_merged_conf_center.npy", "has no confidence"),
         ("dpdd", "test_r/source/1P0A0917.png", "has 1 in test_c/source, 1 in test_l/source, 0 in test_r/source"),
         ("ddd-syn", "testing/dp/6001_r.png", "lacks testing/dp/6001_r.png"),
+        ("ddd-syn-image", "testing/gt/6001_m.png", "lacks testing/gt/6001_m.png"),
         ("dpd-disp-iccp", "005_R.jpg", "no right file '005_R.jpg'"),
     ],
 )
@@ -426,7 +427,7 @@ def test_every_protocol_states_its_facts() -> None:
         # ranks are never shown in one variant alone
         shown = [key for key in protocol.columns if key.startswith("one_minus_abs_rho")]
         assert len(shown) in (0, 3), name
-    with pytest.raises(DualpixError, match="unknown protocol 'kitti'; expected one of: ddd-syn, ddff12"):
+    with pytest.raises(DualpixError, match="unknown protocol 'kitti'; expected one of: ddd-syn, ddd-syn-image, ddff12"):
         protocol_named("kitti")
 
 

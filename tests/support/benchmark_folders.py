@@ -76,6 +76,7 @@ def ddd_syn(folder: Path) -> None:
     for name in ("6001", "6002"):
         write_pair(folder / f"testing/dp/{name}_l.png", folder / f"testing/dp/{name}_r.png", (48, 64))
         write(folder / f"testing/disp/{name}_dm.pfm", halves((48, 64), 0.5, 2.0))
+        write(folder / f"testing/gt/{name}_m.png", noise((48, 64), 7))
 
 
 def dpdd(folder: Path) -> None:
@@ -152,6 +153,7 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "dpd-disp-fmdp": dpd_disp_fmdp_tree,
     "google-dp": google_dp,
     "ddd-syn": ddd_syn,
+    "ddd-syn-image": ddd_syn,
     "dpdd": dpdd,
     "ddff12": ddff12,
     "zedd": zedd,

@@ -6,6 +6,7 @@ from dualpix.capture.errors import UnknownNameError
 from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.protocols import (
     ddd_syn,
+    ddd_syn_image,
     ddff12,
     dp119,
     dpd_disp_fmdp,
@@ -28,6 +29,7 @@ _MODULES = (
     dpd_disp_fmdp,
     google_dp,
     ddd_syn,
+    ddd_syn_image,
     dpdd,
     ddff12,
     zedd,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -22,46 +23,67 @@ _LIST = "nyu_test.txt"
 _LAYOUT = "testing/dp/ID_{l,r}.png and testing/disp/ID_dm.pfm, or nyu_test.txt with lines 'ID LEFT RIGHT SHARP DL DM'"
 
 
-def _read(folder: Path) -> Sequence[Pending]:
+@dataclass(frozen=True)
+class Scene:
+    """Where a scene's files are, below the folder."""
+
+    name: str
+    left: str
+    right: str
+    sharp: str
+    inverse_depth: str
+
+
+def scenes_in(folder: Path) -> list[Scene]:
+    """Those of the list of their repository, if it is there, else those of the usual names."""
     table = folder / _LIST
-    rows = _listed(table) if table.is_file() else _unlisted(folder)
-    pending = [Pending(name, partial(_load, folder, name, paths)) for name, paths in rows]
+    if table.is_file():
+        lines = enumerate(read_text(table).splitlines(), start=1)
+        return [_listed(table, number, line) for number, line in lines if line.split()]
+    names = sorted(path.name.removesuffix("_l.png") for path in folder.glob("testing/dp/*_l.png"))
+    parts = ("dp/{}_l.png", "dp/{}_r.png", "gt/{}_m.png", "disp/{}_dm.pfm")
+    return [Scene(name, *(f"testing/{part.format(name)}" for part in parts)) for name in names]
+
+
+def _listed(table: Path, number: int, line: str) -> Scene:
+    words = line.split()
+    if len(words) < 6:
+        found = f"'{table.name}' line {number} has {len(words)} words"
+        raise DualpixError(found, expected="ID LEFT RIGHT SHARP DL DM")
+    return Scene(words[0], *(words[place].lstrip("/") for place in (1, 2, 3, 5)))
+
+
+def check_below(folder: Path, scene: Scene) -> None:
+    """Raises DualpixError where the list names a file elsewhere."""
+    files = (scene.left, scene.right, scene.sharp, scene.inverse_depth)
+    if not all((folder / file).resolve().is_relative_to(folder.resolve()) for file in files):
+        raise DualpixError(f"scene '{scene.name}' is outside '{folder}'", expected="paths below it")
+
+
+def read_pair(folder: Path, scene: Scene) -> DualPixelImage:
+    """The two views, 8-bit sRGB."""
+    files = [folder / scene.left, folder / scene.right]
+    check_there(files, folder, _LAYOUT)
+    left, right = (linear_from_srgb(read_colour(file)) for file in files)
+    if left.shape != right.shape:
+        raise DualpixError(f"'{files[1].name}' is {right.shape[:2]} (h, w)", expected=f"{left.shape[:2]} as the left")
+    return DualPixelImage(left, right, np.float32(0.5) * (left + right), np.zeros(left.shape[:2], np.bool_))
+
+
+def _read(folder: Path) -> Sequence[Pending]:
+    pending = [Pending(scene.name, partial(_load, folder, scene)) for scene in scenes_in(folder)]
     return check_found(pending, folder, _LAYOUT)
 
 
-def _listed(table: Path) -> list[tuple[str, tuple[str, str, str]]]:
-    rows = []
-    for number, line in enumerate(read_text(table).splitlines(), start=1):
-        words = line.split()
-        if words and len(words) < 6:
-            raise DualpixError(
-                f"'{table.name}' line {number} has {len(words)} words", expected="ID LEFT RIGHT SHARP DL DM"
-            )
-        if words:
-            rows.append((words[0], (words[1].lstrip("/"), words[2].lstrip("/"), words[5].lstrip("/"))))
-    return rows
-
-
-def _unlisted(folder: Path) -> list[tuple[str, tuple[str, str, str]]]:
-    names = sorted(path.name.removesuffix("_l.png") for path in folder.glob("testing/dp/*_l.png"))
-    return [
-        (name, (f"testing/dp/{name}_l.png", f"testing/dp/{name}_r.png", f"testing/disp/{name}_dm.pfm"))
-        for name in names
-    ]
-
-
-def _load(folder: Path, name: str, paths: tuple[str, str, str]) -> Sample:
-    files = [folder / path for path in paths]
-    if not all(file.resolve().is_relative_to(folder.resolve()) for file in files):
-        raise DualpixError(f"scene '{name}' is outside '{folder}'", expected="paths below it")
-    check_there(files, folder, _LAYOUT)
-    left, right = (linear_from_srgb(read_colour(file)) for file in files[:2])
-    truth = read_pfm(files[2])
-    if truth.shape != left.shape[:2]:
-        raise DualpixError(f"'{files[2].name}' is {truth.shape} (h, w)", expected=f"the view's {left.shape[:2]}")
-    image = DualPixelImage(left, right, np.float32(0.5) * (left + right), np.zeros(truth.shape, np.bool_))
+def _load(folder: Path, scene: Scene) -> Sample:
+    check_below(folder, scene)
+    path = folder / scene.inverse_depth
+    check_there([path], folder, _LAYOUT)
+    image, truth = read_pair(folder, scene), read_pfm(path)
+    if truth.shape != image.size_hw:
+        raise DualpixError(f"'{path.name}' is {truth.shape} (h, w)", expected=f"the view's {image.size_hw}")
     with np.errstate(invalid="ignore"):
-        return Sample(name, truth, np.asarray(np.isfinite(truth) & (truth > 0)), image)
+        return Sample(scene.name, truth, np.asarray(np.isfinite(truth) & (truth > 0)), image)
 
 
 def _score(sample: Sample, prediction: Prediction) -> Figures:
