@@ -15,7 +15,7 @@ def protocols_markdown() -> str:
     rows = ["| `--data` | what | truth | pixels scored | data, licence | checked on |", "|---|---|---|---|---|---|"]
     for protocol in PROTOCOLS.values():
         leak = f" **Leaks the scale:** {protocol.leaks_scale}." if protocol.leaks_scale else ""
-        pixels = f"{protocol.crop}; {protocol.mask}"
+        pixels = f"crop: {protocol.crop}; mask: {protocol.mask}"
         cells = (f"`{protocol.name}`", protocol.title + "." + leak, f"`{protocol.unit}`", pixels)
         rows.append(f"| {' | '.join((*cells, protocol.data, protocol.checked_on))} |".replace("|ρ|", "abs(ρ)"))
     return "\n".join(rows)

@@ -16,6 +16,7 @@ from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import LensModel
 from dualpix.models.evaluate import PROTOCOLS, Method, Prediction, Sample, evaluate, mean_scores, protocol_named
+from dualpix.models.evaluate.boundaries import THRESHOLDS, boundary_f1
 from dualpix.models.evaluate.figures import bumpiness, image_figures
 from dualpix.models.evaluate.gaussian_stack import blur_radius_px, gather_gaussian
 from dualpix.models.evaluate.methods import Choice, blurred_input, methods_for
@@ -339,6 +340,27 @@ def test_the_nearest_known_depth_fills_holes() -> None:
     known[5:9, 2:7], known[:, 25:], known[0, 0] = False, False, False
     filled = nearest_filled(np.where(known, depth, 0).astype(np.float32), known)
     assert np.array_equal(filled, depth)
+
+
+def test_boundary_f1_by_hand() -> None:
+    """Edges of all four kinds around a square; one side found a pixel late, which is wrong and missed along it."""
+    truth = np.full((40, 40), 4.0, np.float32)
+    truth[10:30, 10:30] = 1.0
+    valid = np.ones(truth.shape, bool)
+    assert boundary_f1(truth, truth, valid) == 1 and boundary_f1(3 * truth, truth, valid) == 1
+    late = truth.copy()
+    late[10:30, 10] = 4.0
+    # of 20 edges a kind the left side's are all lost, and one each of top and bottom; only the left's are wrong
+    precision, recall = (0 + 1 + 1 + 1) / 4, (0 + 1 + 0.95 + 0.95) / 4
+    assert boundary_f1(late, truth, valid) == pytest.approx(2 * precision * recall / (precision + recall))
+    assert boundary_f1(np.ones_like(truth), truth, valid) == 0
+    valid[:, 9:12] = False  # nor does an edge count that is half outside the mask
+    assert boundary_f1(late, truth, valid) == boundary_f1(truth, truth, valid) == pytest.approx(0.75)
+    # a step of 12 % is an edge for the thresholds below it alone
+    step = made.halves((20, 20), 1.0, 1.12)
+    low = THRESHOLDS < 1.12
+    expected = 0.25 * THRESHOLDS[low].sum() / THRESHOLDS.sum()
+    assert boundary_f1(step, step, np.ones((20, 20), bool)) == pytest.approx(expected)
 
 
 # --- the blur of made stacks ---

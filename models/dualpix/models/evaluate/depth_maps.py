@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from dualpix.capture.types import FloatImage
+from dualpix.models.evaluate.boundaries import boundary_f1
 from dualpix.models.evaluate.figures import checked, depth_figures
 from dualpix.models.evaluate.protocol import Figures, wrong_unit
 from dualpix.models.evaluate.sample import Prediction, Sample
@@ -16,20 +17,22 @@ DEPTH_COLUMNS = {
     "d1_05": "δ1.05",
     "d1_15": "δ1.15",
     "d1_25": "δ1.25",
+    "boundary_f1": "edge F1",
 }
 DEPTH_METRICS = (
-    "MAE and RMSE in m and in diopters, AbsRel, SqRel, RMSElog, shares within 1.05, 1.15, 1.25^1..3; by range"
+    "MAE, RMSE in m and diopters, AbsRel, SqRel, RMSElog, shares within 1.05, 1.15, 1.25^1..3, boundary F1; by range"
 )
 
 
 def depth_map_figures(sample: Sample, prediction: Prediction, range_m: tuple[float, float]) -> Figures:
-    """:func:`~dualpix.models.evaluate.figures.depth_figures` of a prediction in m.
+    """:func:`~.figures.depth_figures` and :func:`~.boundaries.boundary_f1` of a prediction in m.
 
     Raises:
         DualpixError: the prediction has another unit or size, or is NaN where there is a truth.
     """
     found = checked(depth_on_truth(sample, prediction), sample.valid, sample.name, infinite=True)
-    return depth_figures(found, sample.truth, sample.valid, range_m)
+    edges = boundary_f1(np.clip(found, *range_m), sample.truth, sample.valid)
+    return {**depth_figures(found, sample.truth, sample.valid, range_m), "boundary_f1": edges}
 
 
 def depth_on_truth(sample: Sample, prediction: Prediction) -> FloatImage:

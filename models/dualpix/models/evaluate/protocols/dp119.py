@@ -133,7 +133,7 @@ PROTOCOL = Protocol(
     crop="none: 512 x 768",
     mask="0.25 m <= depth < 10 m",
     metrics="MAE in m, AbsRel, RMSE of 1/m, all without a fit; AI(1), AI(2) and ranks of the disparity",
-    data="real_sample_set in github.com/LinYark/Sdirt (part), MIT; the whole of 119 scenes by its README",
+    data="part in real_sample_set of github.com/LinYark/Sdirt, MIT; the whole by its README",
     checked_on="7 scenes: 3 box, 2 iphone, 2 orbbec",
     assumptions=(
         "depth nearer than 0.25 m is left out (the authors clip it in training, and take all above 0 in tests)",

@@ -78,7 +78,7 @@ def _score(sample: Sample, prediction: Prediction) -> Figures:
 
 PROTOCOL = Protocol(
     name="google-dp",
-    title="Google Pixel 2 and 3, Garg et al. 2019",
+    title="Google phones, Garg et al. 2019",
     takes="pair",
     unit="affine",
     read=_read,

@@ -34,9 +34,8 @@ ASSUMPTIONS = (
     "valid is depth > 0 outside mask_invalid and mask_transp",
     "blur is that of gaussian_stack: 15 px window, p = 2, on display-referred values",
     "estimates are clamped to 0.01 ... 1000 m",
-    "the boundary F1 of their paper is not computed",
 )
-DATA = "doi.org/10.14459/2018mp1455541, 100 pictures; licence not confirmed"
+DATA = "mediatum.ub.tum.de/1455541, 100 pictures; licence not confirmed"
 
 
 def read_with(focus: FocusList, folder: Path) -> Sequence[Pending]:

@@ -76,6 +76,5 @@ PROTOCOL = Protocol(
         "without val.json all scene folders are scored",
         "estimates are clamped to 0.01 ... 1000 m",
         "the focal length in cam_*.npz is not read",
-        "the boundary F1 of their paper is not computed",
     ),
 )

@@ -103,7 +103,7 @@ PROTOCOL = Protocol(
         "10 focus distances, the loader's default; papers with other numbers are not comparable",
         "the black border that theirs pads by reflection lies outside the crop",
         "depth 0 is blurred to the whole window, as by theirs",
-        "the CUDA kernel that theirs calls was not read: it is taken for that of FOSSA with p = 2",
+        "the CUDA kernel that theirs calls is taken for that of Gur and Wolf (CVPR 2019), whose name it has",
         "estimates are clamped to the mask's range",
     ),
     leaks_scale="focus distances run from the least to the largest true depth of each scene",

@@ -129,6 +129,5 @@ PROTOCOL = Protocol(
     assumptions=(
         "estimates are clamped to 0.01 ... 1000 m",
         "the sensor is 36 mm wide, for methods that take the lens",
-        "the boundary F1 of their paper is not computed",
     ),
 )
