@@ -42,7 +42,7 @@ def _f1(kinds: list[tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]], le
     precision = recall = 0.0
     for found, truth in kinds:
         edges, true_edges = found > least, truth > least
-        both = np.count_nonzero(edges & true_edges)
-        precision += both / max(np.count_nonzero(edges), 1) / len(kinds)
-        recall += both / max(np.count_nonzero(true_edges), 1) / len(kinds)
+        both = int(np.count_nonzero(edges & true_edges))
+        precision += both / max(int(np.count_nonzero(edges)), 1) / len(kinds)
+        recall += both / max(int(np.count_nonzero(true_edges)), 1) / len(kinds)
     return 2 * precision * recall / (precision + recall) if precision + recall > 0 else 0.0
