@@ -114,6 +114,12 @@ def test_three_rank_errors_of_one_map_by_hand() -> None:
     assert fine.dense_8bit == pytest.approx(found.dense_8bit) and fine.average == pytest.approx(1 - 0.8)
 
 
+def test_a_constant_has_no_order_in_any_variant() -> None:
+    """Ranked by position, as in the published code, it would match this truth perfectly."""
+    assert set(vars(rank_errors(np.zeros(10), np.repeat([0, 1], 5))).values()) == {1.0}
+    assert rank_correlation(np.ones(10), np.arange(10), ties="ordinal") == 0
+
+
 def test_a_dithered_prediction_changes_dense_ranks_but_not_spearmans() -> None:
     """Why dense ranks are of 8-bit predictions: noise below a code undoes ties, and with them the weights of ranks."""
     rng = np.random.default_rng(0)

@@ -63,7 +63,8 @@ class RankErrors:
     """Dense ranks of the prediction quantised to 8 bits (its range over the scored pixels to 0..255) against those of
     the truth as it is: ICCP 2020's ``srcc_calc.m``, whose maps come from 8-bit files."""
     argsort: float
-    """Ties ranked by position, the better of both signs of the prediction: ICCV 2019's ``get_metrics.py``."""
+    """Ties ranked by position, the better of both signs of the prediction: ICCV 2019's ``get_metrics.py``. Equal values
+    get an order that they do not have, so maps of few values can look better than they are; a constant has 1."""
 
 
 @dataclass(frozen=True)
@@ -297,7 +298,9 @@ def _robust_fit(s: _Samples, iterations: int) -> tuple[float, float]:
 
 def _ranks(x: Array, ties: Ties) -> Array:
     if ties == "ordinal":
-        ranks = np.empty(x.size)
+        ranks = np.zeros(x.size)
+        if not np.ptp(x) > 0:  # one value has no order; by position a constant would match a truth that is sorted
+            return ranks
         ranks[np.argsort(x, kind="stable")] = np.arange(x.size)
         return ranks
     _, group, count = np.unique(x, return_inverse=True, return_counts=True)

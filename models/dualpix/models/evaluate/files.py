@@ -7,6 +7,7 @@ first import.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -98,7 +99,7 @@ def read_exr(path: Path) -> npt.NDArray[np.float32]:
 
 
 def focus_stack(
-    frames: npt.ArrayLike,
+    frames: Iterable[FloatImage],
     focus_distance_m: npt.ArrayLike,
     *,
     names: tuple[str, ...] = (),
@@ -121,7 +122,7 @@ def focus_stack(
     distances = np.asarray(focus_distance_m, np.float64)
     farthest_first = np.argsort(-distances, kind="stable")
     lens = LensModel(focal_length_mm, f_number, float(distances[farthest_first[0]]), pixel_pitch_um)
-    linear = np.stack([linear_from_srgb(np.clip(np.asarray(frame, np.float32), 0, 1)) for frame in frames])  # type: ignore[union-attr]
+    linear = np.stack([linear_from_srgb(np.clip(frame, 0, 1)) for frame in frames])
     return FocusStack(
         linear[farthest_first],
         distances[farthest_first],

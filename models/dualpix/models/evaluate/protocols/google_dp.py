@@ -93,6 +93,6 @@ PROTOCOL = Protocol(
     checked_on="1 capture (as in the CCA repository)",
     assumptions=(
         "predictions of the view's size (2016 x 1512) are reduced by area to the depth map's",
-        "argsort is stable here; theirs leaves the order of ties to TensorFlow",
+        "argsort is stable here, and a constant has 1; theirs leaves the order of ties to TensorFlow",
     ),
 )
