@@ -7,11 +7,14 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from dualpix.capture.cli import root
 from dualpix.capture.errors import DualpixError
 from dualpix.models.data.rendered import EVALUATION_SEED
 from dualpix.models.evaluate import Score, group_means, intervals, mean_scores, rendered, rendered_camera
+from dualpix.models.evaluate.boundaries import boundary_f1
 from dualpix.models.evaluate.figures import depth_figures
 from dualpix.models.evaluate.methods import of_pair
 from dualpix.models.evaluate.rendered import KINDS, SEEDS, draw_camera, rendered_protocol
@@ -60,6 +63,22 @@ def test_errors_by_range_add_up() -> None:
     assert figures["d1_05"] < figures["d1_15"] < figures["d1_25"] < figures["d1_25_2"]
     ratio = np.maximum(found / truth, truth / found)[valid]
     assert figures["d1_15"] == pytest.approx((ratio < 1.15).mean())
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0.25, 0.5, 2.0, 4.0]))
+def test_relative_figures_do_not_know_the_unit(seed: int, unit: float) -> None:
+    """Twice as large, twice as far off: the same ratios, the same edges; errors in m and diopters scale either way."""
+    rng = np.random.default_rng(seed)
+    truth = np.exp(rng.normal(0, 1, (12, 15))).astype(np.float32)
+    found = (truth * np.exp(rng.normal(0, 0.2, truth.shape))).astype(np.float32)
+    valid = rng.random(truth.shape) < 0.8
+    small, large = (depth_figures(found * s, truth * s, valid, (1e-6, 1e6)) for s in (1, unit))
+    for name in ("abs_rel", "rmse_log", "d1_05", "d1_15", "d1_25"):
+        assert large[name] == pytest.approx(small[name], rel=1e-5), name
+    assert large["mae_m"] == pytest.approx(unit * small["mae_m"], rel=1e-5)
+    assert large["mae_diopters"] == pytest.approx(small["mae_diopters"] / unit, rel=1e-5)
+    assert boundary_f1(found * unit, truth * unit, valid) == pytest.approx(boundary_f1(found, truth, valid), abs=1e-3)
 
 
 # --- rendered cameras as they differ ---

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import h5py
 import numpy as np
 import pytest
 from tests.support import benchmark_folders as made
@@ -428,6 +429,15 @@ def test_a_missing_file_is_named(name: str, damage: str, message: str, tmp_path:
     (tmp_path / damage).unlink()
     with pytest.raises(DualpixError, match=message):
         PROTOCOLS[name].read(tmp_path)[0].load()
+
+
+def test_ddff_is_a_file_or_the_folder_around_it(folder_of: Callable[[str], Path], tmp_path: Path) -> None:
+    protocol, file = PROTOCOLS["ddff12"], folder_of("ddff12") / "my_ddff_trainVal.h5"
+    assert [p.name for p in protocol.read(file)] == [p.name for p in protocol.read(file.parent)] == ["000", "001"]
+    with h5py.File(tmp_path / "dfv_trainVal.h5", "w") as other:
+        other["stack_train"] = np.zeros((1, 10, 8, 8, 3), np.float32)
+    with pytest.raises(DualpixError, match="stack_val"):
+        protocol.read(tmp_path)
 
 
 def test_infinigen_keeps_to_the_split_of_its_repository(tmp_path: Path) -> None:
