@@ -49,6 +49,20 @@ def test_formats_give_the_same_depth(suffix: str, tmp_path: Path) -> None:
     assert np.allclose(read(tmp_path, "zedd"), RAMP)
 
 
+def test_a_tiff_may_have_holes_or_8_bits(tmp_path: Path) -> None:
+    holed = RAMP.copy()
+    holed[:4], holed[4] = np.nan, np.inf
+    tifffile.imwrite(tmp_path / "a.tiff", holed)
+    assert np.array_equal(read(tmp_path, "zedd"), holed, equal_nan=True)
+    codes = (np.arange(48 * 64) % 200).reshape(48, 64).astype(np.uint8)
+    (tmp_path / "a.tiff").unlink()
+    made.write(tmp_path / "a.TIF", codes)
+    assert np.array_equal(read(tmp_path, "dpd-disp-iccp"), codes), "as est.TIF in the authors' repository"
+    (tmp_path / "a.TIF").write_bytes((tmp_path / "a.TIF").read_bytes()[:100])
+    with pytest.raises(DualpixError, match=r"a\.TIF"):
+        read(tmp_path, "dpd-disp-iccp")
+
+
 @pytest.mark.parametrize("shape", [(1, 48, 64), (48, 64, 1), (1, 1, 48, 64), (1, 48, 64, 1)])
 def test_arrays_of_a_batch_of_one_are_maps(shape: tuple[int, ...], tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", RAMP.reshape(shape))

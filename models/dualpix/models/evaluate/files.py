@@ -19,7 +19,8 @@ from dualpix.capture.errors import DecodeError, DualpixError
 from dualpix.capture.npy import read_npy
 from dualpix.capture.picture import linear_from_srgb
 from dualpix.capture.raw.images import check_size, read_picture
-from dualpix.capture.rgbd.arrays import read_pfm
+from dualpix.capture.rgbd.arrays import read_depth_file, read_pfm
+from dualpix.capture.rgbd.sample import RgbdError
 from dualpix.capture.types import FloatImage, FocusStack, LensModel
 
 MAP_SUFFIXES = (".npy", ".tif", ".tiff", ".png", ".pfm", ".exr")
@@ -45,6 +46,11 @@ def read_map(path: Path) -> npt.NDArray[Any]:
         return read_pfm(path)
     if suffix == ".exr":
         return read_exr(path)
+    if suffix in (".tif", ".tiff"):
+        try:
+            return read_depth_file(path)  # floats, with NaN where nothing was found
+        except RgbdError:  # 8 bits, or a picture
+            return read_picture(path)
     return read_picture(path)
 
 

@@ -48,15 +48,29 @@ def predictions_in(folder: Path, protocol: Protocol, pending: Sequence[Pending])
 
     def method(sample: Sample) -> Prediction:
         path = found[sample.name][0]
-        return Prediction(_in_unit(path, read_map(path), protocol.unit), protocol.unit)
+        return Prediction(_in_unit(path, _read(path), protocol.unit), protocol.unit)
 
     return method
 
 
+def _read(path: Path) -> npt.NDArray[Any]:
+    """The numbers of a file, or an error that names it."""
+    try:
+        return read_map(path)
+    except DualpixError as error:
+        if path.name in error.found:
+            raise
+        raise DualpixError(f"'{path.name}' does not read: {error.found}", expected=error.expected) from error
+
+
 def _files_of(folder: Path, name: str) -> list[Path]:
-    stems = dict.fromkeys((name, name.replace("/", "_")))
-    suffixes = [*MAP_SUFFIXES, *(suffix.upper() for suffix in MAP_SUFFIXES)]
-    return [path for stem in stems for suffix in suffixes if (path := folder / f"{stem}{suffix}").is_file()]
+    found = []
+    for stem in dict.fromkeys((name, name.replace("/", "_"))):
+        place = folder / stem
+        if place.parent.is_dir():
+            files = sorted(path for path in place.parent.iterdir() if path.suffix.lower() in MAP_SUFFIXES)
+            found += [path for path in files if path.stem == place.name]
+    return found
 
 
 def _in_unit(path: Path, values: npt.NDArray[Any], unit: Unit) -> FloatImage:
