@@ -36,6 +36,7 @@ fuzz: $(STAMP)
 docs: $(STAMP)
 	$(BIN)/python -m docs.make_images
 	$(BIN)/python -m docs.make_tables
+	$(BIN)/python -m docs.make_protocols
 	$(BIN)/python -m docs.peers --page
 
 clean:

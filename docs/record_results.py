@@ -34,7 +34,7 @@ _UNITS = {"mean error": "px", "off by > 1 px": "share"}
 def evaluation_result(record: dict[str, Any], title: str) -> Result:
     """A result from the JSON of ``dualpix evaluate``: means over the scenes, their spread beside them."""
     scenes: list[dict[str, Any]] = record["scenes"]
-    columns = {name: _UNITS.get(name, "") for key, name in _SCORES.items() if scenes[0][key] is not None}
+    columns = {name: _UNITS.get(name, "") for key, name in _SCORES.items() if scenes[0].get(key) is not None}
     rows = []
     for method in dict.fromkeys(scene["method"] for scene in scenes):
         mine = [scene for scene in scenes if scene["method"] == method]

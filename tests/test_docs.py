@@ -21,6 +21,8 @@ import numpy as np
 import pytest
 from benchmarks.record import Figure, Row, new_result
 from docs.make_images import IMAGES, SEED, overview
+from docs.make_protocols import PAGE as PROTOCOL_PAGE
+from docs.make_protocols import with_protocols
 from docs.make_tables import PAGES as RESULT_PAGES
 from docs.make_tables import README, recorded, results_markdown, with_results
 from docs.record_results import evaluation_result
@@ -175,6 +177,11 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_figures_of_a_page_come_from_the_result_files(page: Path) -> None:
     text, results = page.read_text(), recorded(RESULT_PAGES[page])
     assert results and text == with_results(text, results), "run: python -m docs.make_tables"
+
+
+def test_the_table_of_protocols_is_that_of_the_code() -> None:
+    text = PROTOCOL_PAGE.read_text()
+    assert text == with_protocols(text), "run: python -m docs.make_protocols"
 
 
 def test_the_table_shows_what_the_file_holds() -> None:

@@ -21,36 +21,57 @@ from dualpix.capture.cli import main, root
 from dualpix.capture.errors import DualpixError
 from dualpix.models.data.rendered import evaluation_set
 from dualpix.models.evaluate import (
-    Scene,
+    PROTOCOLS,
+    Method,
+    Pending,
+    Prediction,
+    Protocol,
+    Sample,
     capture_of,
     comparison_picture,
-    dp119,
     evaluate,
     group_means,
     mean_scores,
-    pixel4_xin,
     rendered,
+    rendered_protocol,
 )
+from dualpix.models.evaluate.methods import of_pair
+from dualpix.models.evaluate.protocols.dp119 import defocus_diopters
+from dualpix.models.evaluate.run import Evaluated
 from dualpix.models.metrics import sparsification
 from dualpix.models.networks import build_network
-from dualpix.models.predict import DisparityMap, match_disparity, predict_disparity, working_views
+from dualpix.models.predict import match_disparity, predict_disparity, working_views
 from dualpix.models.prepare import network_inputs
 from dualpix.models.zoo import load_model
 
+RENDERED, XIN, DP119 = rendered_protocol(), PROTOCOLS["pixel4-xin"], PROTOCOLS["dp119"]
 
-def oracle(scene: Scene, scale: float = 1.0, offset: float = 0.0) -> Callable[[object], DisparityMap]:
-    """A method that knows the truth of ``scene``, up to an affine map."""
-    height, width = scene.image.size_hw
-    h, w = scene.target.shape
+
+def read(protocol: Protocol, folder: Path) -> list[Sample]:
+    return [pending.load() for pending in protocol.read(folder)]
+
+
+def scored(protocol: Protocol, sample: Sample, **methods: Method) -> list[Evaluated]:
+    ((_, results),) = evaluate(protocol, [Pending(sample.name, lambda: sample)], methods)
+    return results
+
+
+def oracle(sample: Sample, scale: float = 1.0, offset: float = 0.0) -> Method:
+    """A method that knows the truth of a sample, up to an affine map, and nothing around it."""
+    height, width = sample.input_size_hw
+    h, w = sample.truth.shape
     full = np.zeros((height, width), np.float32)
     top, left = (height - h) // 2, (width - w) // 2
-    full[top : top + h, left : left + w] = scale * scene.target + offset
-    return lambda image: DisparityMap(full, None, "oracle", ((height, width),), (1.0,))
+    full[top : top + h, left : left + w] = scale * sample.truth + offset
+    return lambda _: Prediction(full, "disparity_px")
+
+
+SGBM = of_pair(match_disparity)
 
 
 @pytest.fixture(scope="module")
-def scene() -> Scene:
-    return next(rendered(1, (96, 128)))
+def scene() -> Sample:
+    return rendered(1, (96, 128))[0].load()
 
 
 @pytest.fixture
@@ -76,28 +97,29 @@ def xin_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_method_that_knows_the_truth_has_no_error(scene: Scene) -> None:
-    ((_, (exact, affine)),) = evaluate([scene], {"exact": oracle(scene), "affine": oracle(scene, -3.0, 7.0)})
-    assert exact.score.mae_px == 0 and exact.score.bad_1px == 0
-    assert exact.score.affine.ai1 == pytest.approx(0, abs=1e-6)
-    assert affine.score.affine.ai2 == pytest.approx(0, abs=1e-5)
-    assert affine.score.affine.scale == pytest.approx(-1 / 3, rel=1e-3) and (affine.score.mae_px or 0) > 1
+def test_a_method_that_knows_the_truth_has_no_error(scene: Sample) -> None:
+    exact, affine = scored(RENDERED, scene, exact=oracle(scene), affine=oracle(scene, -3.0, 7.0))
+    assert exact.score.figures["mae_px"] == 0 and exact.score.figures["bad_1px"] == 0
+    assert exact.score.figures["ai1"] == pytest.approx(0, abs=1e-6)
+    assert affine.score.figures["ai2"] == pytest.approx(0, abs=1e-5)
+    assert affine.score.figures["scale"] == pytest.approx(-1 / 3, rel=1e-3) and affine.score.figures["mae_px"] > 1
 
 
 def test_truth_covers_the_centre_of_the_view(xin_folder: Path) -> None:
-    (scene,) = pixel4_xin(xin_folder)
-    assert scene.name == "007" and not scene.in_pixels
+    (scene,) = read(XIN, xin_folder)
+    assert scene.name == "007"
     window = scene.window(np.arange(1512 * 2016, dtype=np.float32).reshape(1512, 2016))
     assert window.shape == (1008, 1344) and window[0, 0] == 252 * 2016 + 336
     assert not scene.valid[:, :50].any() and scene.valid[:, 50:].all()
-    ((_, (result,)),) = evaluate([scene], {"oracle": oracle(scene, 5.0)})
-    assert result.score.affine.ai1 == pytest.approx(0, abs=1e-6) and result.score.mae_px is None
-    assert result.score.affine.pixels == 1008 * (1344 - 50)
+    (result,) = scored(XIN, scene, oracle=oracle(scene, 5.0))
+    assert result.score.figures["ai1"] == pytest.approx(0, abs=1e-6) and result.score.figures["mae_px"] is None
+    assert result.score.figures["pixels"] == 1008 * (1344 - 50)
 
 
 def test_white_sheets_take_the_shading_out(xin_folder: Path) -> None:
-    (scene,) = pixel4_xin(xin_folder)
-    ratio = (np.roll(scene.image.left, 4, axis=1) / scene.image.right)[:, 100:-100]
+    (scene,) = read(XIN, xin_folder)
+    assert scene.pair is not None
+    ratio = (np.roll(scene.pair.left, 4, axis=1) / scene.pair.right)[:, 100:-100]
     assert np.abs(ratio - 1).max() < 0.02
 
 
@@ -111,31 +133,31 @@ def test_a_rendered_capture_gives_the_network_inputs_it_came_from() -> None:
         assert torch.allclose(given, again, atol=0.02)
 
 
-def test_pictures_show_every_method(scene: Scene) -> None:
-    ((_, results),) = evaluate([scene], {"sgbm": match_disparity, "exact": oracle(scene)})
-    two, one = comparison_picture(scene, results), comparison_picture(scene, results[:1])
+def test_pictures_show_every_method(scene: Sample) -> None:
+    results = scored(RENDERED, scene, sgbm=SGBM, exact=oracle(scene))
+    two, one = (comparison_picture(scene, some, "disparity_px") for some in (results, results[:1]))
     assert two.dtype == np.uint8 and two.shape[1] > one.shape[1]
 
 
-def test_confidence_is_scored_where_there_is_one(scene: Scene) -> None:
+def test_confidence_is_scored_where_there_is_one(scene: Sample) -> None:
     """By the error in pixels; a confidence that is the error's negative has no area."""
-    ((_, (matched, exact)),) = evaluate([scene], {"sgbm": match_disparity, "exact": oracle(scene)})
-    judged = matched.disparity.judged
-    error = np.abs(matched.disparity.disparity_px - scene.target)
-    expected = sparsification(error, judged.confidence).ause
-    assert matched.score.ause == pytest.approx(expected) and 0 < expected < 0.6
-    assert matched.score.measured == pytest.approx(judged.measured_fraction)
-    assert exact.score.ause is None and exact.score.measured is None
-    oracle_judged = replace(matched.disparity, judgement=replace(judged, confidence=np.float32(1) / (1 + error)))
-    ((_, (best,)),) = evaluate([scene], {"best": lambda image: oracle_judged})
-    assert best.score.ause == pytest.approx(0, abs=1e-6)
+    matched, exact = scored(RENDERED, scene, sgbm=SGBM, exact=oracle(scene))
+    found = matched.prediction
+    assert found.confidence is not None
+    error = np.abs(found.values - scene.truth)
+    expected = sparsification(error, found.confidence).ause
+    assert matched.score.figures["ause"] == pytest.approx(expected) and 0 < expected < 0.6
+    assert matched.score.figures["measured"] == pytest.approx(float((found.confidence >= 0.5).mean()))
+    assert exact.score.figures["ause"] is None and exact.score.figures["measured"] is None
+    (best,) = scored(RENDERED, scene, best=lambda _: replace(found, confidence=np.float32(1) / (1 + error)))
+    assert best.score.figures["ause"] == pytest.approx(0, abs=1e-6)
 
 
-def test_means_are_over_scenes_and_by_method(scene: Scene) -> None:
-    results = [r for name in "ab" for _, r in evaluate([replace(scene, name=name)], {"sgbm": match_disparity})]
-    scores = [replace(r[0].score, mae_px=float(i)) for i, r in enumerate(results)]
+def test_means_are_over_scenes_and_by_method(scene: Sample) -> None:
+    scores = [scored(RENDERED, replace(scene, name=name), sgbm=SGBM)[0].score for name in "ab"]
+    scores = [replace(score, figures={**score.figures, "mae_px": float(i)}) for i, score in enumerate(scores)]
     assert mean_scores(scores)["sgbm"]["mae_px"] == 0.5
-    assert mean_scores(scores)["sgbm"]["ai1"] == pytest.approx(scores[0].affine.ai1)
+    assert mean_scores(scores)["sgbm"]["ai1"] == pytest.approx(scores[0].figures["ai1"])
 
 
 @pytest.mark.parametrize(
@@ -149,16 +171,16 @@ def test_means_are_over_scenes_and_by_method(scene: Scene) -> None:
 def test_missing_files_are_named(xin_folder: Path, damage: str, message: str) -> None:
     (xin_folder / damage).unlink()
     with pytest.raises(DualpixError, match=message):
-        list(pixel4_xin(xin_folder))
+        read(XIN, xin_folder)
 
 
 def test_a_truth_of_the_wrong_kind_is_refused(xin_folder: Path) -> None:
     cv2.imwrite(str(xin_folder / "007_gt_defocus.png"), np.zeros((1008, 1344), np.uint16))
     with pytest.raises(DualpixError, match="not a defocus map"):
-        list(pixel4_xin(xin_folder))
+        read(XIN, xin_folder)
     cv2.imwrite(str(xin_folder / "007_gt_defocus.png"), np.zeros((1600, 1344), np.uint8))
     with pytest.raises(DualpixError, match="at most the view's"):
-        list(pixel4_xin(xin_folder))
+        read(XIN, xin_folder)
 
 
 # --- depth in metres ---
@@ -180,61 +202,96 @@ def dp119_folder(tmp_path: Path) -> Path:
     return folder
 
 
-def through_the_lens(scene: Scene, depth_m: np.ndarray) -> Callable[[object], DisparityMap]:
-    """A method that sees ``depth_m`` as the camera of ``scene`` would show it."""
-    assert scene.metric is not None
-    field = cv2.resize(scene.metric.relative_gain, depth_m.shape[::-1], interpolation=cv2.INTER_LINEAR)
-    seen_px = optics.disparity_px(depth_m, scene.metric.lens) * field
-    return lambda image: DisparityMap(seen_px.astype(np.float32), None, "lens", (seen_px.shape,), (1.0,))
+def through_the_lens(sample: Sample, depth_m: np.ndarray) -> Method:
+    """A method that sees ``depth_m`` as the camera of ``sample`` would show it."""
+    assert sample.metric is not None
+    field = cv2.resize(sample.metric.relative_gain, depth_m.shape[::-1], interpolation=cv2.INTER_LINEAR)
+    seen_px = optics.disparity_px(depth_m, sample.metric.lens) * field
+    return lambda _: Prediction(seen_px.astype(np.float32), "disparity_px")
 
 
 def test_metres_come_back_from_what_the_camera_makes_of_them(dp119_folder: Path) -> None:
-    scene, other = dp119(dp119_folder)
+    scene, other = read(DP119, dp119_folder)
     assert (scene.name, scene.group) == ("box_001", "box") and other.group == "desk_lamp"
     assert scene.metric is not None and not scene.valid[:30].any() and scene.valid[30:].all()
     assert scene.metric.lens.pixel_pitch_um == pytest.approx(36_000 / 384)
     # > 0 behind the focus plane, in the truth as in the disparity
-    assert scene.target[100, 50] < 0 < scene.target[100, 200]
+    defocus = defocus_diopters(scene)
+    assert defocus[100, 50] < 0 < defocus[100, 200]
     truth = np.maximum(scene.metric.depth_m, 0.25)
     nearer = np.where(truth == 2, 1.9, truth)
     methods = {"exact": through_the_lens(scene, truth), "nearer": through_the_lens(scene, nearer)}
-    ((_, (exact, off)),) = evaluate([scene], methods)
-    assert exact.disparity.disparity_px[100, 50] < 0 < exact.disparity.disparity_px[100, 200]
-    assert exact.score.depth is not None and off.score.depth is not None
-    assert exact.score.depth.mae_m == pytest.approx(0, abs=1e-4) and exact.score.affine.scale > 0
-    share = 284 / 384
-    assert off.score.depth.mae_m == pytest.approx(0.1 * share, rel=1e-3)
-    assert off.score.depth.abs_rel == pytest.approx(0.05 * share, rel=1e-3)
-    assert off.score.depth.rmse_diopters == pytest.approx((1 / 1.9 - 0.5) * share**0.5, rel=1e-3)
-    assert off.score.depth.clamped == 0 and off.score.mae_px is None
+    exact, off = scored(DP119, scene, **methods)
+    assert exact.prediction.values[100, 50] < 0 < exact.prediction.values[100, 200]
+    assert exact.score.figures["mae_m"] == pytest.approx(0, abs=1e-4) and exact.score.figures["scale"] > 0
+    share, figures = 284 / 384, off.score.figures
+    assert figures["mae_m"] == pytest.approx(0.1 * share, rel=1e-3)
+    assert figures["abs_rel"] == pytest.approx(0.05 * share, rel=1e-3)
+    assert figures["rmse_diopters"] == pytest.approx((1 / 1.9 - 0.5) * share**0.5, rel=1e-3)
+    assert figures["clamped"] == 0 and figures["mae_px"] is None
+    # by range: all that is wrong is 2 m away
+    assert figures["mae_m_2_4"] == pytest.approx(0.1, rel=1e-3) and figures["mae_m_0_1"] == pytest.approx(0, abs=1e-3)
+    assert figures["mae_m_1_2"] is None and figures["share_0_1"] == pytest.approx(100 / 384)
+
+
+def test_a_map_in_metres_is_scored_like_the_disparity_it_belongs_to(dp119_folder: Path) -> None:
+    scene = read(DP119, dp119_folder)[0]
+    assert scene.metric is not None
+    depth_m = np.where(scene.metric.depth_m == 2, 1.9, np.maximum(scene.metric.depth_m, 0.25)).astype(np.float32)
+    seen, told = scored(
+        DP119, scene, seen=through_the_lens(scene, depth_m), told=lambda _: Prediction(depth_m, "depth_m")
+    )
+    for name in ("mae_m", "mae_diopters", "abs_rel", "d1_05", "rmse_diopters"):
+        assert told.score.figures[name] == pytest.approx(seen.score.figures[name], rel=1e-3, abs=1e-4), name
 
 
 def test_a_disparity_beyond_infinity_is_the_far_end(dp119_folder: Path) -> None:
-    scene = next(dp119(dp119_folder))
+    scene = read(DP119, dp119_folder)[0]
     assert scene.metric is not None
-    beyond = np.full(scene.target.shape, 2 * optics.disparity_at_infinity_px(scene.metric.lens), np.float32)
-    method = lambda image: DisparityMap(beyond, None, "beyond", (beyond.shape,), (1.0,))  # noqa: E731
-    ((_, (result,)),) = evaluate([scene], {"beyond": method})
-    assert result.score.depth is not None and result.score.depth.clamped == 1
-    assert result.score.depth.mae_m == pytest.approx((9.4 * 100 + 8 * 284) / 384, rel=1e-4)
-    assert comparison_picture(scene, [result]).dtype == np.uint8
+    beyond = np.full(scene.truth.shape, 2 * optics.disparity_at_infinity_px(scene.metric.lens), np.float32)
+    (result,) = scored(DP119, scene, beyond=lambda _: Prediction(beyond, "disparity_px"))
+    assert result.score.figures["clamped"] == 1
+    assert result.score.figures["mae_m"] == pytest.approx((9.4 * 100 + 8 * 284) / 384, rel=1e-4)
+    assert comparison_picture(scene, [result], "depth_m").dtype == np.uint8
 
 
 def test_depth_files_that_do_not_fit_are_refused(dp119_folder: Path) -> None:
     depth = dp119_folder / "box_001_depth_mm.png"
     cv2.imwrite(str(depth), np.zeros((256, 384), np.uint8))
     with pytest.raises(DualpixError, match="not a depth map"):
-        next(dp119(dp119_folder))
+        read(DP119, dp119_folder)
     cv2.imwrite(str(depth), np.zeros((256, 300), np.uint16))
     with pytest.raises(DualpixError, match="expected the view's"):
-        next(dp119(dp119_folder))
+        read(DP119, dp119_folder)
     (dp119_folder / "box_001_r.png").unlink()
     with pytest.raises(DualpixError, match="no right file"):
-        next(dp119(dp119_folder))
+        read(DP119, dp119_folder)
     for file in dp119_folder.iterdir():
         file.unlink()
     with pytest.raises(DualpixError, match="holds no scene"):
-        next(dp119(dp119_folder))
+        read(DP119, dp119_folder)
+
+
+def test_dp119_as_published(tmp_path: Path) -> None:
+    """Folders of {l,r,d}.png, 8 bits of 10 m, and planes by the name of their folder, without those at infinity."""
+    view = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8), (0, 0), 2)
+    places = ("box/001", "casual/iphone/004", "flat/1500/f4", "flat/1500/f20", "flat/inf/f4")
+    for place in places:
+        (tmp_path / place).mkdir(parents=True)
+        for half, shift in (("l", 0), ("r", 1)):
+            cv2.imwrite(str(tmp_path / place / f"{half}.png"), np.roll(view, shift, axis=1))
+    codes = np.full((64, 96), 51, np.uint8)
+    codes[:, :40] = 255
+    for place in places[:2]:
+        cv2.imwrite(str(tmp_path / place / "d.png"), codes)
+    samples = read(DP119, tmp_path)
+    assert [(s.name, s.group) for s in samples] == [
+        ("box/001", "box"), ("casual/iphone/004", "casual/iphone"), ("flat/1500", "flat"),
+    ]  # fmt: skip
+    assert samples[0].truth[0, 50] == pytest.approx(2.0) and not samples[0].valid[:, :40].any()  # 10 m is out of range
+    assert np.all(samples[2].truth == np.float32(1.5))
+    (plane,) = scored(DP119, samples[2], told=lambda s: Prediction(s.truth + np.float32(0.1), "depth_m"))
+    assert plane.score.figures["mae_m"] == pytest.approx(0.1, rel=1e-4) and plane.score.figures["ai1"] is None
 
 
 # --- dualpix evaluate ---
@@ -266,6 +323,7 @@ def test_command_scores_network_and_matching_on_rendered_scenes(model_folder: Pa
     assert sorted(p.name for p in (tmp_path / "pics").iterdir()) == ["000.png", "001.png"]
     table = invoke(*args)
     assert "MAE px" in table.stdout and f"{record['mean']['sgbm']['ai1']:.4f}" in table.stdout
+    assert all(variant in table.stdout for variant in ("avg", "8 bit", "sort")) and "95 % low" in table.stdout
 
 
 def test_command_compares_models_on_metres_and_by_group(model_folder: Path, dp119_folder: Path, tmp_path: Path) -> None:
@@ -296,7 +354,7 @@ def test_command_compares_models_on_metres_and_by_group(model_folder: Path, dp11
         (("--data", "pixel4-xin", "nowhere"), "no folder 'nowhere'"),
         (("--data", "rendered", "--size", "50", "64"), "multiples of 32"),
         (("--data", "rendered", "--model", "nope"), "unknown model 'nope'"),
-        (("--data", "rendered", "--method", "magic"), "'magic' is none of sgbm, network"),
+        (("--data", "rendered", "--method", "magic"), "'magic' is none of sgbm, network, blur"),
     ],
 )
 def test_messages_of_wrong_arguments(args: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -308,20 +366,20 @@ def test_messages_of_wrong_arguments(args: tuple[str, ...], message: str, capsys
 def test_matching_reproduces_the_published_yardstick(shared_data: Callable[[str], Path]) -> None:
     """AI(1) .1175 and AI(2) .1383 on scenes 001 to 005, measured independently of this code."""
     folder = shared_data("pixel4_xin2021")
-    scores = [r.score for _, results in evaluate(pixel4_xin(folder), {"sgbm": match_disparity}) for r in results]
+    scores = [r.score for _, results in evaluate(XIN, XIN.read(folder), {"sgbm": SGBM}) for r in results]
     mean = mean_scores(scores[:5])["sgbm"]
     assert mean["ai1"] == pytest.approx(0.1175, rel=0.01) and mean["ai2"] == pytest.approx(0.1383, rel=0.01)
-    assert all(s.affine.scale > 0 for s in scores), "farther, more defocused things have the larger disparity"
+    assert all(s.figures["scale"] > 0 for s in scores), "farther, more defocused things have the larger disparity"
     assert all(math.isfinite(v) for v in mean.values())
 
 
 def test_real_canon_scenes_in_metres_without_a_fit(shared_data: Callable[[str], Path]) -> None:
     """The focus plane lies amidst the scenes: a wrong sign, gain or focus shows. Matching sees 0.7 of the slope."""
-    scenes = [s for s in dp119(shared_data("canon_r6m2_dp119")) if s.name in ("box_003", "iphone_002")]
+    scenes = [p for p in DP119.read(shared_data("canon_r6m2_dp119")) if p.name in ("box_003", "iphone_002")]
     network = load_model()
-    methods = {"sgbm": match_disparity, "network": lambda image: predict_disparity(image, network)}
-    scores = [r.score for _, results in evaluate(scenes, methods) for r in results]
-    assert all(s.affine.scale > 0 for s in scores), "farther things have the larger disparity"
+    methods = {"sgbm": SGBM, "network": of_pair(lambda image: predict_disparity(image, network))}
+    scores = [r.score for _, results in evaluate(DP119, scenes, methods) for r in results]
+    assert all(s.figures["scale"] > 0 for s in scores), "farther things have the larger disparity"
     groups = group_means(scores)
     for group, sgbm_m in (("box", 0.241), ("iphone", 0.394)):
         assert groups[group]["sgbm"]["mae_m"] == pytest.approx(sgbm_m, rel=0.03)

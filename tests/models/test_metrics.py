@@ -13,8 +13,10 @@ from dualpix.models.metrics import (
     affine_invariant_error,
     bad_pixel_share,
     depth_error,
+    least_squares,
     mean_absolute_error,
     rank_correlation,
+    rank_errors,
     sparsification,
 )
 
@@ -99,6 +101,54 @@ def test_invalid_and_non_finite_pixels_do_not_count() -> None:
 )
 def test_rank_variants_on_a_tie(ties: str, rho: float) -> None:
     assert rank_correlation([5, 5, 6, 9], [0, 1, 3, 2], ties=ties) == pytest.approx(rho, abs=1e-6)  # type: ignore[arg-type]
+
+
+def test_three_rank_errors_of_one_map_by_hand() -> None:
+    """Codes of 5 5 6 9 in 8 bits are 0 0 64 255, ranked densely 0 0 1 2; by position 0 1 2 3, and negated 2 3 1 0."""
+    found = rank_errors([5, 5, 6, 9], [0, 1, 3, 2])
+    assert found.average == pytest.approx(1 - 3.5 / 22.5**0.5)
+    assert found.dense_8bit == pytest.approx(1 - 2.5 / 13.75**0.5)
+    assert found.argsort == pytest.approx(1 - 0.8)
+    # what lies within one code is a tie in 8 bits alone
+    fine = rank_errors([0.0, 0.1, 100.0, 255.0], [0, 1, 3, 2])
+    assert fine.dense_8bit == pytest.approx(found.dense_8bit) and fine.average == pytest.approx(1 - 0.8)
+
+
+def test_a_constant_has_no_order_in_any_variant() -> None:
+    """Ranked by position, as in the published code, it would match this truth perfectly."""
+    assert set(vars(rank_errors(np.zeros(10), np.repeat([0, 1], 5))).values()) == {1.0}
+    assert rank_correlation(np.ones(10), np.arange(10), ties="ordinal") == 0
+
+
+def test_a_dithered_prediction_changes_dense_ranks_but_not_spearmans() -> None:
+    """Why dense ranks are of 8-bit predictions: noise below a code undoes ties, and with them the weights of ranks."""
+    rng = np.random.default_rng(0)
+    target = np.rint(rng.beta(1, 12, 20_000) * 255)
+    prediction = np.clip(target + rng.normal(0, 3, target.size).round(), 0, 255)
+    dithered = prediction + rng.uniform(-0.5, 0.5, target.size)
+    plain, noisy = rank_errors(prediction, target), rank_errors(dithered, target)
+    assert noisy.average == pytest.approx(plain.average, abs=0.01)
+    assert noisy.dense_8bit == pytest.approx(plain.dense_8bit, abs=0.01)
+    dense = [1 - rank_correlation(p, target, ties="dense") for p in (prediction, dithered)]
+    assert dense[1] > 2 * dense[0]
+
+
+@settings(deadline=None)
+@given(maps, maps)
+def test_rank_errors_are_those_of_the_single_correlations(prediction: np.ndarray, target: np.ndarray) -> None:
+    found = rank_errors(prediction, target)
+    assert found.average == pytest.approx(1 - abs(rank_correlation(prediction, target)), abs=1e-12)
+    assert min(vars(found).values()) >= -1e-12 and found.dense_8bit <= 1 + 1e-12
+
+
+def test_iterations_count_the_plain_fit() -> None:
+    """One fit is that of AI(2); each further one is nearer to the L1 fit, which ignores the outlier."""
+    x = np.linspace(0, 1, 50)
+    y = 2 * x + 1
+    y[-1] += 10
+    errors = [affine_invariant_error(x, y, iterations=n).ai1 for n in (1, 5, 6)]
+    scale, offset = least_squares(x, y)
+    assert errors[0] == pytest.approx(np.abs(scale * x + offset - y).mean()) and errors[0] > errors[1] > errors[2]
 
 
 def test_rank_correlation_sees_any_monotone_map() -> None:

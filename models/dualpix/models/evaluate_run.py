@@ -2,119 +2,198 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
+from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
+import click
 from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
 from dualpix.capture.colour_map import save_picture
+from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir
 from dualpix.capture.progress import ProgressLine
 from dualpix.capture.terminal import echo_json
 from dualpix.models.evaluate import (
+    PROTOCOLS,
     Method,
-    Scene,
-    SceneScore,
+    Pending,
+    Protocol,
+    Score,
     comparison_picture,
-    dp119,
     evaluate,
     group_means,
+    intervals,
     mean_scores,
-    pixel4_xin,
+    predictions_in,
     rendered,
+    rendered_camera,
+    rendered_protocol,
 )
+from dualpix.models.evaluate.figures import AFFINE, RANGES_M
+from dualpix.models.evaluate.methods import Choice, methods_for
+from dualpix.models.evaluate.summary import RESAMPLES, SEED
 from dualpix.models.evaluate_cli import Asked
-from dualpix.models.predict import match_disparity, predict_disparity
-from dualpix.models.zoo import load_model
+from dualpix.models.protocol_names import RENDERED
 
-_COLUMNS = {
-    "mae_m": "MAE m",
-    "abs_rel": "AbsRel",
-    "rmse_diopters": "RMSE 1/m",
-    "ai1": "AI(1)",
-    "ai2": "AI(2)",
-    "one_minus_abs_rho": "1-|ρ|",
-    "mae_px": "MAE px",
-    "bad_1px": "> 1 px",
-}
 _CONFIDENCE_COLUMNS = {"ause": "AUSE", "measured": "measured"}
-_READERS = {"pixel4-xin": pixel4_xin, "dp119": dp119}
+_MOST_COLUMNS = 7
+_RANGE_NAMES = {"0_1": "< 1 m", "1_2": "1-2 m", "2_4": "2-4 m", "over_4": "> 4 m"}
+_AFFINE_FORM = "affine-invariant, ICCV 2019 form: IRLS 5 x, floor 1e-3; ranks as 'ties' says"
+
+
+def explain(data: str, *, as_json: bool) -> None:
+    """Print what a protocol is, and what it assumes."""
+    protocol = _protocol(data)
+    if as_json:
+        echo_json(protocol.facts())
+    else:
+        click.echo(_explained(protocol))
 
 
 def evaluate_asked(asked: Asked, *, as_json: bool) -> None:
     """Score every method on every scene and show the scores.
 
     Raises:
-        DualpixError: see :func:`~dualpix.models.zoo.load_model` and the readers of :mod:`dualpix.models.evaluate`.
+        DualpixError: see :func:`~dualpix.models.zoo.load_model` and the protocols' readers.
     """
-    runs = _runs(asked)
+    protocol = _protocol(asked.data)
+    pending = _pending(protocol, asked.folder, asked.count, asked.size_hw)
+    choice = Choice(asked.models, asked.working_sizes_px)
+    runs = _runs(protocol, pending, asked.methods, asked.predictions, choice)
     if asked.pictures:
         make_output_dir(asked.pictures)
-    scores: list[SceneScore] = []
+    scores: list[Score] = []
     with ProgressLine("evaluating") as line:
-        for done, (scene, results) in enumerate(evaluate(_scenes(asked), runs), start=1):
-            scores += [r.score for r in results]
+        for done, (sample, results) in enumerate(evaluate(protocol, pending, runs), start=1):
+            scores += [result.score for result in results]
             if asked.pictures:
-                save_picture(asked.pictures / f"{scene.name}.png", comparison_picture(scene, results))
-            line.update(done, asked.count, scene.name)
-    means = mean_scores(scores)
+                name = sample.name.replace("/", "_")
+                save_picture(asked.pictures / f"{name}.png", comparison_picture(sample, results, protocol.unit))
+            line.update(done, len(pending), sample.name)
     if as_json:
-        echo_json(_record(asked, scores, means))
+        echo_json(_record(protocol, asked.working_sizes_px, scores))
     else:
-        Console().print(_table(scores, means, _COLUMNS, each=True))
-        Console().print(_table(scores, means, _CONFIDENCE_COLUMNS, each=False))
+        _print(protocol, scores)
 
 
-def _scenes(asked: Asked) -> Iterator[Scene]:
-    """The scenes, read or rendered as they are needed."""
-    if asked.folder is None:
-        return rendered(asked.count, asked.size_hw)
-    return _READERS[asked.data](asked.folder)
+def _protocol(data: str) -> Protocol:
+    return rendered_protocol(data.partition(":")[2]) if data in RENDERED else PROTOCOLS[data]
 
 
-def _runs(asked: Asked) -> dict[str, Method]:
-    runs: dict[str, Method] = {}
-    for method in asked.methods:
-        if method == "sgbm":
-            runs["sgbm"] = match_disparity
-            continue
-        for name in asked.models:
-            model = load_model(name)
-            # folders may share their last name
-            label = model.name if model.name not in runs else str(name)
-            runs[label] = partial(predict_disparity, model=model, working_long_side_px=asked.working_sizes_px or None)
+def _pending(protocol: Protocol, folder: Path | None, count: int, size: tuple[int, int]) -> Sequence[Pending]:
+    """The scenes, to be read or rendered as they are needed."""
+    if protocol.name in RENDERED:
+        if folder is not None:
+            raise DualpixError(
+                f"'{folder}' was given with --data {protocol.name}", expected="no folder: scenes are rendered"
+            )
+        kind = protocol.name.partition(":")[2]
+        return rendered_camera(kind, count, size) if kind else rendered(count, size)
+    if folder is None or not folder.exists():
+        expected = f"the data of {protocol.name}: {protocol.layout}"
+        raise DualpixError(f"no folder '{folder}'" if folder else "no folder given", expected=expected)
+    return protocol.read(folder)
+
+
+def _runs(
+    protocol: Protocol,
+    pending: Sequence[Pending],
+    methods: tuple[str, ...] | None,
+    predictions: Path | None,
+    choice: Choice,
+) -> dict[str, Method]:
+    runs = {} if predictions and methods is None else methods_for(protocol, methods, choice)
+    if predictions:
+        label = predictions.resolve().name
+        runs[label if label not in runs else str(predictions)] = predictions_in(predictions, protocol, pending)
     return runs
 
 
-def _record(asked: Asked, scores: list[SceneScore], means: dict[str, dict[str, float]]) -> dict[str, Any]:
+def _record(protocol: Protocol, sizes: tuple[int, ...], scores: list[Score]) -> dict[str, Any]:
     return {
-        "data": asked.data,
-        "network_working_sizes_px": list(asked.working_sizes_px) or None,
-        "metric": "affine-invariant, ICCV 2019 form: IRLS 5 x, floor 1e-3; ranks as 'ties' says",
-        "mean": means,
+        "data": protocol.name,
+        "protocol": protocol.facts(),
+        "leaks_scale": protocol.leaks_scale or None,
+        "network_working_sizes_px": list(sizes) or None,
+        "metric": _AFFINE_FORM,
+        "mean": mean_scores(scores),
+        "interval_95": intervals(scores),
+        "interval_of": f"percentile bootstrap over scenes, {RESAMPLES} resamples, seed {SEED}",
         "group_mean": group_means(scores),
         "scenes": [score.to_json() for score in scores],
         "versions": {"dualpix": version("dualpix"), "torch": version("torch"), "opencv": version("opencv-python")},
     }
 
 
-def _table(scores: list[SceneScore], means: dict[str, dict[str, float]], shown: dict[str, str], *, each: bool) -> Table:
-    """Means, after each scene's own figures if asked for."""
-    columns = {key: title for key, title in shown.items() if all(key in mean for mean in means.values())}
+def _print(protocol: Protocol, scores: list[Score]) -> None:
+    console, means = Console(), mean_scores(scores)
+    for columns in _parts(protocol.columns):
+        console.print(_table(scores, means, columns, each=True))
+    if ranges := _by_range(means):
+        console.print(ranges)
+    if all("ause" in mean for mean in means.values()):
+        console.print(_table(scores, means, _CONFIDENCE_COLUMNS, each=False))
+    if protocol.leaks_scale:
+        console.print(f"The input leaks the scale: {protocol.leaks_scale}.", highlight=False)
+
+
+def _explained(protocol: Protocol) -> str:
+    """The facts, a line each."""
+    lines = []
+    for name, value in protocol.facts().items():
+        for text in value if isinstance(value, list) else [value]:
+            lines.append(f"{name.replace('_', ' ').rstrip('s') if isinstance(value, list) else name}: {text or 'no'}")
+    return "\n".join(lines)
+
+
+def _table(scores: list[Score], means: dict[str, dict[str, float]], shown: dict[str, str], *, each: bool) -> Table:
+    """Means and their intervals, after each scene's own figures if asked for."""
+    columns = {key: title for key, title in shown.items() if any(key in mean for mean in means.values())}
     numbers = (Column(title, justify="right", no_wrap=True) for title in columns.values())
     # on 80 columns the method's name gives way first
     names = (Column(name, overflow="fold", min_width=width) for name, width in (("scene", 10), ("method", 6)))
     table = Table(*names, *numbers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for score in scores if each else ():
-        flat = score.to_json()
-        table.add_row(score.scene, score.method, *(f"{flat[key]:.4f}" for key in columns))
+        table.add_row(score.scene, score.method, *(_cell(score.figures.get(key)) for key in columns))
+    spread = intervals(scores)
     for group, of_group in {**group_means(scores), "": means}.items():
         table.add_section()
         for method, mean in of_group.items():
             label = f"mean {group}".rstrip()
-            table.add_row(label, method, *(f"{mean[key]:.4f}" for key in columns), style="bold")
+            table.add_row(label, method, *(_cell(mean.get(key)) for key in columns), style="bold")
+            if not group and each and spread[method]:
+                for name, end in (("95 % low", 0), ("95 % high", 1)):
+                    ends = (_cell(spread[method][key][end] if key in spread[method] else None) for key in columns)
+                    table.add_row(name, method, *ends)
     return table
+
+
+def _by_range(means: dict[str, dict[str, float]]) -> Table | None:
+    """Mean errors by range of true depth, where the truth is in m."""
+    there = [name for name in RANGES_M if any(f"mae_m_{name}" in mean for mean in means.values())]
+    if not there:
+        return None
+    kinds = {"mae_m": "MAE m", "mae_diopters": "MAE 1/m", "abs_rel": "AbsRel", "share": "share of pixels"}
+    numbers = (Column(title, justify="right") for title in kinds.values())
+    table = Table("true depth", "method", *numbers, box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    for name in there:
+        for method, mean in means.items():
+            table.add_row(_RANGE_NAMES[name], method, *(_cell(mean.get(f"{kind}_{name}")) for kind in kinds))
+    return table
+
+
+def _parts(columns: dict[str, str]) -> list[dict[str, str]]:
+    """Columns in tables that fit 80 characters; the variants of the rank correlation stay together."""
+    if len(columns) <= _MOST_COLUMNS:
+        return [columns]
+    affine = {key: title for key, title in columns.items() if key in AFFINE}
+    others = {key: title for key, title in columns.items() if key not in AFFINE}
+    return [others, affine] if affine else [others]
+
+
+def _cell(value: float | None) -> str:
+    return "" if value is None else f"{value:.4f}"

@@ -7,10 +7,12 @@ prediction is right up to an unknown affine map only (dual pixels without lens d
 The affine-invariant form is that of Garg et al., "Learning Single Camera Depth Estimation using Dual-Pixels", ICCV
 2019, as their released evaluation code computes it: rows of the least squares are multiplied by the square root of the
 confidence, residuals averaged with the confidence. Some later dual-pixel papers multiply rows by the confidence itself;
-both agree where it is 1. The one departure: no ridge term of 1e-5, so that the scores are exactly invariant.
+both agree where it is 1. (The ridge of 1e-5 in their call has no effect: ``tf.linalg.lstsq`` leaves it out where
+``fast=False``. So the scores are exactly invariant.) The MATLAB code of Punnappurath et al., ICCP 2020, reweights once
+more: six fits, not five.
 
 Rank correlations depend on how ties are ranked, several-fold where an 8-bit ground truth has few levels; compare only
-within one ``ties`` setting.
+within one variant. :func:`rank_errors` gives the three that papers print, which belong side by side.
 """
 
 from __future__ import annotations
@@ -49,6 +51,20 @@ class AffineInvariantScore:
     pixels: int
     ties: Ties
     """How tied values were ranked."""
+
+
+@dataclass(frozen=True)
+class RankErrors:
+    """1 - |rank correlation| in the three forms that papers print; on an 8-bit truth they differ several-fold."""
+
+    average: float
+    """Spearman's own: tied values share their mean rank."""
+    dense_8bit: float
+    """Dense ranks of the prediction quantised to 8 bits (its range over the scored pixels to 0..255) against those of
+    the truth as it is: ICCP 2020's ``srcc_calc.m``, whose maps come from 8-bit files."""
+    argsort: float
+    """Ties ranked by position, the better of both signs of the prediction: ICCV 2019's ``get_metrics.py``. Equal values
+    get an order that they do not have, so maps of few values can look better than they are; a constant has 1."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +109,7 @@ def affine_invariant_error(
     confidence: npt.ArrayLike | None = None,
     *,
     ties: Ties = "average",
+    iterations: int = IRLS_ITERATIONS,
 ) -> AffineInvariantScore:
     """AI(1), AI(2) and rank correlation of ``prediction`` against ``target`` (ICCV 2019 form, see the module text).
 
@@ -102,6 +119,7 @@ def affine_invariant_error(
         valid: same shape, bool; pixels to score.
         confidence: same shape, >= 0; weight of each pixel.
         ties: rank of tied values: their "average" (Spearman's own), "dense" (1 2 2 3) or "ordinal" (by position).
+        iterations: fits of AI(1), the first of them plain least squares.
 
     Raises:
         DualpixError: fewer than two pixels can be scored.
@@ -110,7 +128,7 @@ def affine_invariant_error(
     s = _samples(prediction, target, valid, confidence)
     scale2, offset2 = _weighted_fit(s.prediction, s.target, s.weight)
     residual2 = s.target - scale2 * s.prediction - offset2
-    scale, offset = _robust_fit(s)
+    scale, offset = _robust_fit(s, iterations)
     residual1 = np.abs(s.target - scale * s.prediction - offset)
     return AffineInvariantScore(
         ai1=_mean(residual1, s.weight),
@@ -123,12 +141,39 @@ def affine_invariant_error(
     )
 
 
+def least_squares(
+    prediction: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None = None
+) -> tuple[float, float]:
+    """Scale and offset of the fit that AI(2) is of. Arguments as in :func:`affine_invariant_error`."""
+    s = _samples(prediction, target, valid, None)
+    return _weighted_fit(s.prediction, s.target, s.weight)
+
+
 def rank_correlation(
     prediction: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None = None, *, ties: Ties = "average"
 ) -> float:
     """Spearman's rho in [-1, 1]; 0 where either side is constant. Arguments as in :func:`affine_invariant_error`."""
     s = _samples(prediction, target, valid, None)
     return _pearson(_ranks(s.prediction, ties), _ranks(s.target, ties), s.weight)
+
+
+def rank_errors(
+    prediction: npt.ArrayLike,
+    target: npt.ArrayLike,
+    valid: npt.ArrayLike | None = None,
+    confidence: npt.ArrayLike | None = None,
+) -> RankErrors:
+    """The three variants of 1 - |rank correlation|. Arguments as in :func:`affine_invariant_error`."""
+    s = _samples(prediction, target, valid, confidence)
+    low, spread = float(s.prediction.min()), float(np.ptp(s.prediction))
+    codes = np.rint((s.prediction - low) * (255 / spread)) if spread > 0 else np.zeros_like(s.prediction)
+    by_position = _ranks(s.target, "ordinal")
+    signs = (_pearson(_ranks(sign * s.prediction, "ordinal"), by_position, s.weight) for sign in (1.0, -1.0))
+    return RankErrors(
+        average=1.0 - abs(_pearson(_ranks(s.prediction, "average"), _ranks(s.target, "average"), s.weight)),
+        dense_8bit=1.0 - abs(_pearson(_ranks(codes, "dense"), _ranks(s.target, "dense"), s.weight)),
+        argsort=1.0 - max(signs),
+    )
 
 
 def mean_absolute_error(prediction: npt.ArrayLike, target: npt.ArrayLike, valid: npt.ArrayLike | None = None) -> float:
@@ -241,10 +286,10 @@ def _weighted_fit(x: Array, y: Array, weight: Array) -> tuple[float, float]:
     return scale, _mean(y, weight) - scale * _mean(x, weight)
 
 
-def _robust_fit(s: _Samples) -> tuple[float, float]:
+def _robust_fit(s: _Samples, iterations: int) -> tuple[float, float]:
     """L1 fit by iteratively reweighted least squares; the first of the iterations is plain least squares."""
     weight = s.weight
-    for _ in range(IRLS_ITERATIONS):
+    for _ in range(iterations):
         scale, offset = _weighted_fit(s.prediction, s.target, weight)
         residual = np.abs(s.target - scale * s.prediction - offset)
         weight = s.weight / np.maximum(IRLS_FLOOR, residual)
@@ -253,7 +298,9 @@ def _robust_fit(s: _Samples) -> tuple[float, float]:
 
 def _ranks(x: Array, ties: Ties) -> Array:
     if ties == "ordinal":
-        ranks = np.empty(x.size)
+        ranks = np.zeros(x.size)
+        if not np.ptp(x) > 0:  # one value has no order; by position a constant would match a truth that is sorted
+            return ranks
         ranks[np.argsort(x, kind="stable")] = np.arange(x.size)
         return ranks
     _, group, count = np.unique(x, return_inverse=True, return_counts=True)

@@ -1,0 +1,106 @@
+"""Methods by name, for each kind of data: what `dualpix evaluate --method` takes.
+
+A method is ``Callable[[Sample], Prediction]`` and no more. Networks for focus stacks get their place in ``STACK`` when
+there are some.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from dualpix.capture.errors import DualpixError
+from dualpix.capture.picture import srgb_from_linear
+from dualpix.capture.stack import focus_depth
+from dualpix.capture.types import DualPixelImage
+from dualpix.models.evaluate.protocol import Protocol
+from dualpix.models.evaluate.sample import Method, Prediction, Sample
+from dualpix.models.predict import DisparityMap, match_disparity, predict_disparity
+from dualpix.models.zoo import load_model
+
+PairMethod = Callable[[DualPixelImage], DisparityMap]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What methods need to know beside their names."""
+
+    models: Sequence[str]
+    working_sizes_px: tuple[int, ...] = ()
+
+
+def of_pair(predict: PairMethod) -> Method:
+    """A method of dual-pixel pairs as one of samples."""
+
+    def method(sample: Sample) -> Prediction:
+        assert sample.pair is not None  # noqa: S101 - protocols say what their samples are
+        found = predict(sample.pair)
+        confidence = None if found.judgement is None else found.judgement.confidence
+        return Prediction(found.disparity_px, "disparity_px", confidence)
+
+    return method
+
+
+def of_stack(method: focus_depth.Method) -> Method:
+    """Classical depth from focus, on the stack as it is: its frames are aligned."""
+
+    def run(sample: Sample) -> Prediction:
+        assert sample.stack is not None  # noqa: S101
+        found = focus_depth.depth_from_focus(sample.stack, method)
+        return Prediction(found.depth_m, "depth_m", found.confidence)
+
+    return run
+
+
+def blurred_input(sample: Sample) -> Prediction:
+    """The full-aperture picture as it came: what a sharper one has to beat."""
+    assert sample.pair is not None  # noqa: S101
+    light = sample.pair.combined
+    colour = light if light.ndim == 3 else np.repeat(light[..., None], 3, axis=2)
+    return Prediction(srgb_from_linear(np.clip(colour, 0, 1)), "image")
+
+
+def _networks(choice: Choice) -> dict[str, Method]:
+    runs: dict[str, Method] = {}
+    for name in choice.models:
+        model = load_model(name)
+        label = model.name if model.name not in runs else str(name)  # folders may share their last name
+        sizes = choice.working_sizes_px or None
+        runs[label] = of_pair(partial(predict_disparity, model=model, working_long_side_px=sizes))
+    return runs
+
+
+_Makers = dict[str, Callable[[Choice], dict[str, Method]]]
+PAIR: _Makers = {"sgbm": lambda choice: {"sgbm": of_pair(match_disparity)}, "network": _networks}
+STACK: _Makers = {name: partial(lambda name, choice: {name: of_stack(name)}, name) for name in focus_depth.METHODS}
+IMAGE: _Makers = {"input": lambda choice: {"input": blurred_input}}
+NAMES = (*PAIR, *STACK, *IMAGE)
+
+
+def _known(protocol: Protocol) -> tuple[_Makers, tuple[str, ...]]:
+    """Methods that fit, and those that run by default."""
+    if protocol.unit == "image":
+        return IMAGE, ("input",)
+    return (STACK, ("blur", "argmax")) if protocol.takes == "stack" else (PAIR, tuple(PAIR))
+
+
+def methods_for(protocol: Protocol, names: Sequence[str] | None, choice: Choice) -> dict[str, Method]:
+    """The methods of these names, or those that run by default, by the label that tables show.
+
+    Raises:
+        DualpixError: one does not fit the protocol, or a model does not load.
+    """
+    known, default = _known(protocol)
+    unfit = [name for name in names or () if name not in known]
+    if unfit:
+        what = "a sharp picture" if protocol.unit == "image" else f"a {protocol.takes}"
+        raise DualpixError(
+            f"method '{unfit[0]}' with {protocol.name}, which is about {what}", expected=f"one of: {', '.join(known)}"
+        )
+    runs: dict[str, Method] = {}
+    for name in default if names is None else names:
+        runs |= known[name](choice)
+    return runs

@@ -1,0 +1,71 @@
+"""Input, truth and every method side by side on one scale."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dualpix.capture.colour_map import Limits, Panel, Rgb, Scale, default_limits, figure
+from dualpix.capture.picture import to_display
+from dualpix.capture.types import FloatImage
+from dualpix.models.evaluate.run import Evaluated
+from dualpix.models.evaluate.sample import Prediction, Sample, Unit
+
+_PANEL_PX = 480
+_SCALES: dict[Unit, tuple[Scale, str]] = {
+    "depth_m": ("depth", "m"), "disparity_px": ("diverging", "px"), "light_field_disparity_px": ("sequential", "px"),
+}  # fmt: skip
+_SHOWN_FIGURES = (
+    ("mae_m", "MAE {:.2f} m"), ("mae_px", "MAE {:.2f} px"), ("psnr_db", "{:.2f} dB"), ("ai1", "AI(1) {:.3f}"),
+    ("abs_rel", "AbsRel {:.3f}"),
+)  # fmt: skip
+
+
+def comparison_picture(sample: Sample, results: Sequence[Evaluated], unit: Unit) -> Rgb:
+    """One row of panels; maps that are known up to an affine map are compared after the robust fit."""
+    if unit == "image":
+        shown = [_picture("ground truth", sample.truth)]
+        shown += [_picture(_title(result), sample.on_truth(result.prediction.values)) for result in results]
+        return figure(shown, panel_px=_PANEL_PX)
+    scale, name = _SCALES.get(unit, ("sequential", ""))
+    limits = default_limits(sample.truth, sample.valid, scale)
+    panels = [_input(sample), Panel("ground truth", sample.truth, scale, name, sample.valid, limits)]
+    panels += [_result(sample, result, unit, scale, name, limits) for result in results]
+    return figure(panels, panel_px=_PANEL_PX)
+
+
+def _input(sample: Sample) -> Panel:
+    if sample.stack is not None:
+        middle = sample.stack.frames[len(sample.stack.frames) // 2]
+        return Panel(f"{sample.name}: middle frame", to_display(middle))
+    assert sample.pair is not None  # noqa: S101 - a sample is a pair or a stack
+    shown = to_display(sample.pair.combined)
+    return Panel(f"{sample.name}: full aperture", shown if sample.grids else sample.window(shown))
+
+
+def _result(sample: Sample, result: Evaluated, unit: Unit, scale: Scale, name: str, limits: Limits) -> Panel:
+    return Panel(_title(result), _in_unit(sample, result, unit), scale, name, None, limits)
+
+
+def _in_unit(sample: Sample, result: Evaluated, unit: Unit) -> FloatImage:
+    prediction: Prediction = result.prediction
+    values, figures = sample.on_truth(prediction.values), result.score.figures
+    if prediction.unit == unit and unit != "affine":
+        return values
+    if unit == "depth_m" and sample.metric is not None:
+        return sample.metric.depth_of(values)
+    if "scale" in figures and figures["scale"] is not None:
+        return np.asarray(figures["scale"] * values + figures["offset"], np.float32)
+    return values
+
+
+def _title(result: Evaluated) -> str:
+    figures = result.score.figures
+    known = (text.format(figures[name]) for name, text in _SHOWN_FIGURES if figures.get(name) is not None)
+    return f"{result.score.method}: {next(known, '')}"
+
+
+def _picture(title: str, values: FloatImage) -> Panel:
+    """Display-referred values as they are."""
+    return Panel(title, np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8))

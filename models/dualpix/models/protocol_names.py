@@ -1,0 +1,29 @@
+"""Names of what ``dualpix evaluate`` knows, without importing torch: a command answers a wrong name at once."""
+
+from __future__ import annotations
+
+PROTOCOLS = (
+    "pixel4-xin",
+    "dp119",
+    "dpd-disp-iccp",
+    "dpd-disp-fmdp",
+    "google-dp",
+    "ddd-syn",
+    "ddd-syn-image",
+    "dpdd",
+    "ddff12",
+    "zedd",
+    "infinigen-defocus",
+    "ibims1",
+    "ibims1-adaptive",
+    "nyuv2-stacks",
+    "fod500",
+)
+"""Each is ``PROTOCOL`` of the module of that name in :mod:`dualpix.models.evaluate.protocols`, - for _."""
+CAMERAS = ("phone", "fullframe", "macro")
+"""Kinds of rendered validation sets."""
+RENDERED = ("rendered", *(f"rendered:{kind}" for kind in CAMERAS))
+PAIR_METHODS = ("sgbm", "network")
+STACK_METHODS = ("blur", "sharpness", "argmax", "network")
+IMAGE_METHODS = ("input",)
+METHODS = tuple(dict.fromkeys((*PAIR_METHODS, *STACK_METHODS, *IMAGE_METHODS)))
