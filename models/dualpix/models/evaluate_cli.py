@@ -61,7 +61,13 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
     help="Comma-separated. Of pairs: sgbm, network (default: both); of stacks: blur, sharpness, argmax (default: blur "
     "and argmax); of sharp pictures: input.",
 )  # fmt: skip
-@click.option("--model", "models", multiple=True, default=[DEFAULT_MODEL], help="Network: name or folder; repeatable.")
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    default=[DEFAULT_MODEL],
+    help="Network: name, folder or package.module:factory[@FOLDER]; repeatable.",
+)
 @click.option(
     "--predictions", type=_FILE, help="Folder of maps, NAME.npy .tiff .png .pfm .exr, in the protocol's unit: a method "
     "of its own. Without --method, the only one.",

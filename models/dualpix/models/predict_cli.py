@@ -6,9 +6,10 @@ What is asked is looked at before torch is imported: a wrong argument is answere
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 import click
 from rich.console import Console
@@ -24,6 +25,9 @@ from dualpix.capture.stack.focus_depth import Method as StackMethod
 from dualpix.capture.stack.layouts import is_stack
 from dualpix.capture.terminal import echo_json
 from dualpix.models.shipped import DEFAULT_MODEL, model_folder
+
+if TYPE_CHECKING:
+    from dualpix.models.stack_depth import StackOptions
 
 _FILE = click.Path(path_type=Path)
 _LENS_FIELDS = ("focal_length_mm", "f_number", "focus_distance_m", "pixel_pitch_um", "disparity_gain")
@@ -51,7 +55,11 @@ class Asked:
 @click.command("depth")
 @click.argument("files", nargs=-1, type=_FILE)
 @click.option("-o", "--output", type=_FILE, required=True, help="Folder; each capture becomes a folder in it.")
-@click.option("--model", default=DEFAULT_MODEL, help="A shipped network's name, or a folder with card and weights.")
+@click.option(
+    "--model",
+    default=DEFAULT_MODEL,
+    help="A shipped network's name, a folder with card and weights, or package.module:factory[@FOLDER].",
+)
 @click.option("--method", type=click.Choice(["network", "sgbm"]), default="network", help="sgbm: classical matching.")
 @click.option(
     "--working-size", type=click.IntRange(min=32), multiple=True,
@@ -125,6 +133,8 @@ def command(
         from dualpix.models import stack_depth
 
         chosen = stack_depth.StackOptions(stack_method, settings["f_number"], truth)
+        if model != DEFAULT_MODEL:
+            chosen = _with_network(chosen, model)
         strict = debug or (len(stacks) == 1 and not as_json)
         found = stack_depth.run_stacks(stacks, output, chosen, resume=resume, strict=strict)
         _report(ctx, found, stack_depth.table(found), as_json, stack_depth.below_text(found))
@@ -154,6 +164,17 @@ def command(
 
         found = predict_run.run_captures(asked, resume=resume, strict=strict)
         _report(ctx, found, predict_run.table(found), as_json, predict_run.below_text(found))
+
+
+def _with_network(options: StackOptions, model: str) -> StackOptions:
+    """Focus stacks by a network; without one they need no torch."""
+    model_folder(model)
+    from dualpix.models.stack_network import check_stack_model, predict_stack_depth
+    from dualpix.models.zoo import load_model
+
+    loaded = load_model(model)
+    check_stack_model(loaded)
+    return replace(options, network=partial(predict_stack_depth, model=loaded), network_name=loaded.name)
 
 
 def _report(ctx: click.Context, outcomes: list[Outcome], table: Table, as_json: bool, below: str) -> None:

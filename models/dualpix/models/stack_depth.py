@@ -6,8 +6,8 @@ Metric where the stack says where its frames are focused, else the number of the
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +40,9 @@ class StackOptions:
     """Which aperture, where a stack has several; the widest by default."""
     truth: Path | None = None
     """Depth of the stack's size, see :func:`~dualpix.models.depth_truth.read_truth`."""
+    network: Callable[[FocusStack], FloatImage] | None = None
+    """Gives the depth in place of the method; how sure a pixel is, and the picture in focus, stay the method's."""
+    network_name: str = ""
 
 
 def run_stacks(
@@ -89,14 +92,20 @@ def depth_of_stack(stack_folder: Path, folder: Path, options: StackOptions) -> d
     started = time.perf_counter()
     metric = stack.focus_distance_m is not None
     result = depth_from_focus(stack, options.method) if metric else index_from_focus(stack, options.method)
+    details: dict[str, Any] = {}
+    if options.network is not None:
+        depth = options.network(stack)
+        details["model"] = options.network_name
+        if isinstance(result, FocusDepth):
+            result = replace(result, depth_m=depth, diopters=np.float32(1) / depth)
     seconds = round(time.perf_counter() - started, 3)
     check_measured(stack, result, stack_folder.name)
     if result.measured_fraction < _LITTLE:
         notes.append(f"{result.measured_fraction:.1%} of the pixels were measured, the rest is filled in from them")
-    details: dict[str, Any] = {"inputs": [stack_folder.name], "seconds": seconds, "notes": notes}
+    details |= {"inputs": [stack_folder.name], "seconds": seconds, "notes": notes}
     if truth is not None and isinstance(result, FocusDepth):
         # the yardstick: the frame in which a pixel is sharpest, as it comes
-        plain = result if options.method == "argmax" else depth_from_focus(stack, "argmax")
+        plain = result if options.method == "argmax" and options.network is None else depth_from_focus(stack, "argmax")
         details["error"] = {
             "method": depth_errors(result.depth_m, truth.depth_m),
             "sharpest_frame": depth_errors(plain.depth_m, truth.depth_m),

@@ -1,7 +1,6 @@
 """Methods by name, for each kind of data: what `dualpix evaluate --method` takes.
 
-A method is ``Callable[[Sample], Prediction]`` and no more. Networks for focus stacks get their place in ``STACK`` when
-there are some.
+A method is ``Callable[[Sample], Prediction]`` and no more.
 """
 
 from __future__ import annotations
@@ -19,7 +18,8 @@ from dualpix.capture.types import DualPixelImage
 from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
 from dualpix.models.predict import DisparityMap, match_disparity, predict_disparity
-from dualpix.models.zoo import load_model
+from dualpix.models.stack_network import check_stack_model, predict_stack_depth
+from dualpix.models.zoo import LoadedModel, load_model
 
 PairMethod = Callable[[DualPixelImage], DisparityMap]
 
@@ -73,11 +73,26 @@ def _networks(choice: Choice) -> dict[str, Method]:
     return runs
 
 
+def _stack_networks(choice: Choice) -> dict[str, Method]:
+    runs: dict[str, Method] = {}
+    for name in choice.models:
+        model = load_model(name)
+        check_stack_model(model)
+        runs[model.name if model.name not in runs else str(name)] = partial(_stack_network, model)
+    return runs
+
+
+def _stack_network(model: LoadedModel, sample: Sample) -> Prediction:
+    assert sample.stack is not None  # noqa: S101 - protocols say what their samples are
+    return Prediction(predict_stack_depth(sample.stack, model), "depth_m")
+
+
 _Makers = dict[str, Callable[[Choice], dict[str, Method]]]
 PAIR: _Makers = {"sgbm": lambda choice: {"sgbm": of_pair(match_disparity)}, "network": _networks}
-STACK: _Makers = {name: partial(lambda name, choice: {name: of_stack(name)}, name) for name in focus_depth.METHODS}
+STACK: _Makers = {name: partial(lambda name, choice: {name: of_stack(name)}, name) for name in focus_depth.METHODS} | {
+    "network": _stack_networks
+}
 IMAGE: _Makers = {"input": lambda choice: {"input": blurred_input}}
-NAMES = (*PAIR, *STACK, *IMAGE)
 
 
 def _known(protocol: Protocol) -> tuple[_Makers, tuple[str, ...]]:

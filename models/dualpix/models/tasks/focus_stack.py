@@ -21,8 +21,8 @@ from dualpix.models.tasks.task import KNOWN, Arrays, Batch, Field, NetworkOutput
 
 TRUTH = "depth_m"
 FRAMES, DISTANCES = "frames", "focus_distances_m"
-_NEAREST_M = 1e-3
-_FARTHEST_M = 1e4
+NEAREST_M = 1e-3
+FARTHEST_M = 1e4
 _FRAME_GAIN_SIGMA = 0.02
 """Of the exposure from frame to frame, in log light: shutters and apertures repeat to about this."""
 _DISTANCE_SIGMA = 0.02
@@ -52,8 +52,8 @@ def inputs_of(batch: Batch) -> Mapping[str, Tensor]:
 
 def error(prediction: Tensor, batch: Batch) -> Tensor:
     """Mean absolute error in diopters."""
-    truth = batch[TRUTH].clamp_min(_NEAREST_M)
-    return masked_mean((1 / exact(prediction).clamp_min(_NEAREST_M) - 1 / truth).abs(), batch.get(KNOWN))
+    truth = batch[TRUTH].clamp_min(NEAREST_M)
+    return masked_mean((1 / exact(prediction).clamp_min(NEAREST_M) - 1 / truth).abs(), batch.get(KNOWN))
 
 
 def scores(outputs: Arrays, sample: Arrays) -> dict[str, float]:
@@ -68,7 +68,7 @@ def scores(outputs: Arrays, sample: Arrays) -> dict[str, float]:
         valid &= sample[KNOWN][0] > 0
     if not valid.any():
         raise ValueError("no pixel has a truth")
-    found = np.maximum(outputs[TRUTH][0].astype(np.float64)[valid], _NEAREST_M)
+    found = np.maximum(outputs[TRUTH][0].astype(np.float64)[valid], NEAREST_M)
     truth = truth[valid]
     ratio = np.maximum(found / truth, truth / found)
     return {
@@ -80,12 +80,12 @@ def scores(outputs: Arrays, sample: Arrays) -> dict[str, float]:
 
 def loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
     """See :func:`dualpix.models.losses.depth_loss`."""
-    return depth_loss(predictions, batch[TRUTH].clamp_min(_NEAREST_M), batch.get(KNOWN))
+    return depth_loss(predictions, batch[TRUTH].clamp_min(NEAREST_M), batch.get(KNOWN))
 
 
 def guess(batch: Batch) -> Tensor:
     """The middle of the focus distances, in diopters, everywhere."""
-    middle = 1 / (1 / batch[DISTANCES]).mean(1).clamp_min(1 / _FARTHEST_M)
+    middle = 1 / (1 / batch[DISTANCES]).mean(1).clamp_min(1 / FARTHEST_M)
     return middle.reshape(-1, 1, 1, 1).expand_as(batch[TRUTH])
 
 
