@@ -65,6 +65,8 @@ class SourceKind:
     """Whether a file or folder is of this kind, from names and a few headers."""
     open: Callable[[str, Path, str, SourceOptions], Source]
     """(name, path, task, options): the source. Raises DualpixError where there is nothing to train with."""
+    lacking: Callable[[Path], str | None] = lambda path: None
+    """What a path that no kind recognises has of this one and what it lacks, for messages; None where it has nothing."""
 
 
 def never(path: Path) -> bool:
