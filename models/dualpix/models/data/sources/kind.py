@@ -66,7 +66,7 @@ class SourceKind:
     open: Callable[[str, Path, str, SourceOptions], Source]
     """(name, path, task, options): the source. Raises DualpixError where there is nothing to train with."""
     lacking: Callable[[Path], str | None] = lambda path: None
-    """What a path that no kind recognises has of this one and what it lacks, for messages; None where it has nothing."""
+    """What a path that no kind recognises has of this one, and what it lacks, for messages; None: nothing of it."""
 
 
 def never(path: Path) -> bool:
