@@ -363,3 +363,17 @@ def test_a_stack_that_does_not_read_is_skipped(tmp_path: Path) -> None:
         source.prepare(0)
     loaded = Mixture((source,), (1.0,), 1, task_named("focus_stack")).load(Key(0, 0, 0))
     assert loaded.read == 1 and len(loaded.skipped) == 1
+
+
+def test_captures_without_a_truth_are_told_what_they_lack(tmp_path: Path) -> None:
+    write_pair(tmp_path / "pairs", "desk")
+    with pytest.raises(
+        DualpixError, match=r"holds pairs without a truth; expected captures with NAME_disparity_px\.npy"
+    ):
+        opened(tmp_path / "pairs")
+    write_stack(tmp_path / "stacks" / "a")
+    (tmp_path / "stacks" / "a" / "depth.npy").unlink()
+    with pytest.raises(
+        DualpixError, match=r"holds focus stacks without a depth; expected focus stacks with depth\.npy"
+    ):
+        opened(tmp_path / "stacks", "focus_stack")

@@ -104,6 +104,9 @@ def _kind_of(name: str, task: str) -> tuple[SourceKind, Path]:
     for kind in (*fitting, *(kind for kind in KINDS if kind not in fitting)):
         if kind.recognises(path):
             return kind, path
+    for kind in fitting:
+        if lacking := kind.lacking(path):
+            raise DualpixError(f"'{name}' holds {lacking}", expected=kind.layout)
     raise DualpixError(f"'{name}' is no training data that is read here", expected="; ".join(_layouts()))
 
 

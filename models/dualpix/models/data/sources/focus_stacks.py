@@ -322,6 +322,13 @@ def _recognises(path: Path) -> bool:
     return next(_find(path), None) is not None
 
 
+def _lacking(path: Path) -> str | None:
+    if path.is_file():
+        return "stacks without a truth (disp_train)" if path.suffix.lower() in SUFFIXES else None
+    folders = (path, *(folder for folder in sorted(path.rglob("*")) if folder.is_dir()))
+    return "focus stacks without a depth" if any(map(_holds_frames, folders)) else None
+
+
 def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
     del task, options
     stacks = tuple(_find(path))
@@ -340,4 +347,5 @@ FOCUS_STACKS = SourceKind(
     (FOCUS_STACK,),
     _recognises,
     _open,
+    _lacking,
 )

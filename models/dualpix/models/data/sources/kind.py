@@ -35,12 +35,13 @@ class SourceOptions:
     """Of each RGB-D picture, through as many lenses."""
     frames: int = 5
     """Of focus stacks that are rendered on the fly."""
-    stacks: StackMethod = "gather"
-    """How their frames are formed: ``gather`` is fast, ``layered`` knows what covers what and costs a pair a frame."""
     render: RenderSettings = field(default_factory=RenderSettings)
     """Size and lenses of what is rendered on the fly."""
     cache_dir: Path | None = None
     """Where procedural pairs are kept once rendered; None renders them each time."""
+    stacks: StackMethod = "gather"
+    """How frames that are rendered on the fly are formed: ``gather`` is fast, ``layered`` knows what covers what and
+    costs a pair a frame."""
 
     def __post_init__(self) -> None:
         for name, low, high in (("samples", 1, 10**7), ("renders", 1, 10**4), ("frames", 2, _MOST_FRAMES)):
@@ -64,6 +65,8 @@ class SourceKind:
     """Whether a file or folder is of this kind, from names and a few headers."""
     open: Callable[[str, Path, str, SourceOptions], Source]
     """(name, path, task, options): the source. Raises DualpixError where there is nothing to train with."""
+    lacking: Callable[[Path], str | None] = lambda path: None
+    """What a path that no kind recognises has of this one, and what it lacks, for messages; None: nothing of it."""
 
 
 def never(path: Path) -> bool:

@@ -292,6 +292,14 @@ def _recognises(path: Path) -> bool:
     return next(_find(path), None) is not None or _affine_only(path) is not None
 
 
+def _lacking(path: Path) -> str | None:
+    if not path.is_dir():
+        return None
+    files = [file for file in _files(path) if file.suffix.lower() in _PICTURES]
+    has_pair = any((right := right_name(file)) is not None and right.is_file() for file in files)
+    return "pairs without a truth" if has_pair else None
+
+
 def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
     del task, options
     if not path.is_dir():
@@ -318,4 +326,5 @@ PAIRS = SourceKind(
     (DUAL_PIXEL,),
     _recognises,
     _open,
+    _lacking,
 )
