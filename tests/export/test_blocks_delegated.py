@@ -18,7 +18,7 @@ from dualpix.export import coreml
 from dualpix.export.artefact import BuildRequest, Delegation, quiet
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.executorch.xnnpack import lower
-from dualpix.models.networks.blocks.channels import float_islands
+from dualpix.models.blocks.channels import float_islands
 from dualpix.quantize.calibration import CalibrationSet
 from dualpix.quantize.ptq import keep_modules, keep_nothing, quantise_static
 

@@ -16,7 +16,7 @@ from dualpix.export.executorch.xnnpack import build, lower
 from dualpix.export.flow import ExportResult, RecipeResult, export_model
 from dualpix.export.module import export_module
 from dualpix.export.recipes import Recipe
-from dualpix.models.networks.blocks import WindowedParallaxAttention
+from dualpix.models.blocks import WindowedParallaxAttention
 from dualpix.quantize.calibration import CalibrationSet, rendered_calibration, rendered_evaluation
 from dualpix.quantize.gate import Candidate, Limits, Outcome, judge
 from dualpix.quantize.score import arrays_of, score

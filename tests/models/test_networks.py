@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.models.blocks import WindowedParallaxAttention
 from dualpix.models.networks import NETWORKS, build_network, network_spec
-from dualpix.models.networks.blocks import WindowedParallaxAttention
 from dualpix.models.prepare import MEAN_LEVEL, network_inputs
 
 

@@ -33,6 +33,8 @@ def test_samples_and_inputs_are_as_the_task_states_them(task: Task, batch: Batch
         assert field.optional or field.name in batch
         if field.name in batch:
             assert tuple(batch[field.name].shape[1:]) == field.shape(SIZE, frames), field.name
+    if "focus_distances_m" in batch:
+        assert (batch["focus_distances_m"].diff() < 0).all(), "the farthest focus comes first"
     made = task.inputs_of(batch)
     assert list(made) == [field.name for field in task.inputs]
     for field in task.inputs:

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dualpix.models.networks.blocks.attention import TokenAttention, WindowAttention, roll
-from dualpix.models.networks.blocks.channels import ChannelMean, LayerNorm2d, LayerNormTokens
-from dualpix.models.networks.blocks.correlation import (
+from dualpix.models.blocks.attention import TokenAttention, WindowAttention, roll
+from dualpix.models.blocks.channels import ChannelMean, LayerNorm2d, LayerNormTokens
+from dualpix.models.blocks.correlation import (
     CorrelationBand,
     CorrelationShifts,
     SoftArgmax,
@@ -24,8 +24,8 @@ from dualpix.models.networks.blocks.correlation import (
     look_up_plain,
     soft_argmax_plain,
 )
-from dualpix.models.networks.blocks.recurrent import ConvGRU, SeparableConvGRU
-from dualpix.models.networks.blocks.resize import (
+from dualpix.models.blocks.recurrent import ConvGRU, SeparableConvGRU
+from dualpix.models.blocks.resize import (
     AntialiasedShrink,
     ConvexUpsample,
     mean_pool,

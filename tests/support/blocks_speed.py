@@ -22,7 +22,7 @@ from torch import Tensor
 from dualpix.export.artefact import ExportError, quiet
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.executorch.xnnpack import lower
-from dualpix.models.networks.blocks.channels import float_islands
+from dualpix.models.blocks.channels import float_islands
 from dualpix.quantize.ptq import keep_modules, keep_nothing, quantise_static
 
 SIZE_HW = (48, 64)

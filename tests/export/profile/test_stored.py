@@ -89,10 +89,10 @@ def test_records_of_something_else_are_refused(tmp_path: Path, small_files: Smal
 def test_the_source_line_is_the_innermost_of_ours() -> None:
     trace = (
         'File "/a/dualpix/models/networks/net.py", line 7, in forward\n    x\n'
-        'File "/a/dualpix/models/networks/blocks.py", line 70, in forward\n    y\n'
+        'File "/a/dualpix/models/blocks.py", line 70, in forward\n    y\n'
         'File "/v/site-packages/torch/nn/modules/conv.py", line 565, in forward\n    z'
     )
-    assert source_line(trace) == "dualpix/models/networks/blocks.py:70"
+    assert source_line(trace) == "dualpix/models/blocks.py:70"
     assert source_line('File "/home/me/work/net.py", line 3, in forward') == "work/net.py:3"
     assert source_line('File "/v/site-packages/torch/nn/functional.py", line 3, in relu') is None
     assert source_line("") is None

@@ -354,7 +354,7 @@ def source_line(stack_trace: str) -> str | None:
 
 
 def _short(file: str) -> str:
-    """From the package on: ``dualpix/models/networks/blocks.py``; else the last two parts."""
+    """From the package on: ``dualpix/models/blocks.py``; else the last two parts."""
     parts = Path(file).parts
     start = max((i for i, part in enumerate(parts) if part == "dualpix"), default=len(parts) - 2)
     return "/".join(parts[max(start, 0) :])

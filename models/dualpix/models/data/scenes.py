@@ -28,14 +28,21 @@ def _pair(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
 
 
 def _stack(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
-    """Frames evenly spaced in diopters over a procedural scene, through a full-frame camera opened to a fair blur."""
+    """Frames evenly spaced in diopters over a procedural scene, through a full-frame camera opened to a fair blur.
+
+    The farthest focus comes first, as in all stacks.
+    """
     settings = StackSettings(
         camera_named(_STACK_CAMERA), seed=seed, size_hw=size_hw, coc_span_px=_STACK_SPAN_PX, pair=False, stack=_FRAMES
     )
     found = render_sample(SampleSpec(index), settings)
+    order = np.argsort(found.stack_focus_m)[::-1].copy()
+    frames = np.stack(found.stack)[order].transpose(0, 3, 1, 2)
     clean = {
-        "frames": torch.from_numpy(np.stack(found.stack)).permute(0, 3, 1, 2).contiguous(),
-        "focus_distances_m": torch.tensor(found.stack_focus_m, dtype=torch.float32),
+        "frames": torch.from_numpy(np.ascontiguousarray(frames)),
+        "focus_distances_m": torch.tensor(np.array(found.stack_focus_m)[order], dtype=torch.float32).clamp_max(
+            _FARTHEST_M
+        ),
         "depth_m": torch.from_numpy(np.ascontiguousarray(found.view.depth_m))[None].clamp_max(_FARTHEST_M),
     }
     return FOCUS_STACK.augment(clean, np.random.default_rng([seed, 1, index]))

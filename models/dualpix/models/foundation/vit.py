@@ -2,7 +2,7 @@
 
 Tokens are (B, 1 + N, C): the class token, then the N = H/14 * W/14 patches row by row. Two forms of the same
 computation: in eager mode torch's fused attention and layer norm (which stay in float32 under autocast), while
-``torch.export`` runs the forms of ``networks.blocks`` that phones delegate.
+``torch.export`` runs the forms of ``blocks`` that phones delegate.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dualpix.models.networks.blocks.attention import fold_heads, unfold_heads
-from dualpix.models.networks.blocks.channels import LayerNormTokens
+from dualpix.models.blocks.attention import fold_heads, unfold_heads
+from dualpix.models.blocks.channels import LayerNormTokens
 
 PATCH_PX = 14
 _TRAINED_GRID = 37  # 518 px

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dualpix.models.networks.blocks import (
+from dualpix.models.blocks import (
     ConvBNReLU,
     FusedInvertedResidual,
     InvertedResidual,

@@ -110,6 +110,7 @@ class Trainer:
         self.device = device or resolve_device("cpu")
         self.spec = network_spec(config.network)
         self.task = self.spec.of_task()
+        _check_window(config, self.spec.size_multiple)
         network = build_network(config.network, config.options)
         if config.init is not None:
             _load_weights(network, config.init)
@@ -412,6 +413,16 @@ def average_gradients(network: nn.Module, world: World) -> None:
     parts = torch.split(flat, [g.numel() for g in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def _check_window(config: TrainConfig, multiple: int) -> None:
+    """Whether the network takes what it will be shown."""
+    seen = config.crop_hw or config.render.size_hw
+    if any(side % multiple for side in seen):
+        what = "--crop" if config.crop_hw else "--size"
+        raise DualpixError(
+            f"{what} {seen[0]} {seen[1]}", expected=f"multiples of {multiple} px for network '{config.network}'"
+        )
 
 
 def _load_weights(network: nn.Module, init: str) -> None:

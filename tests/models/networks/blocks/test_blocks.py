@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dualpix.models.networks.blocks.attention import TokenAttention, WindowAttention, from_windows, roll, to_windows
-from dualpix.models.networks.blocks.channels import ChannelMean, LayerNorm2d, LayerNormTokens, float_islands
-from dualpix.models.networks.blocks.correlation import (
+from dualpix.models.blocks.attention import TokenAttention, WindowAttention, from_windows, roll, to_windows
+from dualpix.models.blocks.channels import ChannelMean, LayerNorm2d, LayerNormTokens, float_islands
+from dualpix.models.blocks.correlation import (
     BAND_WIDTH_PX,
     CorrelationBand,
     CorrelationShifts,
@@ -24,8 +24,8 @@ from dualpix.models.networks.blocks.correlation import (
     look_up_plain,
     soft_argmax_plain,
 )
-from dualpix.models.networks.blocks.recurrent import ConvGRU, SeparableConvGRU
-from dualpix.models.networks.blocks.resize import (
+from dualpix.models.blocks.recurrent import ConvGRU, SeparableConvGRU
+from dualpix.models.blocks.resize import (
     AntialiasedShrink,
     ConvexUpsample,
     mean_pool,

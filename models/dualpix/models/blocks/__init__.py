@@ -10,7 +10,7 @@ focus plane, so that ``left(x)`` is seen again at ``right(x + d)``.
 
 from __future__ import annotations
 
-from dualpix.models.networks.blocks.basic import (
+from dualpix.models.blocks.basic import (
     ConvBNReLU,
     FusedInvertedResidual,
     InvertedResidual,

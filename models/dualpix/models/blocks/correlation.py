@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dualpix.models.networks.blocks.channels import FrozenConv1x1
+from dualpix.models.blocks.channels import FrozenConv1x1
 
 BAND_WIDTH_PX = 128
 """Up to this feature width :class:`CorrelationBand` is taken to be the faster form on XNNPACK: between two convolutions
