@@ -38,6 +38,7 @@ def _stack(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
     found = render_sample(SampleSpec(index), settings)
     order = np.argsort(found.stack_focus_m)[::-1].copy()
     frames = np.stack(found.stack)[order].transpose(0, 3, 1, 2)
+    distances = np.minimum(found.stack_focus_m, _FARTHEST_M)[order].astype(np.float32)
     clean = {
         "frames": torch.from_numpy(np.ascontiguousarray(frames)),
         "focus_distances_m": torch.tensor(np.array(found.stack_focus_m)[order], dtype=torch.float32).clamp_max(
