@@ -1,4 +1,4 @@
-"""An int8 program is as good in kilometres as in metres, although float16 has no fine steps near zero."""
+"""Programs of compressed weights are as good in kilometres as in metres, although float16 is coarse near zero."""
 
 from __future__ import annotations
 
@@ -52,3 +52,23 @@ def test_units_of_each_channel_do_not_matter(kind: str, tmp_path: Path) -> None:
     assert min(metres) > 25 and products == 0, "nothing is lifted without need"
     both, products = structure_of_channels(kind, torch.tensor([1000.0, 1.0]), tmp_path / "km.mlpackage")
     assert both == pytest.approx(metres, abs=1.0) and products == 1
+
+
+@pytest.mark.parametrize(("precision", "limit_db"), [("w8", 40.0), ("w4-palettized", 20.0)])
+def test_compressed_weights_do_not_depend_on_the_unit(precision: str, limit_db: float, tmp_path: Path) -> None:
+    """A layer large enough to be compressed; coremltools' fusions must not undo it, before or after compressing."""
+    torch.manual_seed(0)
+    samples = tuple((torch.rand(1, 2, 16, 24),) for _ in range(2))
+    found = []
+    for unit in (1.0, 1000.0):
+        torch.manual_seed(0)
+        module = nn.Sequential(nn.Conv2d(2, 64, 3, padding=1), nn.ReLU(), nn.Conv2d(64, 8, 3, padding=1)).eval()
+        with torch.no_grad():
+            module[2].weight /= unit
+            module[2].bias /= unit  # type: ignore[operator]
+        path, calibration = tmp_path / f"{unit:g}.mlpackage", CalibrationSet(samples, "two")
+        artefact = build(BuildRequest(module, precision, path, samples[0], ("x",), ("y",), calibration))
+        assert artefact.predict and not artefact.note
+        with torch.no_grad():
+            found.append(sqnr_db(module(*samples[1]), artefact.predict(samples[1])))
+    assert found[0] > limit_db and found[1] == pytest.approx(found[0], abs=2.0), "15 and 1 dB apart without"

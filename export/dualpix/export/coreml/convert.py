@@ -108,7 +108,10 @@ def precision_of(name: str) -> Precision:
 
 def float_graph(request: BuildRequest) -> ExportedProgram:
     """The network as it is converted: batch norms folded, one node per operator."""
-    return exported_for_coreml(passes.float_graph(request.module, request.inputs), request.inputs)
+    graph = passes.float_graph(request.module, request.inputs)
+    if precision_of(request.precision).weights is not None:
+        lift_small_weights(graph)
+    return exported_for_coreml(graph, request.inputs)
 
 
 def convert(request: BuildRequest) -> Converted:

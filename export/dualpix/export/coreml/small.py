@@ -1,9 +1,9 @@
-"""Scales of int8 weights that float16 holds badly, times powers of two.
+"""Compressed weights that float16 holds badly, times powers of two.
 
-Core ML programs compute in float16, and the scales of int8 weights are float16 as well: normal numbers begin at 6.1e-5,
-and below that there are steps of 6e-8. A head that gives kilometres has weights of 1e-4 and so scales of 1e-6, rounded
-by up to 3 %: the program loses up to 8 dB to the unit. The scales of such a layer are multiplied by powers of two,
-channel by channel, and its result by the inverses; both are exact.
+Core ML programs compute in float16, and scales of int8 weights and palettes are float16 as well: normal numbers begin
+at 6.1e-5, and below that there are steps of 6e-8. A head that gives kilometres has weights of 1e-4 and so scales of
+1e-6, rounded by up to 3 %: programs lose up to 15 dB to the unit. The weights of such a layer are multiplied by powers
+of two, channel by channel, and its result by the inverses; both are exact.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ _LARGEST_BIAS = 2.0**12
 
 
 def lift_small_weights(graph_module: fx.GraphModule) -> int:
-    """Multiply scales of int8 weights that are small for float16, divide the layers' results; changes the graph.
+    """Multiply weights that are small for float16 and divide the layers' results; changes the graph.
 
     Args:
-        graph_module: int8, after ``convert_pt2e``.
+        graph_module: float, or int8 after ``convert_pt2e``.
 
     Returns:
         How many layers were changed.
@@ -53,26 +53,31 @@ def lift_small_weights(graph_module: fx.GraphModule) -> int:
 
 def _lift(graph_module: fx.GraphModule, node: fx.Node) -> bool:
     weight, bias = argument(node, "weight"), argument(node, "bias")
-    if not is_call(weight, _RESTORED) or weight.args[3] != 0 or not (bias is None or is_constant(bias)):
+    restored = is_call(weight, _RESTORED) and weight.args[3] == 0
+    held = weight.args[1] if restored else weight  # what has the unit of the weights: their scales, or they themselves
+    shape = _shape_of_inverse(node)
+    if not is_constant(held) or not (bias is None or is_constant(bias)) or shape is None:
         return False
-    held = weight.args[1]
-    scale = value_of(graph_module, held).detach()
-    offset = torch.zeros_like(scale) if bias is None else value_of(graph_module, bias).detach().abs().to(scale.dtype)
-    factor = torch.exp2(_bits(scale * _CODES, offset))
+    value = value_of(graph_module, held).detach()
+    largest = value.abs().reshape(len(value), -1).amax(1) * (_CODES if restored else 1.0)
+    offset = torch.zeros_like(largest) if bias is None else value_of(graph_module, bias).detach().abs().to(value.dtype)
+    factor = torch.exp2(_bits(largest, offset))
     if (factor == 1.0).all():
         return False
     graph, name = graph_module.graph, derived_name("lifted", held, bias)
-    with graph.inserting_before(weight):
-        own_scale = attribute(graph_module, name, held, scale * factor)
+    with graph.inserting_before(weight if restored else node):
+        own = attribute(graph_module, name, held, value * factor.reshape([-1] + [1] * (value.dim() - 1)))
     with graph.inserting_before(node):
-        own = Maker(graph, weight)(weight.target, weight.args[0], own_scale, *weight.args[2:])
+        if restored:
+            own = Maker(graph, weight)(weight.target, weight.args[0], own, *weight.args[2:])
         own_bias = bias
         if bias is not None:
             raised = value_of(graph_module, bias).detach() * factor.float()
             own_bias = attribute(graph_module, f"{name}_bias", bias, raised)
         make = Maker(graph, node)
         result = make(node.target, node.args[0], own, own_bias, *node.args[3:], **node.kwargs)
-        inverse = attribute(graph_module, f"{name}_inverse", result, _spread(1.0 / factor.float(), result))
+        spread = (1.0 / factor.float()).reshape([-1] + [1] * (len(shape) - 1)).expand(shape).contiguous()
+        inverse = attribute(graph_module, derived_name("inverse", held, bias, *shape), result, spread)
         product = make(ATEN.mul.Tensor, result, inverse)
     node.replace_all_uses_with(product)
     return True
@@ -86,6 +91,18 @@ def _bits(largest: Tensor, offset: Tensor) -> Tensor:
     return torch.where((largest > 0) & (largest < _SMALL), bits, torch.zeros_like(bits))
 
 
-def _spread(factor: Tensor, result: fx.Node) -> Tensor:
-    """To multiply a result: a linear layer's channels come last, a convolution's come before its spatial axes."""
-    return factor if is_call(result, "aten.linear.") else factor.reshape([-1] + [1] * (len(shape_of(result)) - 2))
+def _shape_of_inverse(node: fx.Node) -> tuple[int, ...] | None:
+    """Of the factors of a layer's result; ``None`` where they could not stay apart from the weights.
+
+    A linear layer's channels come last. A convolution's come before its spatial axes, and the factors are repeated
+    along one of those: coremltools would multiply one factor a channel back into the weights (``fuse_conv_scale``).
+    """
+    result = shape_of(node)
+    if is_call(node, "aten.linear."):
+        return result[-1:]
+    spatial = len(shape_of(argument(node, "weight"))) - 2
+    sizes = result[-spatial:]
+    widest = max(range(spatial), key=lambda axis: sizes[axis])
+    if sizes[widest] == 1:
+        return None
+    return (result[-spatial - 1], *(size if axis == widest else 1 for axis, size in enumerate(sizes)))

@@ -41,9 +41,7 @@ def _stack(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
     distances = np.minimum(found.stack_focus_m, _FARTHEST_M)[order].astype(np.float32)
     clean = {
         "frames": torch.from_numpy(np.ascontiguousarray(frames)),
-        "focus_distances_m": torch.tensor(np.array(found.stack_focus_m)[order], dtype=torch.float32).clamp_max(
-            _FARTHEST_M
-        ),
+        "focus_distances_m": torch.from_numpy(distances),
         "depth_m": torch.from_numpy(np.ascontiguousarray(found.view.depth_m))[None].clamp_max(_FARTHEST_M),
     }
     return FOCUS_STACK.augment(clean, np.random.default_rng([seed, 1, index]))
