@@ -126,6 +126,7 @@ def export_model(
         limits_source=source,
         facts={
             "model": {
+                "task": task.name,
                 "network": model.card.get("network"),
                 "paper": model.spec.paper,
                 "summary": model.card.get("summary"),
@@ -133,7 +134,6 @@ def export_model(
                 "training_data": model.card.get("training_data"),
                 "weights_origin": _origin(model),
             },
-            "task": {"name": task.name, "summary": task.summary},
             "input": {
                 "layout": LAYOUT if all(value.ndim < _STACK for value in sample) else STACK_LAYOUT,
                 "normalisation": _NORMALISATIONS.get(task.name, "dualpix.models.prepare"),

@@ -18,6 +18,8 @@ __all__ = ["EVALUATION_SEED", "task_scene"]
 
 _FRAMES = 5
 _STACK_CAMERA, _STACK_SPAN_PX = "generic-full-frame", 16.0
+_STACK_SPAN_SHARE = 0.2
+"""And no more than so much of the shorter side."""
 _FARTHEST_M = 1e4
 """In place of infinity, which no error can be taken of; a ten-thousandth of a diopter away from it."""
 
@@ -32,8 +34,9 @@ def _stack(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
 
     The farthest focus comes first, as in all stacks.
     """
+    span = min(_STACK_SPAN_PX, _STACK_SPAN_SHARE * min(size_hw))
     settings = StackSettings(
-        camera_named(_STACK_CAMERA), seed=seed, size_hw=size_hw, coc_span_px=_STACK_SPAN_PX, pair=False, stack=_FRAMES
+        camera_named(_STACK_CAMERA), seed=seed, size_hw=size_hw, coc_span_px=span, pair=False, stack=_FRAMES
     )
     found = render_sample(SampleSpec(index), settings)
     order = np.argsort(found.stack_focus_m)[::-1].copy()

@@ -1,0 +1,61 @@
+"""A user's trained network through export and gate: calibrated and judged by the metrics of its task."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+from tests.support.toy_network import write_toy
+
+from dualpix.capture.cli import root
+
+_TRAIN = ("--steps", "4", "--batch-size", "2", "--eval-samples", "0", "--workers", "0", "--device", "cpu")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    write_toy(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    return tmp_path
+
+
+def run(*args: str) -> str:
+    done = CliRunner().invoke(root, args, catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.stdout
+
+
+def test_pairs_go_the_whole_way(here: Path) -> None:
+    run("render", "--scenes", "4", "-o", "shards", "--size", "64", "96", "--coc-span", "8", "--shards", "2")
+    run("train", "-o", "run", "--network", "toynet:make", "--data", "shards", "--crop", "32", "48", *_TRAIN)
+    run(
+        "export", "toynet:make@run", "-o", "out", "--recipe", "xnnpack-fp32", "--size", "32x48", "--eval-count", "2",
+        "--calibration-count", "2", "--rounds", "2",
+    )  # fmt: skip
+    manifest = json.loads((here / "out" / "manifest.json").read_text())
+    assert manifest["model"]["task"] == "dual_pixel"
+    assert [value["name"] for value in manifest["inputs"]] == ["left", "right"]
+    [output] = manifest["outputs"]
+    assert (output["name"], output["unit"]) == ("disparity_px", "px")
+    gate = json.loads((here / "out" / "gate.json").read_text())
+    assert "AI(1)" in json.dumps(gate, ensure_ascii=False)
+
+
+def test_stacks_go_the_whole_way(here: Path) -> None:
+    run(
+        "train", "-o", "run", "--network", "toynet:stack", "--size", "32", "48", "--crop", "32", "48", "--samples", "2",
+        "--frames", "5", *_TRAIN,
+    )  # fmt: skip
+    run(
+        "export", "toynet:stack@run", "-o", "out", "--recipe", "xnnpack-fp32", "--recipe", "coreml-fp16", "--size",
+        "32x48", "--eval-count", "2", "--calibration-count", "2", "--rounds", "2",
+    )  # fmt: skip
+    manifest = json.loads((here / "out" / "manifest.json").read_text())
+    assert manifest["model"]["task"] == "focus_stack"
+    shapes = {value["name"]: value["shape"] for value in manifest["inputs"]}
+    assert shapes == {"frames": [1, 5, 3, 32, 48], "focus_diopters": [1, 5]}
+    assert manifest["outputs"][0]["unit"] == "m"
+    assert "AbsRel" in (here / "out" / "gate.json").read_text()
