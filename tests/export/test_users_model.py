@@ -37,7 +37,7 @@ def test_pairs_go_the_whole_way(here: Path) -> None:
     )  # fmt: skip
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     assert manifest["model"]["task"] == "dual_pixel"
-    assert [value["name"] for value in manifest["inputs"]] == ["left", "right"]
+    assert [value["name"] for value in manifest["input"]["tensors"]] == ["left", "right"]
     [output] = manifest["outputs"]
     assert (output["name"], output["unit"]) == ("disparity_px", "px")
     gate = json.loads((here / "out" / "gate.json").read_text())
@@ -55,7 +55,7 @@ def test_stacks_go_the_whole_way(here: Path) -> None:
     )  # fmt: skip
     manifest = json.loads((here / "out" / "manifest.json").read_text())
     assert manifest["model"]["task"] == "focus_stack"
-    shapes = {value["name"]: value["shape"] for value in manifest["inputs"]}
+    shapes = {value["name"]: value["shape"] for value in manifest["input"]["tensors"]}
     assert shapes == {"frames": [1, 5, 3, 32, 48], "focus_diopters": [1, 5]}
     assert manifest["outputs"][0]["unit"] == "m"
     assert "AbsRel" in (here / "out" / "gate.json").read_text()
