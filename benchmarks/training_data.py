@@ -16,7 +16,6 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import torch
 from benchmarks.suite import Suite, seconds
 
 from dualpix.capture.scenes import make_varied_scene
@@ -28,7 +27,7 @@ from dualpix.models.data.mixture import Mixture
 from dualpix.models.data.rendered import RenderSettings
 from dualpix.models.data.sources import SourceOptions, open_source
 from dualpix.models.data.windows import Window
-from dualpix.models.tasks.task import Field, NetworkOutput, Sample, Task
+from dualpix.models.tasks import DUAL_PIXEL, Sample
 
 SIZE_HW = (192, 256)
 _FLOOR = "OpenCV and NumPy alone, two views and depth"
@@ -108,26 +107,5 @@ def _unchanged(sample: Sample, rng: np.random.Generator) -> Sample:
     return sample
 
 
-def _no_network(*_: object) -> torch.Tensor:
-    raise NotImplementedError
-
-
-_TASK = Task(
-    "dual_pixel",
-    (
-        Field("left", "picture"),
-        Field("right", "picture"),
-        Field("combined", "picture", 3),
-        Field("disparity_px", "map", unit="px"),
-        Field("known", "mask"),
-    ),
-    (),
-    (NetworkOutput("disparity_px", "px", "x_right - x_left"),),
-    dict,
-    _unchanged,
-    _no_network,
-    _no_network,
-    "px",
-    (),
-)
+_TASK = replace(DUAL_PIXEL, augment=_unchanged)
 """Without augmentation, which is the task's and not the sources'."""

@@ -53,8 +53,8 @@ WRONG: dict[str, Cases] = {
     "evaluate": [
         (["--data", "dp119"], "no folder given"),
         (["gone", "--data", "dp119"], "no folder 'gone'"),
-        (["empty", "--data", "dp119"], "'empty' holds no *_depth_mm.png"),
-        (["empty", "--data", "pixel4-xin"], "'empty' holds no *_gt_defocus.png"),
+        (["empty", "--data", "dp119"], "'empty' is empty; expected the data of dp119"),
+        (["empty", "--data", "pixel4-xin"], "'empty' is empty; expected the data of pixel4-xin"),
         (["--data", "rendered", "--model", "nosuch"], "unknown model 'nosuch'"),
         (["--data", "rendered", "--size", "33", "64"], "multiples of 32"),
         (["--data", "rendered", "--method", "magic"], "'magic' is none of"),

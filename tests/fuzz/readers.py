@@ -121,9 +121,9 @@ def _cached_scene(folder: Path, case: Case) -> None:
     dataset = RenderedDataset(1, settings=SETTINGS, seed=0, cache_dir=folder / "cache")
     assert dataset.folder is not None
     (folder / case.main).replace(dataset.folder / "000000.safetensors")
-    sample = dataset[0]
-    _must(tuple(sample.left.shape[-2:]) == SCENE_SIZE_HW, f"a scene of {tuple(sample.left.shape)}")
-    _must(bool(torch.isfinite(sample.left).all()), "a scene that is not finite")
+    left = dataset[0]["left"]
+    _must(tuple(left.shape[-2:]) == SCENE_SIZE_HW, f"a scene of {tuple(left.shape)}")
+    _must(bool(torch.isfinite(left).all()), "a scene that is not finite")
 
 
 def _truth(folder: Path, case: Case) -> None:

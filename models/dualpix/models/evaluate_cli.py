@@ -140,3 +140,5 @@ def _check(data: str, folder: Path | None, size: tuple[int, int]) -> None:
             raise DualpixError(f"rendered scenes of {size[0]} x {size[1]} px", expected=f"multiples of {_MULTIPLE_PX}")
     elif folder is None or not folder.exists():
         raise DualpixError(f"no folder '{folder}'" if folder else "no folder given", expected=f"the data of {data}")
+    elif folder.is_dir() and next(folder.iterdir(), None) is None:
+        raise DualpixError(f"'{folder}' is empty", expected=f"the data of {data}", hint="see --protocol")

@@ -207,13 +207,14 @@ def test_a_pair_that_does_not_read_is_skipped(tmp_path: Path) -> None:
 
 
 def test_real_pairs_give_back_the_metres_that_evaluation_has(shared_data: Any, tmp_path: Path) -> None:
-    from dualpix.models.evaluate import dp119
+    from dualpix.models.evaluate import PROTOCOLS
 
     folder = shared_data("canon_r6m2_dp119")
     for path in folder.glob("box_001*"):
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / "dataset.json").write_text('{"camera": "canon-r6m2-rf50", "depth_range_m": [0.25, 10]}')
-    (scene,) = dp119(tmp_path)
+    [pending] = PROTOCOLS["dp119"].read(tmp_path)
+    scene = pending.load()
     sample = opened(tmp_path).prepare(0)
     assert scene.metric is not None
     depth = scene.metric.depth_of(sample["disparity_px"][0].numpy())

@@ -11,6 +11,7 @@ import re
 import shlex
 import socket
 import struct
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from dualpix.capture.cameras.protocol import BadFrame, CameraBusy, CameraError, 
 from dualpix.capture.errors import DualpixError
 
 _TIMEOUT_S = 15.0
+_DAEMON_S = 2.0
+"""For a daemon that is on its way."""
 _LOOK_S = 1.0
 _SERVER_PORTS = range(1, 65536)
 _MAX_OUTPUT_BYTES = 4 << 20
@@ -80,7 +83,11 @@ class AdbServer:
             CameraError: there is no adb server and none can be started.
         """
         with _server_errors():
-            return [_entry(info) for info in self._client.list(extended=True)]
+            try:
+                return [_entry(info) for info in self._client.list(extended=True)]
+            except Exception:  # on a busy machine adb gives its daemon up before it is there
+                time.sleep(_DAEMON_S)
+                return [_entry(info) for info in self._client.list(extended=True)]
 
     def open(self, address: str | None) -> Phone:
         """Connect to a phone by its serial, or to the only one.
