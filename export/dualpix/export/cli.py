@@ -126,9 +126,10 @@ def command(
 ) -> None:
     """Quantise, export and gate a network for phones.
 
-    MODEL is a shipped network's name, a folder with card and weights, or package.module:function, a function of your
-    own that gives (module, inputs) or (module, list of inputs). The latter is imported and run, working folder first;
-    its artefacts are judged by their difference from the float module, and by --metric.
+    MODEL is a shipped network's name, a folder with card and weights, or package.module:factory@FOLDER, a network of
+    your own that `dualpix train` trained: these are judged by the metrics of their task. Or package.module:function, a
+    function of your own that gives (module, inputs) or (module, list of inputs). It is imported and run, working folder
+    first; its artefacts are judged by their difference from the float module, and by --metric.
 
     Every artefact is loaded, run where a runtime exists, and compared with the float network. Exit code 0: the gate
     passes; 1: it fails; 2: a user error, or an interruption. OUTPUT changes as a whole at the end, or not at all.

@@ -1,7 +1,7 @@
 """The export flow: build every recipe, compare with the float network, measure, judge, and write it all down.
 
 :func:`run_export` does it for any :class:`Subject`; :func:`export_model` makes one of a shipped network and scenes with
-true disparity, :func:`dualpix.export.module.export_module` one of any ``nn.Module``.
+truth, :func:`dualpix.export.module.export_module` one of any ``nn.Module``.
 
 Convention: outputs are compared as float64 arrays of the network's own output shapes.
 """
@@ -29,8 +29,6 @@ from dualpix.export.record import ASSIGNMENT, GATE, PICTURES, REFERENCE, write_m
 from dualpix.export.result import ExportResult, Picture, RecipeResult, Run
 from dualpix.export.staging import remove, staged
 from dualpix.export.subject import OnStep, Options, Output, Subject, check_weights
-from dualpix.models.prepare import MEAN_LEVEL
-from dualpix.models.tasks import DEFAULT_TASK
 from dualpix.models.zoo import ZOO, LoadedModel
 from dualpix.quantize.calibration import CalibrationSet, EvaluationSet, Inputs
 from dualpix.quantize.gate import HOUSE_LIMITS, Candidate, Limits, constant_passes, judge, parse_limits
@@ -49,14 +47,6 @@ __all__ = [
 
 LIMITS = "limits.json"
 
-NORMALISATION = (
-    f"linear light, black at 0; one gain for both halves brings their mean to {MEAN_LEVEL:g}, another one the image's; "
-    "then sqrt(clip(gain * x, 0, 4)) - 0.4 (dualpix.models.prepare.network_inputs)"
-)
-_NORMALISATIONS = {DEFAULT_TASK: NORMALISATION}
-"""By task; where none is stated, the networks' own code is."""
-LAYOUT = "NCHW float32, batch 1, baseline along W"
-STACK_LAYOUT = "float32, batch 1; pictures NFCHW, F frames"
 _STACK = 5
 """Axes of a batch of stacks."""
 
@@ -134,10 +124,7 @@ def export_model(
                 "training_data": model.card.get("training_data"),
                 "weights_origin": _origin(model),
             },
-            "input": {
-                "layout": LAYOUT if all(value.ndim < _STACK for value in sample) else STACK_LAYOUT,
-                "normalisation": _NORMALISATIONS.get(task.name, "dualpix.models.prepare"),
-            },
+            "input": {"layout": task.layout, "normalisation": task.normalisation},
             "evaluation": {
                 "description": evaluation.description,
                 "sha256": evaluation.digest(),

@@ -79,9 +79,10 @@ def command(
 ) -> None:
     """Find which layers of a network must stay float for its int8 version to keep an accuracy budget.
 
-    MODEL is a shipped network's name or a folder with card and weights. Writes assignment.json (which layers stay
-    float, and what was measured), frontier.png, sensitivity.csv and quantize.json (which data). Exit code 0: the budget
-    holds on the scenes of the search and on those held back; 1: it does not; 2: a user error.
+    MODEL is a shipped network's name, a folder with card and weights, or package.module:factory@FOLDER. Writes
+    assignment.json (which layers stay float, and what was measured), frontier.png, sensitivity.csv and quantize.json
+    (which data). Exit code 0: the budget holds on the scenes of the search and on those held back; 1: it does not; 2: a
+    user error.
     """
     name = DEFAULT_MODEL if model == "default" else model
     check_size(name, size)

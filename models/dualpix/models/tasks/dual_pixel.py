@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dualpix.models.losses import disparity_loss, exact, masked_mean
 from dualpix.models.metrics import affine_invariant_error
-from dualpix.models.prepare import network_inputs
+from dualpix.models.prepare import MEAN_LEVEL, network_inputs
 from dualpix.models.tasks.exposure import Exposure
 from dualpix.models.tasks.task import KNOWN, Arrays, Batch, Field, NetworkOutput, Sample, Task, TaskMetric
 
@@ -99,6 +99,9 @@ DUAL_PIXEL = Task(
         NetworkOutput("sharp", "", "linear light of the picture in focus everywhere", optional=True),
     ),
     inputs_of=inputs_of,
+    normalisation=f"linear light, black at 0; one gain for both halves brings their mean to {MEAN_LEVEL:g}, another "
+    "one the image's; then sqrt(clip(gain * x, 0, 4)) - 0.4 (dualpix.models.prepare.network_inputs)",
+    layout="NCHW float32, batch 1, baseline along W",
     augment=augment,
     loss=loss,
     error=error,

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from dualpix.models.losses import depth_loss, exact, masked_mean
-from dualpix.models.prepare import stack_inputs
+from dualpix.models.prepare import MEAN_LEVEL, stack_inputs
 from dualpix.models.tasks.exposure import Exposure
 from dualpix.models.tasks.task import KNOWN, Arrays, Batch, Field, NetworkOutput, Sample, Task, TaskMetric
 
@@ -111,6 +111,9 @@ FOCUS_STACK = Task(
         NetworkOutput("confidence", "", "how sure the depth is, 0..1", optional=True),
     ),
     inputs_of=inputs_of,
+    normalisation=f"linear light, black at 0; one gain for the stack brings its mean to {MEAN_LEVEL:g}; then sqrt(clip("
+    "gain * x, 0, 4)) - 0.4; focus in 1/m, farthest first (dualpix.models.prepare.stack_inputs)",
+    layout="float32, batch 1; pictures NFCHW with F frames, scalars NF",
     augment=augment,
     loss=loss,
     error=error,

@@ -97,6 +97,10 @@ class Task:
     """The first is the one that a network must give."""
     inputs_of: Callable[[Batch], Mapping[str, Tensor]]
     """All :attr:`inputs` of a batch."""
+    normalisation: str
+    """What :attr:`inputs_of` does, in a line for manifests: phones must do the same."""
+    layout: str
+    """Of the inputs, likewise."""
     augment: Callable[[Sample, np.random.Generator], Sample]
     """What a sensor and a user add to a clean sample; the same generator gives the same sample."""
     loss: Callable[[Sequence[Any], Batch], Tensor]

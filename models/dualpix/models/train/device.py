@@ -38,7 +38,13 @@ def resolve_device(wanted: WantedDevice, local_rank: int = 0) -> torch.device:
 
 
 def resolve_precision(wanted: WantedPrecision, device: torch.device) -> Precision:
-    """What a run computes in: what was asked for, else bfloat16 where the device computes in it."""
+    """What a run computes in: what was asked for, else bfloat16 where the device computes in it.
+
+    Raises:
+        DualpixError: the device does not know what was asked for.
+    """
+    if wanted == "float64" and device.type == "mps":
+        raise DualpixError("float64 on Apple's GPU", expected="--device cpu, or float32")
     if wanted != "auto":
         return wanted
     if device.type == "cuda":

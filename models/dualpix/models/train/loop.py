@@ -174,7 +174,9 @@ class Trainer:
             for group in self.optimiser.param_groups:
                 for parameter in group["params"]:
                     moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
-                    self.optimiser.state[parameter] = {"step": torch.tensor(float(step))} | moments
+                    # fused kernels count on the parameter's device
+                    place = parameter.device if group["fused"] else "cpu"
+                    self.optimiser.state[parameter] = {"step": torch.tensor(float(step), device=place)} | moments
         for group in self.optimiser.param_groups:
             for parameter in group["params"]:
                 if held := self.optimiser.state.get(parameter):
