@@ -12,6 +12,8 @@ import json
 import re
 import shlex
 import shutil
+import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -87,12 +89,16 @@ def captures(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def workshop(captures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def workshop(captures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "workshop"
     shutil.copytree(captures, folder)
     monkeypatch.chdir(folder)
     monkeypatch.setenv("DUALPIX_DATA", str(tmp_path / "user_data"))
-    return folder
+    yield folder
+    # modules that a page wrote are that page's alone
+    for name, module in list(sys.modules.items()):
+        if str(getattr(module, "__file__", None) or "").startswith(str(folder)):
+            del sys.modules[name]
 
 
 def run(command: Command, where: str, capsys: pytest.CaptureFixture[str], *, gate: bool) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from tests.support.toy_network import write_toy
+from tests.support.toy_network import toy_folder
 
 from dualpix.capture.cli import root
 
@@ -16,10 +16,7 @@ _TRAIN = ("--steps", "4", "--batch-size", "2", "--eval-samples", "0", "--workers
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_toy(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    return toy_folder(tmp_path, monkeypatch)
 
 
 def run(*args: str) -> str:

@@ -10,7 +10,7 @@ import pytest
 import tifffile
 from click.testing import CliRunner
 from tests.support.stack_folders import shoot_stack
-from tests.support.toy_network import write_toy
+from tests.support.toy_network import toy_folder
 
 from dualpix.capture.cli import root
 from dualpix.capture.errors import DualpixError
@@ -21,10 +21,7 @@ from dualpix.models.zoo import load_model
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_toy(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    return toy_folder(tmp_path, monkeypatch)
 
 
 def run(*args: str) -> str:

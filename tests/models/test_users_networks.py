@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner
-from tests.support.toy_network import write_toy
+from tests.support.toy_network import toy_folder
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.models.networks import network_spec
@@ -20,10 +20,7 @@ from dualpix.models.zoo import load_model
 
 @pytest.fixture
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    write_toy(tmp_path)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    return tmp_path
+    return toy_folder(tmp_path, monkeypatch)
 
 
 def trained(folder: Path) -> Path:

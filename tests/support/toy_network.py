@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
+
+import pytest
 
 SOURCE = """
 import torch
@@ -56,3 +59,13 @@ def write_toy(folder: Path) -> Path:
     path = folder / "toynet.py"
     path.write_text(SOURCE)
     return path
+
+
+def toy_folder(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working folder, with a toy of its own: another test's module of that name is forgotten, as this will be."""
+    write_toy(folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setitem(sys.modules, "toynet", None)  # whatever was there comes back in the end
+    monkeypatch.delitem(sys.modules, "toynet")
+    return folder
