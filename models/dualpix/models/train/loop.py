@@ -208,10 +208,13 @@ class Trainer:
         count = self.config.eval_samples
         keys = self.held_out.spread_keys(count) if self.held_out and count else []
         count = len(keys) or count
-        for index in range(self.world.rank, count, self.world.size):
-            listener.on_stage(f"evaluation scenes are {'read' if keys else 'rendered'}", index, count)
+        # all processes take as many turns: at each they ask one another whether to stop
+        for first in range(0, count, self.world.size):
+            listener.on_stage(f"evaluation scenes are {'read' if keys else 'rendered'}", first, count)
             self._stop_if_asked(switch)
-            scenes.append(self._held_out_sample(keys[index]) if keys else self._rendered_sample(index))
+            index = first + self.world.rank
+            if index < count:
+                scenes.append(self._held_out_sample(keys[index]) if keys else self._rendered_sample(index))
         return scenes
 
     def _rendered_sample(self, index: int) -> EvalSample:
