@@ -151,20 +151,35 @@ def _pictured(spec: SampleSpec, settings: RenderSettings, rng: np.random.Generat
 
 
 def _fitted(view: View, size_hw: tuple[int, int], rng: np.random.Generator) -> View:
-    """Scaled to cover ``size_hw``, then a random crop. Depth is taken from the nearest pixel: a mean of two surfaces
-    is none of them."""
-    height, width = view.depth_m.shape
+    image, depth_m, measured = fitted(view.image, view.depth_m, view.measured, size_hw, rng)
+    return replace(view, image=image, depth_m=depth_m, measured=measured)
+
+
+def fitted(
+    image: FloatImage, depth_m: FloatImage, measured: Mask, size_hw: tuple[int, int], rng: np.random.Generator
+) -> tuple[FloatImage, FloatImage, Mask]:
+    """A picture with depth scaled to cover ``size_hw``, and a random window of it.
+
+    Depth is taken from the nearest pixel: a mean of two surfaces is none of them.
+
+    Args:
+        image: (H, W, 3).
+        depth_m: (H, W).
+        measured: (H, W).
+        size_hw: (height, width) of the window in px.
+        rng: chooses the window.
+    """
+    height, width = depth_m.shape
     scale = max(size_hw[0] / height, size_hw[1] / width)
     size = (max(size_hw[1], round(width * scale)), max(size_hw[0], round(height * scale)))
     top, left = (int(rng.integers(0, have - need + 1)) for have, need in zip(size[::-1], size_hw, strict=True))
     crop = (slice(top, top + size_hw[0]), slice(left, left + size_hw[1]))
     smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
     nearest = cv2.INTER_NEAREST_EXACT
-    return replace(
-        view,
-        image=np.ascontiguousarray(cv2.resize(view.image, size, interpolation=smooth)[crop], np.float32),
-        depth_m=np.ascontiguousarray(cv2.resize(view.depth_m, size, interpolation=nearest)[crop], np.float32),
-        measured=cv2.resize(view.measured.astype(np.uint8), size, interpolation=nearest)[crop] > 0,
+    return (
+        np.ascontiguousarray(cv2.resize(image, size, interpolation=smooth)[crop], np.float32),
+        np.ascontiguousarray(cv2.resize(depth_m, size, interpolation=nearest)[crop], np.float32),
+        cv2.resize(measured.astype(np.uint8), size, interpolation=nearest)[crop] > 0,
     )
 
 

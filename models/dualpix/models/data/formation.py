@@ -14,7 +14,6 @@ from __future__ import annotations
 import math
 from dataclasses import astuple, dataclass, replace
 
-import cv2
 import numpy as np
 import torch
 
@@ -24,9 +23,11 @@ from dualpix.capture.render import GatherPsf, PsfModel, render_dual_pixel, rende
 from dualpix.capture.render.gather import gather
 from dualpix.capture.render.integral import RECTANGLE_GAIN
 from dualpix.capture.synthesis.camera import CAMERAS, camera_named
+from dualpix.capture.synthesis.sample import fitted as fitted_arrays
 from dualpix.capture.types import FloatImage, LensModel, Mask, Quality
 from dualpix.models.data.rendered import RenderSettings, draw_coc_range, draw_psf
-from dualpix.models.data.sources.kind import FARTHEST_M, SourceOptions
+from dualpix.models.data.sources.kind import SourceOptions
+from dualpix.models.tasks.focus_stack import FARTHEST_M
 from dualpix.models.tasks.task import KNOWN, Sample
 
 STACK_FORMATION = 1
@@ -59,22 +60,8 @@ class RgbdView:
 
 
 def fitted(view: RgbdView, size_hw: tuple[int, int], rng: np.random.Generator) -> RgbdView:
-    """Scaled to cover ``size_hw``, and a random window of it.
-
-    Depth is taken from the nearest pixel: a mean of two surfaces is none of them.
-    """
-    height, width = view.depth_m.shape
-    scale = max(size_hw[0] / height, size_hw[1] / width)
-    size = (max(size_hw[1], round(width * scale)), max(size_hw[0], round(height * scale)))
-    top, left = (int(rng.integers(0, have - need + 1)) for have, need in zip(size[::-1], size_hw, strict=True))
-    window = (slice(top, top + size_hw[0]), slice(left, left + size_hw[1]))
-    smooth = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    nearest = cv2.INTER_NEAREST_EXACT
-    return RgbdView(
-        np.asarray(cv2.resize(view.image, size, interpolation=smooth)[window], np.float32),
-        np.asarray(cv2.resize(view.depth_m, size, interpolation=nearest)[window], np.float32),
-        cv2.resize(view.measured.astype(np.uint8), size, interpolation=nearest)[window] > 0,
-    )
+    """See :func:`dualpix.capture.synthesis.sample.fitted`."""
+    return RgbdView(*fitted_arrays(view.image, view.depth_m, view.measured, size_hw, rng))
 
 
 # --- pairs --------------------------------------------------------------------------------------------------------

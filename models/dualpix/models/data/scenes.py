@@ -13,6 +13,7 @@ from dualpix.capture.synthesis.settings import RenderSettings as StackSettings
 from dualpix.capture.synthesis.settings import SampleSpec
 from dualpix.models.data.rendered import EVALUATION_SEED, AugmentedDataset, RenderedDataset, RenderSettings
 from dualpix.models.tasks import DUAL_PIXEL, FOCUS_STACK, Sample, Task
+from dualpix.models.tasks.focus_stack import FARTHEST_M
 
 __all__ = ["EVALUATION_SEED", "task_scene"]
 
@@ -20,8 +21,6 @@ _FRAMES = 5
 _STACK_CAMERA, _STACK_SPAN_PX = "generic-full-frame", 16.0
 _STACK_SPAN_SHARE = 0.2
 """And no more than so much of the shorter side."""
-_FARTHEST_M = 1e4
-"""In place of infinity, which no error can be taken of; a ten-thousandth of a diopter away from it."""
 
 
 def _pair(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
@@ -41,11 +40,11 @@ def _stack(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
     found = render_sample(SampleSpec(index), settings)
     order = np.argsort(found.stack_focus_m)[::-1].copy()
     frames = np.stack(found.stack)[order].transpose(0, 3, 1, 2)
-    distances = np.minimum(found.stack_focus_m, _FARTHEST_M)[order].astype(np.float32)
+    distances = np.minimum(found.stack_focus_m, FARTHEST_M)[order].astype(np.float32)
     clean = {
         "frames": torch.from_numpy(np.ascontiguousarray(frames)),
         "focus_distances_m": torch.from_numpy(distances),
-        "depth_m": torch.from_numpy(np.ascontiguousarray(found.view.depth_m))[None].clamp_max(_FARTHEST_M),
+        "depth_m": torch.from_numpy(np.ascontiguousarray(found.view.depth_m))[None].clamp_max(FARTHEST_M),
     }
     return FOCUS_STACK.augment(clean, np.random.default_rng([seed, 1, index]))
 

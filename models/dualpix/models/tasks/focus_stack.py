@@ -23,6 +23,7 @@ TRUTH = "depth_m"
 FRAMES, DISTANCES = "frames", "focus_distances_m"
 NEAREST_M = 1e-3
 FARTHEST_M = 1e4
+"""Infinity, of depths and of focus distances, in samples: no error can be taken of it, and this is .1 mD away."""
 _FRAME_GAIN_SIGMA = 0.02
 """Of the exposure from frame to frame, in log light: shutters and apertures repeat to about this."""
 _DISTANCE_SIGMA = 0.02

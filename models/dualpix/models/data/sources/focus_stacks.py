@@ -27,8 +27,9 @@ from dualpix.capture.rgbd.sample import METRES, DepthUnit, implausible, linear_r
 from dualpix.capture.stack.ddff import DDFF_BASELINE_M, DDFF_FOCAL_PX, SUFFIXES, ddff_stacks
 from dualpix.models.data.source import SampleError, Source
 from dualpix.models.data.sources.described import NAME, Description, read_description
-from dualpix.models.data.sources.kind import FARTHEST_M, FOCUS_STACK, SourceKind, SourceOptions, digest_of
+from dualpix.models.data.sources.kind import FOCUS_STACK, SourceKind, SourceOptions, digest_of
 from dualpix.models.data.sources.rgbd import scene_named
+from dualpix.models.tasks.focus_stack import FARTHEST_M
 from dualpix.models.tasks.task import KNOWN, Sample
 
 FOD_DISTANCES_M = (0.1, 0.15, 0.3, 0.7, 1.5)

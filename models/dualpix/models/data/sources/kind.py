@@ -10,12 +10,11 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.models import tasks
 from dualpix.models.data.rendered import RenderSettings
 from dualpix.models.data.source import Source
 
-DUAL_PIXEL, FOCUS_STACK = "dual_pixel", "focus_stack"
-FARTHEST_M = 1e4
-"""Infinity, of depths and of focus distances, in samples: what renderers here take the sky for."""
+DUAL_PIXEL, FOCUS_STACK = tasks.DUAL_PIXEL.name, tasks.FOCUS_STACK.name
 _MOST_FRAMES = 100
 StackMethod = Literal["gather", "layered"]
 

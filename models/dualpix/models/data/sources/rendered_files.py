@@ -30,7 +30,6 @@ from dualpix.capture.types import FloatImage, LensModel
 from dualpix.models.data.source import SampleError, Source
 from dualpix.models.data.sources.kind import (
     DUAL_PIXEL,
-    FARTHEST_M,
     FOCUS_STACK,
     SourceKind,
     SourceOptions,
@@ -38,6 +37,7 @@ from dualpix.models.data.sources.kind import (
 )
 from dualpix.models.data.sources.stores import ABOUT, EXPECTED, SAMPLE_FILE, FolderStore, Store, TarStore
 from dualpix.models.data.tars import index_tars
+from dualpix.models.tasks.focus_stack import FARTHEST_M
 from dualpix.models.tasks.task import KNOWN, Sample
 
 _MOST_JSON_BYTES = 1 << 20
