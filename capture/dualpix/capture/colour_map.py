@@ -149,6 +149,11 @@ def figure(panels: Sequence[Panel], *, columns: int | None = None, panel_px: int
     return np.asarray(agg.buffer_rgba(), np.uint8)[..., :3].copy()
 
 
+def grown(image: npt.NDArray[Any], times: int) -> npt.NDArray[Any]:
+    """A picture or map (H, W, ...) each of whose pixels is ``times`` wide and high: titles need room."""
+    return image.repeat(times, axis=0).repeat(times, axis=1)
+
+
 def save_picture(path: Path, picture: Rgb) -> None:
     """Write an RGB picture as PNG, atomically.
 

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from dualpix.capture.colour_map import Panel, Rgb, figure, save_picture
+from dualpix.capture.colour_map import Panel, Rgb, figure, grown, save_picture
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, write_json
 from dualpix.capture.raw.writers import write_picture
@@ -128,16 +128,12 @@ def preview(stack: FocusStack, result: Result) -> Rgb:
         focus = [float(place) for place in stack.sweep]
         half = (focus[-1] - focus[0]) / (len(focus) - 1) / 2
         limits = focus[0] - half, focus[-1] + half
-        mapped = Panel("depth from the lens", _grown(result.depth_m, repeat), "depth", "m", limits=limits)
+        mapped = Panel("depth from the lens", grown(result.depth_m, repeat), "depth", "m", limits=limits)
     else:
         ends = -0.5, len(stack.frames) - 0.5
         title = "number of the sharpest frame, no distances"
-        mapped = Panel(title, _grown(result.focus_index, repeat), "sequential", "frame", limits=ends)
-    return figure([Panel("all in focus", _grown(sharp, repeat)), mapped], panel_px=_PREVIEW_SIDE_PX)
-
-
-def _grown(image: npt.NDArray[Any], times: int) -> npt.NDArray[Any]:
-    return image.repeat(times, axis=0).repeat(times, axis=1)
+        mapped = Panel(title, grown(result.focus_index, repeat), "sequential", "frame", limits=ends)
+    return figure([Panel("all in focus", grown(sharp, repeat)), mapped], panel_px=_PREVIEW_SIDE_PX)
 
 
 def _depth_summary(stack: FocusStack, result: FocusDepth) -> dict[str, Any]:

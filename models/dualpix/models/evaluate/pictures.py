@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from dualpix.capture.colour_map import Limits, Panel, Rgb, Scale, default_limits, figure
+from dualpix.capture.colour_map import Limits, Panel, Rgb, Scale, default_limits, figure, grown
 from dualpix.capture.picture import to_display
 from dualpix.capture.types import FloatImage
 from dualpix.models.evaluate.run import Evaluated
 from dualpix.models.evaluate.sample import Prediction, Sample, Unit
 
 _PANEL_PX = 480
+_LEAST_PX = 300
 _SCALES: dict[Unit, tuple[Scale, str]] = {
     "depth_m": ("depth", "m"), "disparity_px": ("diverging", "px"), "light_field_disparity_px": ("sequential", "px"),
 }  # fmt: skip
@@ -27,12 +29,22 @@ def comparison_picture(sample: Sample, results: Sequence[Evaluated], unit: Unit)
     if unit == "image":
         shown = [_picture("ground truth", sample.truth)]
         shown += [_picture(_title(result), sample.on_truth(result.prediction.values)) for result in results]
-        return figure(shown, panel_px=_PANEL_PX)
+        return _figure(shown)
     scale, name = _SCALES.get(unit, ("sequential", ""))
     limits = default_limits(sample.truth, sample.valid, scale)
     panels = [_input(sample), Panel("ground truth", sample.truth, scale, name, sample.valid, limits)]
     panels += [_result(sample, result, unit, scale, name, limits) for result in results]
-    return figure(panels, panel_px=_PANEL_PX)
+    return _figure(panels)
+
+
+def _figure(panels: Sequence[Panel]) -> Rgb:
+    """Small scenes are shown in larger pixels, so that titles have room."""
+    times = max(1, _LEAST_PX // panels[0].image.shape[1])
+    shown = [
+        replace(p, image=grown(p.image, times), valid=None if p.valid is None else grown(p.valid, times))
+        for p in panels
+    ]
+    return figure(shown, panel_px=_PANEL_PX)
 
 
 def _input(sample: Sample) -> Panel:
