@@ -21,17 +21,18 @@ from click.testing import CliRunner
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
 from dualpix.capture.render import Quality
+from dualpix.models.data.mixture import Mixture, MixtureSampler
 from dualpix.models.data.rendered import (
     EVALUATION_SEED,
     Optics,
     RenderedDataset,
     RenderSettings,
-    ResumableSampler,
     Scenes,
     draw_psf,
     evaluation_set,
     render_sample,
 )
+from dualpix.models.data.sources import SourceOptions, open_source
 from dualpix.models.losses import disparity_loss
 from dualpix.models.networks import build_network
 from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
@@ -222,9 +223,11 @@ def test_augmentation_keeps_the_meaning_of_the_disparity() -> None:
 
 
 def test_sampler_gives_step_k_the_same_batch_wherever_it_starts() -> None:
-    whole = list(ResumableSampler(10, 3, 0, 9, seed=4))
-    assert list(ResumableSampler(10, 3, 5, 9, seed=4)) == whole[5:]
-    assert len({i for batch in whole[:3] for _, i in batch}) == 9  # an epoch repeats nothing
+    source, weight = open_source("procedural", "dual_pixel", SourceOptions(seed=4, samples=10))
+    mixture = Mixture((source,), (weight,), 4, DUAL_PIXEL)
+    whole = list(MixtureSampler(mixture, 3, 0, 9))
+    assert list(MixtureSampler(mixture, 3, 5, 9)) == whole[5:]
+    assert len({key.sample for batch in whole[:3] for key in batch}) == 9  # an epoch repeats nothing
 
 
 def test_evaluation_set_is_fixed_and_apart_from_training() -> None:

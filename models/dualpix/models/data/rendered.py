@@ -11,7 +11,6 @@ import hashlib
 import json
 import math
 import sys
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
@@ -20,7 +19,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch.utils.data import Dataset, Sampler
+from torch.utils.data import Dataset
 
 from dualpix.capture.errors import UnknownNameError
 from dualpix.capture.files import make_output_dir, write_bytes
@@ -36,8 +35,6 @@ from dualpix.models.tasks.task import EvalSample, Sample, eval_sample
 
 _MEASURED = ("pixel4", "canon-r6m2-rf50")
 _GAIN_JITTER = 0.15
-_MAP_AXES = 3
-"""Of a view or map without the batch axis, at least; scalars, one a frame, have fewer."""
 _HEADER_BYTES = 4096
 """Of a kept scene: names and shapes."""
 EVALUATION_SEED = 20_260_001
@@ -196,24 +193,11 @@ def _read_kept(path: Path, size_hw: tuple[int, int]) -> Sample | None:
     return {k: v.float() for k, v in found.items()}
 
 
-def crop(sample: Sample, crop_hw: tuple[int, int], rng: np.random.Generator) -> Sample:
-    """A random window of all views and maps of a sample; scalars stay."""
-    maps = {name: value for name, value in sample.items() if value.ndim >= _MAP_AXES}
-    height, width = next(iter(maps.values())).shape[-2:]
-    h, w = crop_hw
-    top, left = int(rng.integers(0, height - h + 1)), int(rng.integers(0, width - w + 1))
-    return sample | {name: value[..., top : top + h, left : left + w] for name, value in maps.items()}
-
-
 class AugmentedDataset(Dataset[Sample]):
-    """Batches' source: key (epoch, index) -> a sample as a sensor would have recorded it.
+    """Key (epoch, index) -> a sample as a sensor would have recorded it: what judges, and calibrates."""
 
-    ``crop_hw`` takes a random window of the rendered scene: matching is local, and steps of a quarter of the pixels
-    are four times as many.
-    """
-
-    def __init__(self, clean: RenderedDataset, crop_hw: tuple[int, int] | None = None) -> None:
-        self.clean, self.crop_hw = clean, crop_hw
+    def __init__(self, clean: RenderedDataset) -> None:
+        self.clean = clean
 
     def __len__(self) -> int:
         return len(self.clean)
@@ -222,35 +206,7 @@ class AugmentedDataset(Dataset[Sample]):
         """The augmented sample of ``key``."""
         epoch, index = key
         rng = np.random.default_rng([self.clean.seed, 1 + epoch, index])
-        sample = DUAL_PIXEL.augment(self.clean[index], rng)
-        return crop(sample, self.crop_hw, rng) if self.crop_hw else sample
-
-
-class ResumableSampler(Sampler[list[tuple[int, int]]]):
-    """Batches of (epoch, index) keys for steps ``first_step`` to ``last_step``: step k is the same from any start.
-
-    ``share`` is the part of each batch that is wanted: that of one process of several.
-    """
-
-    def __init__(
-        self, count: int, batch_size: int, first_step: int, last_step: int, seed: int, share: slice = slice(None)
-    ) -> None:
-        self.count, self.batch_size, self.seed = count, batch_size, seed
-        self.first_step, self.last_step, self.share = first_step, last_step, share
-
-    def __len__(self) -> int:
-        return self.last_step - self.first_step
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        """Yield one batch of keys per step."""
-        per_epoch = max(1, self.count // self.batch_size)
-        order, shuffled_epoch = np.arange(self.count), -1
-        for step in range(self.first_step, self.last_step):
-            epoch, at = divmod(step, per_epoch)
-            if epoch != shuffled_epoch:
-                order, shuffled_epoch = np.random.default_rng([self.seed, epoch]).permutation(self.count), epoch
-            chosen = order[at * self.batch_size : (at + 1) * self.batch_size]
-            yield [(epoch, int(i)) for i in chosen[self.share]]
+        return DUAL_PIXEL.augment(self.clean[index], rng)
 
 
 def evaluation_set(count: int, size_hw: tuple[int, int] = (192, 256), seed: int = EVALUATION_SEED) -> list[EvalSample]:
