@@ -73,6 +73,44 @@ class CorrelationShifts(nn.Module):
         return torch.cat([self.sum(left * padded[..., i : i + width]) for i in range(2 * self.reach_px + 1)], 1)
 
 
+def centred_correlation_plain(left: Tensor, right: Tensor, reach_px: int) -> Tensor:
+    """The usual form of :class:`CentredCorrelation`."""
+    width = left.shape[3]
+    padded = [F.pad(view, (reach_px, reach_px)) for view in (left, right)]
+    planes = []
+    for shift in range(-reach_px, reach_px + 1):
+        before, after = reach_px - shift // 2, reach_px + shift - shift // 2
+        planes.append((padded[0][..., before : before + width] * padded[1][..., after : after + width]).mean(1))
+    return torch.stack(planes, 1)
+
+
+class CentredCorrelation(nn.Module):
+    """Both views shifted, each by half: ``volume[:, i](x) = left(x - floor(s / 2)) . right(x + s - floor(s / 2)) / C``.
+
+    So a volume belongs to the pixels of the full-aperture view, which lies between the halves, to half a pixel at odd
+    shifts; that of one view lies off by half of the disparity.
+    """
+
+    def __init__(self, channels: int, reach_px: int) -> None:
+        super().__init__()
+        self.reach_px = reach_px
+        self.register_buffer("root_scale", torch.tensor(channels**-0.5), persistent=False)
+        self.sum = FrozenConv1x1(torch.ones(1, channels))
+
+    root_scale: Tensor
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        """(B, C, H, W) twice -> (B, 2 reach + 1, H, W)."""
+        width, reach = left.shape[3], self.reach_px
+        # scaled before it is padded: padding straight after an int8 layer makes a file that XNNPACK does not load
+        first, second = (F.pad(view * self.root_scale, (reach, reach)) for view in (left, right))
+        planes = []
+        for shift in range(-reach, reach + 1):
+            before, after = reach - shift // 2, reach + shift - shift // 2
+            planes.append(self.sum(first[..., before : before + width] * second[..., after : after + width]))
+        return torch.cat(planes, 1)
+
+
 def correlation(channels: int, reach_px: int, width_px: int) -> nn.Module:
     """The faster form for feature maps of ``width_px``: a module (left, right) -> volume."""
     form = CorrelationBand if width_px <= BAND_WIDTH_PX else CorrelationShifts

@@ -48,6 +48,27 @@ class ConvGRU(nn.Module):
         return (1 - z) * h + z * q
 
 
+class LightConvGRU(nn.Module):
+    """Convolutional GRU whose convolutions are depthwise 3x3, then 1x1: a seventh of the work at 48 channels.
+
+    State (B, hidden, H, W), input (B, given, H, W) -> state; the gates share the depthwise step.
+    """
+
+    def __init__(self, hidden: int, given: int) -> None:
+        super().__init__()
+        both = hidden + given
+        self.hidden = hidden
+        self.gates_depthwise, self.state_depthwise = (nn.Conv2d(both, both, 3, padding=1, groups=both) for _ in "zq")
+        self.gates, self.candidate = nn.Conv2d(both, 2 * hidden, 1), nn.Conv2d(both, hidden, 1)
+
+    def forward(self, h: Tensor, x: Tensor) -> Tensor:
+        """One step from state ``h``, given ``x``."""
+        gates = torch.sigmoid(self.gates(self.gates_depthwise(torch.cat([h, x], 1))))
+        z, r = gates[:, : self.hidden], gates[:, self.hidden :]
+        q = torch.tanh(self.candidate(self.state_depthwise(torch.cat([r * h, x], 1))))
+        return h + z * (q - h)
+
+
 class SeparableConvGRU(nn.Module):
     """RAFT's separable GRU: a 1x5 step along x, then a 5x1 step along y: less work than one 5x5 step."""
 

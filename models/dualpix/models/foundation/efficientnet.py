@@ -144,6 +144,11 @@ class EfficientNetLite(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.taps = tuple(taps)
 
+    def cut(self, features: int) -> None:
+        """Drop what comes after feature map number ``features``, counted from 1."""
+        self.taps = self.taps[:features]
+        self.blocks = self.blocks[: self.taps[-1] + 1]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features, finest first."""
         features = []

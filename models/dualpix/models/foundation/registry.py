@@ -184,6 +184,28 @@ class FoundationModel(nn.Module):
             raise DualpixError(f"'{self.spec.name}' has no depth head", expected="a depth-anything-v2 model")
         return self.trunk.with_depth(self.normalise(image))
 
+    def cut(self, features: int) -> Self:
+        """Keep the first ``features`` feature maps and what they need: a frozen trunk's last stages cost as the rest.
+
+        Raises:
+            DualpixError: a transformer, or a number of features that it has not.
+        """
+        known = len(self.spec.strides)
+        if not isinstance(self.trunk, EfficientNetLite) or not 1 <= features <= known:
+            raise DualpixError(
+                f"{features} features of '{self.spec.name}'", expected=f"an efficientnet-lite, and 1 to {known}"
+            )
+        self.trunk.cut(features)
+        strides = self.spec.strides[:features]
+        self.spec = replace(
+            self.spec,
+            channels=self.spec.channels[:features],
+            strides=strides,
+            size_multiple=int(strides[-1]),
+            parameters=sum(p.numel() for p in self.trunk.parameters()),
+        )
+        return self
+
     def fix_size(self, size_hw: Sequence[int] | None) -> None:
         """Keep what depends on the size (px) of the image alone for ``torch.export``; None: any size again.
 

@@ -23,6 +23,12 @@ def _difusenet(options: dict[str, Any]) -> nn.Module:
     return DiFuseNet(DiFuseNetConfig(**{k: _tuples(v) for k, v in options.items()}))
 
 
+def _fmdp(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.fmdp import FMDP, FMDPConfig
+
+    return FMDP(FMDPConfig(**{k: _tuples(v) for k, v in options.items()}))
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     "difusenet": NetworkSpec(
         build=_difusenet,
@@ -30,6 +36,13 @@ NETWORKS: dict[str, NetworkSpec] = {
         output="disparity_px",
         size_multiple=32,
         paper="DiFuse-Net, arXiv 2506.14709",
+    ),
+    "fmdp": NetworkSpec(
+        build=_fmdp,
+        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        output="disparity_px",
+        size_multiple=32,
+        paper="FMDP, MVA 2025",
     ),
 }
 
