@@ -6,12 +6,16 @@ truth is known and 0 at its holes, or None where it is known everywhere.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from dualpix.models.evidence import Tolerance
+
+CONFIDENCE_WEIGHT = 0.1
+"""Of the confidence beside the disparity: a guess of 1/2 costs as much as 0.07 of the disparity's own loss."""
 GRADIENT_WEIGHT = 0.2
 """Much less than the paper's 30: while nothing is matched yet, the gradient term rewards a constant map."""
 SCALE_WEIGHTS = (1.0, 0.2, 0.1, 0.05)
@@ -48,6 +52,53 @@ def disparity_loss(predictions: Sequence[Tensor], target: Tensor, known: Tensor 
         error = (exact(prediction) - resized) / scale
         total = total + weight * (masked_mean(error.abs(), mask) + GRADIENT_WEIGHT * _gradient(error, mask))
     return total
+
+
+def disparity_and_confidence_loss(predictions: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    """:func:`disparity_loss` plus ``CONFIDENCE_WEIGHT`` times :func:`confidence_loss` of the finest prediction.
+
+    Args:
+        predictions: finest first, (B, 2, h, w) of disparity in px and the logit of its confidence, then each
+            (B, 1, h, w), at most four in all.
+        batch: of the task ``dual_pixel``: ``disparity_px`` (B, 1, H, W) and, where there are holes, ``known``.
+
+    Raises:
+        ValueError: the first prediction has not two channels, or there are more than there are weights for.
+    """
+    if not predictions or predictions[0].shape[1] != 2:
+        shape = tuple(predictions[0].shape) if predictions else None
+        raise ValueError(f"the first prediction is {shape}, expected (B, 2, h, w): disparity and logit")
+    disparity_px, logit = predictions[0].split(1, dim=1)
+    target, known = batch["disparity_px"], batch.get("known")
+    resized, mask = _resized(target, disparity_px, known)
+    error_px = (exact(disparity_px) - resized).abs()
+    confidence = confidence_loss(logit, error_px, disparity_px, mask)
+    return disparity_loss([disparity_px, *predictions[1:]], target, known) + CONFIDENCE_WEIGHT * confidence
+
+
+def confidence_loss(
+    logit: Tensor,
+    error_px: Tensor,
+    disparity_px: Tensor,
+    known: Tensor | None = None,
+    *,
+    tolerance: Tolerance = Tolerance(),  # noqa: B008 - frozen
+) -> Tensor:
+    """Binary cross-entropy of "this disparity is within the stated error", which is what a confidence is the share of.
+
+    Nothing flows into the disparity: a network that could trade its error for a surer one would.
+
+    Args:
+        logit: (B, 1, h, w) of the confidence; its sigmoid is the output.
+        error_px: (B, 1, h, w) >= 0, of the disparity; what it holds in holes does not matter.
+        disparity_px: (B, 1, h, w) the prediction, by which the tolerance grows, as where confidences are judged.
+        known: (B, 1, h, w).
+        tolerance: in pixels of ``disparity_px``. The default is that of working pictures, whose pixels are those of
+            training crops: both are the network's input grid, at whatever scale it predicts.
+    """
+    allowed = tolerance.px + tolerance.relative * exact(disparity_px).detach().abs()
+    right = (exact(error_px).detach() <= allowed).to(allowed.dtype)
+    return masked_mean(F.binary_cross_entropy_with_logits(exact(logit), right, reduction="none"), known)
 
 
 def depth_loss(predictions: Sequence[Tensor], target_m: Tensor, known: Tensor | None = None) -> Tensor:
@@ -94,8 +145,9 @@ def _deviation(target: Tensor, known: Tensor | None) -> Tensor:
     if known is None:
         return target.flatten(1).std(1)
     count = known.flatten(1).sum(1).clamp_min(2.0)
-    mean = (target * known).flatten(1).sum(1) / count
-    centred = (target - mean.reshape(-1, 1, 1, 1)) * known
+    filled = torch.where(known > 0, target, 0.0)  # what a hole holds may be no number
+    mean = (filled * known).flatten(1).sum(1) / count
+    centred = (filled - mean.reshape(-1, 1, 1, 1)) * known
     return torch.sqrt(centred.square().flatten(1).sum(1) / (count - 1))
 
 
