@@ -101,17 +101,18 @@ def export_model(
     own_limits, source = limits or limits_of(model)
     inputs = [sample.inputs for sample in evaluation.samples]
     task = model.spec.of_task()
-    known = task.output(model.spec.output) or task.outputs[0]
+    outputs = [o for name in model.spec.output_names if (o := task.output(name)) is not None] or [task.outputs[0]]
+    known = outputs[0]
     metric = task.metrics[0].name
     sample = inputs[0] if inputs else ()
     subject = Subject(
         name=model.name,
         module=model.module,
         input_names=model.spec.input_names,
-        outputs=(Output(known.name, known.unit, known.meaning),),
+        outputs=tuple(Output(o.name, o.unit, o.meaning) for o in outputs),
         calibration=calibration,
         samples=tuple(inputs),
-        metrics=task_metrics(evaluation, (known.name,)),
+        metrics=task_metrics(evaluation, [o.name for o in outputs]),
         limits=own_limits,
         limits_source=source,
         facts={

@@ -5,6 +5,7 @@ torch is imported when a network is built: names and sizes are looked up by comm
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
@@ -12,7 +13,9 @@ from dualpix.models.named import is_named
 from dualpix.models.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from dualpix.models.tasks import Batch
 
 __all__ = ["MOST_PARAMETERS", "NETWORKS", "NetworkSpec", "build_network", "network_spec"]
 
@@ -29,6 +32,12 @@ def _fmdp(options: dict[str, Any]) -> nn.Module:
     return FMDP(FMDPConfig(**{k: _tuples(v) for k, v in options.items()}))
 
 
+def _with_confidence(predictions: Sequence[Any], batch: Batch) -> Tensor:
+    from dualpix.models.losses import disparity_and_confidence_loss
+
+    return disparity_and_confidence_loss(predictions, batch)
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     "difusenet": NetworkSpec(
         build=_difusenet,
@@ -43,6 +52,8 @@ NETWORKS: dict[str, NetworkSpec] = {
         output="disparity_px",
         size_multiple=32,
         paper="FMDP, MVA 2025",
+        loss=_with_confidence,
+        also=("confidence",),
     ),
 }
 

@@ -51,7 +51,6 @@ class FMDPConfig:
     reach_px: int = 4
     """Of the volume, to each side, in pixels at 1/4."""
     iterations: int = 2
-    confidence: bool = True
 
     def __post_init__(self) -> None:
         channels = (*self.match_channels, *self.context_channels, self.fine_channels)
@@ -121,7 +120,7 @@ class Join(nn.Module):
         super().__init__()
         self.reduce = ConvBNReLU(below, out_channels, 1)
         self.join = ConvBNReLU(out_channels + beside, out_channels, 1)
-        self.refine = InvertedResidual(out_channels, out_channels, kernel=5, expand=2)
+        self.refine = InvertedResidual(out_channels, out_channels, expand=2)
 
     def forward(self, below: Tensor, beside: Tensor) -> Tensor:
         """(B, below, H/2, W/2), (B, beside, H, W) -> (B, out, H, W)."""
@@ -158,7 +157,7 @@ class ContextNet(nn.Module):
 
 
 class FMDP(nn.Module):
-    """``forward(image, left, right) -> (disparity_px, confidence)``, or the disparity alone.
+    """``forward(image, left, right) -> (disparity_px, confidence)``.
 
     Shapes: image (B, 3, H, W), left and right (B, 1, H, W), H and W multiples of 32; results (B, 1, H, W).
     """
@@ -189,10 +188,10 @@ class FMDP(nn.Module):
         self.to_fine = ConvBNReLU(c4, fine, 1)
         self.join = ConvBNReLU(fine + 3 * m2, fine, 1)
         self.refine = nn.Sequential(
-            FusedInvertedResidual(fine, fine, expand=1), InvertedResidual(fine, fine, kernel=5, expand=2)
+            FusedInvertedResidual(fine, fine, expand=1), InvertedResidual(fine, fine, expand=2)
         )
         self.finest = nn.Conv2d(fine, 1, 3, padding=1)
-        self.sure = nn.Conv2d(fine, 1, 3, padding=1) if config.confidence else None
+        self.sure = nn.Conv2d(fine, 1, 3, padding=1)
         self.mask = nn.Conv2d(fine, 9 * 4, 1)
         self.convex = ConvexUpsample(2)
         for name, value in (("difference_gain", _DIFFERENCE_GAIN), ("to_quarter", 0.25)):
@@ -201,15 +200,15 @@ class FMDP(nn.Module):
     difference_gain: Tensor
     to_quarter: Tensor
 
-    def start_from(self, weights: str | None) -> str:
+    def start(self) -> str:
         """Put the foundation model's published weights in, before training; where they are from.
 
         Raises:
             DualpixError: they are not there, or of another model.
         """
-        if self.known is None or weights is None or self.config.foundation is None:
+        if self.known is None or self.config.foundation_weights is None or self.config.foundation is None:
             return "random"
-        given = foundation(self.config.foundation, weights)
+        given = foundation(self.config.foundation, self.config.foundation_weights)
         self.known.model.load_state_dict(given.cut(_FEATURES).state_dict())
         return given.source
 
@@ -237,20 +236,16 @@ class FMDP(nn.Module):
 
     def _full(self, half: Tensor, fine: Tensor) -> Tensor:
         """Convex upsampling; the values are in input px already."""
-        return self.convex(half * 0.5, self.mask(fine))  # type: ignore[no-any-return]
+        upsampling = self.convex.plain if self.training else self.convex  # equal; their gradients cost 1 to 3
+        return upsampling(half * 0.5, self.mask(fine))
 
     def forward_scales(self, image: Tensor, left: Tensor, right: Tensor) -> list[Tensor]:
         """For the loss: (B, 2, H, W) disparity and confidence's logit, then disparities at 1/4, last to first."""
         (half, *estimates), fine = self._disparities(image, left, right)
         finest = self._full(half, fine)
-        if self.sure is not None:
-            finest = torch.cat([finest, upsample(self.sure(fine), 2)], 1)
-        return [finest, *estimates[:3]]
+        return [torch.cat([finest, upsample(self.sure(fine), 2)], 1), *estimates[:3]]
 
-    def forward(self, image: Tensor, left: Tensor, right: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+    def forward(self, image: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         """Disparity (B, 1, H, W) in px of the input grid, and how sure it is."""
         (half, *_), fine = self._disparities(image, left, right)
-        disparity_px = self._full(half, fine)
-        if self.sure is None:
-            return disparity_px
-        return disparity_px, torch.sigmoid(upsample(self.sure(fine), 2))
+        return self._full(half, fine), torch.sigmoid(upsample(self.sure(fine), 2))
