@@ -16,15 +16,17 @@ from torch.nn import functional as F
 from dualpix.models.blocks.attention import TokenAttention, WindowAttention, roll
 from dualpix.models.blocks.channels import ChannelMean, LayerNorm2d, LayerNormTokens
 from dualpix.models.blocks.correlation import (
+    CentredCorrelation,
     CorrelationBand,
     CorrelationShifts,
     SoftArgmax,
     TentLookup,
+    centred_correlation_plain,
     correlation_plain,
     look_up_plain,
     soft_argmax_plain,
 )
-from dualpix.models.blocks.recurrent import ConvGRU, SeparableConvGRU
+from dualpix.models.blocks.recurrent import ConvGRU, LightConvGRU, SeparableConvGRU
 from dualpix.models.blocks.resize import (
     AntialiasedShrink,
     ConvexUpsample,
@@ -153,6 +155,22 @@ class _Unrolled(nn.Module):
         return y
 
 
+class _Light(nn.Module):
+    """Two iterations of the light GRU."""
+
+    def __init__(self, plain: bool) -> None:
+        super().__init__()
+        self.cell, self.use_plain = LightConvGRU(16, 16), plain
+        self.motion = nn.Conv2d(16, 16, 1)
+
+    def forward(self, first: Tensor, second: Tensor) -> Tensor:
+        h = torch.tanh(first)
+        for _ in range(2):
+            h = self.cell.plain(h, second) if self.use_plain else self.cell(h, second)
+        y: Tensor = self.motion(h)
+        return y
+
+
 class _Convex(nn.Module):
     def __init__(self, plain: bool) -> None:
         super().__init__()
@@ -202,6 +220,12 @@ CASES: dict[str, Case] = {
         ),
         2,
     ),
+    "centred-correlation": Case(
+        lambda plain, _: _Sandwich(
+            16, (lambda a, b: centred_correlation_plain(a, b, 8)) if plain else CentredCorrelation(16, 8), 17
+        ),
+        2,
+    ),
     "tent-look-up": Case(lambda plain, _: _Sandwich(16, _LookUp(plain), 7), 2),
     "soft-argmax": Case(lambda plain, _: _Sandwich(16, _SoftArgmax(plain), 1)),
     "token-attention": Case(lambda plain, _: _Sandwich(16, _Tokens(16, _with_plain(TokenAttention(16, 2), plain)))),
@@ -234,5 +258,6 @@ CASES: dict[str, Case] = {
     ),
     "convex-upsample": Case(lambda plain, _: _Sandwich(16, _Convex(plain), 1)),
     "conv-gru": Case(lambda plain, _: _Sandwich(16, _Unrolled(ConvGRU(16, 16), plain)), 2),
+    "light-conv-gru": Case(lambda plain, _: _Sandwich(16, _Light(plain)), 2),
     "separable-conv-gru": Case(lambda plain, _: _Sandwich(16, _Unrolled(SeparableConvGRU(16, 16), plain)), 2),
 }

@@ -68,6 +68,18 @@ class LightConvGRU(nn.Module):
         q = torch.tanh(self.candidate(self.state_depthwise(torch.cat([r * h, x], 1))))
         return h + z * (q - h)
 
+    def plain(self, h: Tensor, x: Tensor) -> Tensor:
+        """The usual form of a step: each gate by its own convolutions, h' = (1 - z) h + z q."""
+        seen = self.gates_depthwise(torch.cat([h, x], 1))
+        weights, biases = self.gates.weight.split(self.hidden), self.gates.bias
+        assert biases is not None  # noqa: S101 - of the layers above
+        z, r = (
+            torch.sigmoid(nn.functional.conv2d(seen, weight, bias))
+            for weight, bias in zip(weights, biases.split(self.hidden), strict=True)
+        )
+        q = torch.tanh(self.candidate(self.state_depthwise(torch.cat([r * h, x], 1))))
+        return (1 - z) * h + z * q
+
 
 class SeparableConvGRU(nn.Module):
     """RAFT's separable GRU: a 1x5 step along x, then a 5x1 step along y: less work than one 5x5 step."""

@@ -187,9 +187,7 @@ class FMDP(nn.Module):
         self.correct = nn.Conv2d(c4, 1, 3, padding=1)
         self.to_fine = ConvBNReLU(c4, fine, 1)
         self.join = ConvBNReLU(fine + 3 * m2, fine, 1)
-        self.refine = nn.Sequential(
-            FusedInvertedResidual(fine, fine, expand=1), InvertedResidual(fine, fine, expand=2)
-        )
+        self.refine = nn.Sequential(FusedInvertedResidual(fine, fine, expand=1), InvertedResidual(fine, fine, expand=2))
         self.finest = nn.Conv2d(fine, 1, 3, padding=1)
         self.sure = nn.Conv2d(fine, 1, 3, padding=1)
         self.mask = nn.Conv2d(fine, 9 * 4, 1)
