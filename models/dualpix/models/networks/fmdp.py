@@ -15,10 +15,10 @@ pixels of the network's input grid, > 0 behind the focus plane, and how sure it 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from dualpix.models.blocks import ConvBNReLU, FusedInvertedResidual, InvertedResidual
 from dualpix.models.blocks.correlation import CentredCorrelation, TentLookup
@@ -136,7 +136,7 @@ class ContextNet(nn.Module):
         self.down = nn.ModuleList(
             [
                 nn.Sequential(InvertedResidual(a, b, kernel=5, stride=2, expand=2), InvertedResidual(b, b, expand=3))
-                for a, b in zip(channels[:-1], channels[1:], strict=True)
+                for a, b in pairwise(channels)
             ]
         )
         self.merge = nn.ModuleList([ConvBNReLU(2 * c, c, 1) for c in channels[1:]]) if known else None
