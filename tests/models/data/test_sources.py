@@ -24,7 +24,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import LensModel
 from dualpix.models.data.formation import RgbdView, draw_pair, draw_stack, form_pair, form_stack
 from dualpix.models.data.mixture import Mixture
-from dualpix.models.data.rendered import RenderSettings
+from dualpix.models.data.rendered import RenderSettings, render_sample
 from dualpix.models.data.source import Source
 from dualpix.models.data.sources import KINDS, SourceOptions, open_source, split_weight
 from dualpix.models.data.sources.kind import StackMethod
@@ -85,7 +85,10 @@ def test_any_text_with_a_weight_comes_apart_again(text: str, weight: float) -> N
         ("x" * 5000, "no file or folder"),
         ("a\0b", "no file or folder"),
         ("rgbd=nowhere", "no file or folder 'nowhere'"),
-        ("video=.", "unknown kind of source 'video'; expected one of: pairs, procedural, rendered, rgbd, stacks"),
+        (
+            "video=.",
+            "unknown kind of source 'video'; expected one of: pairs, procedural, procedural-simple, rendered, rgbd, stacks",
+        ),
     ],
 )
 def test_sources_that_are_none(text: str, words: str) -> None:
@@ -368,3 +371,18 @@ def test_a_folder_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "closed").mkdir(mode=0)
     with pytest.raises(DualpixError, match="cannot read"):
         open_source(str(tmp_path / "closed"), "dual_pixel")
+
+
+def test_simple_scenes_stand_beside_the_others() -> None:
+    """One training sees measured cameras and splits that no camera has; each source keeps its own kind of scenes."""
+    render = RenderSettings(size_hw=(32, 48), coc_span_px=(3.0, 6.0))
+    options = SourceOptions(
+        seed=3, samples=2, render=replace(render, scenes="varied", quality="exact", optics="cameras")
+    )
+    (varied, _), (simple, _) = (open_source(t, "dual_pixel", options) for t in ("procedural", "procedural-simple:2"))
+    assert varied.digest() != simple.digest()
+    found = simple.prepare(1)
+    expected = render_sample(replace(render, scenes="simple", quality="standard", optics="model"), 3, 1)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+    with pytest.raises(DualpixError, match="no samples of the task 'focus_stack'"):
+        open_source("procedural-simple", "focus_stack", options)

@@ -1,7 +1,8 @@
 """Kinds of training data, in one table, and the way from what a user writes to a source.
 
-``SOURCE[:weight]`` is ``procedural``, or a file or folder, whose kind is found out (``KIND=PATH`` names it). Only a
-number at the end is a weight: ``C:\\data``, ``C:\\data:2`` and a folder ``run:3`` are what they look like.
+``SOURCE[:weight]`` is ``procedural``, ``procedural-simple``, or a file or folder, whose kind is found out
+(``KIND=PATH`` names it). Only a number at the end is a weight: ``C:\\data``, ``C:\\data:2`` and a folder ``run:3``
+are what they look like.
 """
 
 from __future__ import annotations
@@ -17,14 +18,16 @@ from dualpix.models.data.source import Source
 from dualpix.models.data.sources.focus_stacks import FOCUS_STACKS
 from dualpix.models.data.sources.kind import SourceKind, SourceOptions
 from dualpix.models.data.sources.pairs import PAIRS
-from dualpix.models.data.sources.procedural import PROCEDURAL
+from dualpix.models.data.sources.procedural import PROCEDURAL, PROCEDURAL_SIMPLE
 from dualpix.models.data.sources.rendered_files import RENDERED
 from dualpix.models.data.sources.rgbd import RGBD
 
 __all__ = ["KINDS", "SourceKind", "SourceOptions", "open_source", "split_weight"]
 
-KINDS: tuple[SourceKind, ...] = (PROCEDURAL, RENDERED, PAIRS, FOCUS_STACKS, RGBD)
+KINDS: tuple[SourceKind, ...] = (PROCEDURAL, PROCEDURAL_SIMPLE, RENDERED, PAIRS, FOCUS_STACKS, RGBD)
 """In the order in which they are asked; a folder belongs to the first that recognises it."""
+_WORDS = {kind.name: kind for kind in (PROCEDURAL, PROCEDURAL_SIMPLE)}
+"""Sources that are no file or folder."""
 
 _WEIGHT = re.compile(r"(?P<source>.+):(?P<weight>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?inf|nan)", re.I | re.S)
 _LEAST_WEIGHT, _MOST_WEIGHT = 1e-4, 1e4
@@ -58,7 +61,7 @@ def _opened(name: str, task: str, options: SourceOptions) -> Source:
             f"'{name}' ({kind.name}) has no samples of the task '{task}'", expected=f"a source of: {', '.join(has)}"
         )
     source = kind.open(name, path, task, options)
-    if kind is not PROCEDURAL:
+    if kind.name not in _WORDS:
         require_one_that_reads(source)
     return source
 
@@ -92,8 +95,8 @@ def split_weight(text: str) -> tuple[str, float]:
 
 def _kind_of(name: str, task: str) -> tuple[SourceKind, Path]:
     known = {kind.name: kind for kind in KINDS}
-    if name == PROCEDURAL.name:
-        return PROCEDURAL, Path()
+    if name in _WORDS:
+        return _WORDS[name], Path()
     prefix, equals, rest = name.partition("=")
     if equals and rest and prefix in known and not _is_there(name):
         return known[prefix], _existing(rest)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -93,6 +93,11 @@ class ProceduralStacks:
         return digest_of({"stacks": options.render.digest(), **facts})
 
 
+def _open_simple(name: str, path: Path, task: str, options: SourceOptions) -> Source:
+    render = replace(options.render, scenes="simple", quality="standard", optics="model")
+    return _open(name, path, task, replace(options, render=render))
+
+
 def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
     del path
     if task == FOCUS_STACK:
@@ -103,4 +108,11 @@ def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
 
 PROCEDURAL = SourceKind(
     "procedural", "the word alone: scenes rendered on the fly", (DUAL_PIXEL, FOCUS_STACK), never, _open
+)
+PROCEDURAL_SIMPLE = SourceKind(
+    "procedural-simple",
+    "the word alone: few plain surfaces through apertures that no camera has, for variety beside the others",
+    (DUAL_PIXEL,),
+    never,
+    _open_simple,
 )
