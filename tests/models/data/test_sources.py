@@ -87,7 +87,7 @@ def test_any_text_with_a_weight_comes_apart_again(text: str, weight: float) -> N
         ("rgbd=nowhere", "no file or folder 'nowhere'"),
         (
             "video=.",
-            "unknown kind of source 'video'; expected one of: pairs, procedural, procedural-simple, rendered, rgbd, stacks",
+            "unknown kind of source 'video'; expected one of: " + ", ".join(sorted(kind.name for kind in KINDS)),
         ),
     ],
 )
