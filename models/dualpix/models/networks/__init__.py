@@ -53,7 +53,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         size_multiple=32,
         paper="FMDP, MVA 2025",
         loss=_with_confidence,
-        also=("confidence",),
+        further_outputs=("confidence",),
     ),
 }
 

@@ -27,13 +27,13 @@ class NetworkSpec:
     task: str = "dual_pixel"
     loss: Callable[[Sequence[Any], Batch], Tensor] | None = None
     """Of its own; None takes the task's."""
-    also: tuple[str, ...] = ()
+    further_outputs: tuple[str, ...] = ()
     """Outputs of its task that ``forward`` gives after the first, in their order."""
 
     @property
     def output_names(self) -> tuple[str, ...]:
         """In the order of what ``forward`` gives."""
-        return (self.output, *self.also)
+        return (self.output, *self.further_outputs)
 
     @property
     def input_names(self) -> tuple[str, ...]:
