@@ -5,6 +5,7 @@ torch is imported when a network is built: names and sizes are looked up by comm
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
@@ -13,6 +14,8 @@ from dualpix.models.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from torch import nn
+
+    from dualpix.models.networks.spec import Loss
 
 __all__ = ["MOST_PARAMETERS", "NETWORKS", "NetworkSpec", "build_network", "network_spec"]
 
@@ -23,6 +26,18 @@ def _difusenet(options: dict[str, Any]) -> nn.Module:
     return DiFuseNet(DiFuseNetConfig(**{k: _tuples(v) for k, v in options.items()}))
 
 
+def _dddnet(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.dddnet import DDDNet, DDDNetConfig
+
+    return DDDNet(DDDNetConfig(**{k: _tuples(v) for k, v in options.items()}))
+
+
+def _dddnet_loss(options: Mapping[str, Any]) -> Loss:
+    from dualpix.models.networks.dddnet import loss_of_options
+
+    return loss_of_options(options)
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     "difusenet": NetworkSpec(
         build=_difusenet,
@@ -30,6 +45,16 @@ NETWORKS: dict[str, NetworkSpec] = {
         output="disparity_px",
         size_multiple=32,
         paper="DiFuse-Net, arXiv 2506.14709",
+    ),
+    "dddnet": NetworkSpec(
+        build=_dddnet,
+        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        output="disparity_px",
+        size_multiple=32,
+        paper="DDDNet, arXiv 2012.00301",
+        loss_of_options=_dddnet_loss,
+        further_outputs=("sharp",),
+        wanted=("sharp", "disparity_gain"),
     ),
 }
 
