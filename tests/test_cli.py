@@ -7,6 +7,8 @@ import sys
 
 import pytest
 
+from dualpix.models.networks import NETWORKS
+
 MAIN = [sys.executable, "-c", "from dualpix.capture.cli import main; main()"]
 
 
@@ -17,7 +19,8 @@ def run(*args: str) -> subprocess.CompletedProcess[str]:
 def test_user_error_is_one_line_and_exit_code_2(tmp_path: object) -> None:
     done = run("train", "-o", f"{tmp_path}/x", "--network", "nope", "--eval-samples", "0")
     assert done.returncode == 2
-    assert done.stderr.strip() == "dualpix: error: unknown network 'nope'; expected one of: difusenet"
+    known = ", ".join(sorted(NETWORKS))
+    assert done.stderr.strip() == f"dualpix: error: unknown network 'nope'; expected one of: {known}"
 
 
 def test_debug_shows_the_traceback(tmp_path: object) -> None:

@@ -26,12 +26,16 @@ def test_shapes_size_and_finiteness(name: str) -> None:
     network = build_network(name).eval()
     assert sum(p.numel() for p in network.parameters()) <= 2_500_000
     for b, h, w in ((1, 64, 96), (2, 32, 160)):
-        out = first_output(network(*inputs(b, h, w)))
+        outputs = network(*inputs(b, h, w))
+        out = first_output(outputs)
         assert out.shape == (b, 1, h, w) and torch.isfinite(out).all()
+        assert isinstance(outputs, Tensor) or len(outputs) == len(network_spec(name).outputs)
 
 
 def test_unknown_network_and_options() -> None:
-    with pytest.raises(UnknownNameError, match="unknown network 'unet'; expected one of: difusenet"):
+    with pytest.raises(
+        UnknownNameError, match="unknown network 'unet'; expected one of: " + ", ".join(sorted(NETWORKS))
+    ):
         network_spec("unet")
     assert build_network("difusenet", {"window": 4, "dp_channels": [8, 16]}).config.window == 4  # type: ignore[union-attr]
     with pytest.raises(DualpixError, match="expected 'other' or 'own'"):

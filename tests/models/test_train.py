@@ -34,7 +34,7 @@ from dualpix.models.data.rendered import (
 )
 from dualpix.models.data.sources import SourceOptions, open_source
 from dualpix.models.losses import disparity_loss
-from dualpix.models.networks import build_network
+from dualpix.models.networks import NETWORKS, build_network
 from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
 from dualpix.models.train import TrainConfig, Trainer
 from dualpix.models.train_cli import command
@@ -244,7 +244,7 @@ def test_crop_larger_than_the_scene_is_refused() -> None:
 
 def test_unknown_network_lists_the_known_ones(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, ["-o", str(tmp_path), "--network", "nope", "--eval-samples", "0"])
-    assert "unknown network 'nope'; expected one of: difusenet" in str(result.exception)
+    assert f"unknown network 'nope'; expected one of: {', '.join(sorted(NETWORKS))}" in str(result.exception)
 
 
 def test_options_must_be_an_object(tmp_path: Path) -> None:

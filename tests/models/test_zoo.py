@@ -11,7 +11,7 @@ import torch
 from safetensors.torch import save_file
 
 from dualpix.capture.errors import DualpixError
-from dualpix.models.networks import build_network
+from dualpix.models.networks import NETWORKS, build_network
 from dualpix.models.zoo import load_model
 
 
@@ -99,7 +99,7 @@ def test_damaged_weights(folder: Path) -> None:
     ("card", "expected"),
     [
         ([], "holds a list; expected a JSON object"),
-        ({}, "unknown network 'None'; expected one of: difusenet"),
+        ({}, f"unknown network 'None'; expected one of: {', '.join(sorted(NETWORKS))}"),
         ({"network": "unet"}, "unknown network 'unet'"),
         ({"network": "difusenet", "options": {"colour": 3}}, "unexpected keyword argument 'colour'"),
         ({"network": "difusenet", "options": [1]}, "options of"),

@@ -101,7 +101,7 @@ def export_model(
     own_limits, source = limits or limits_of(model)
     inputs = [sample.inputs for sample in evaluation.samples]
     task = model.spec.of_task()
-    outputs = [o for name in model.spec.output_names if (o := task.output(name)) is not None] or [task.outputs[0]]
+    outputs = [o for name in model.spec.outputs if (o := task.output(name)) is not None] or [task.outputs[0]]
     known = outputs[0]
     metric = task.metrics[0].name
     sample = inputs[0] if inputs else ()

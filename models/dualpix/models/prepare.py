@@ -12,13 +12,28 @@ from torch import Tensor
 
 MEAN_LEVEL = 0.18
 """Mean linear level after the gain: photography's mid grey, so that two stops of highlights stay below 1."""
-OFFSET = 0.4
-"""Subtracted from the root of light: inputs are about centred."""
 _FLOOR = 1e-4
 
 
-def _encode(linear: Tensor, gain: Tensor) -> Tensor:
-    return torch.sqrt((linear * gain).clamp(0.0, 4.0)) - OFFSET
+BLACK = 0.4
+"""Taken off the root of light, so that what networks see lies about zero."""
+_MOST = 4.0
+"""Of light after the gain: what is brighter is white."""
+
+
+def encode(linear: Tensor, gain: Tensor) -> Tensor:
+    """Linear light times ``gain`` as networks see it."""
+    return torch.sqrt((linear * gain).clamp(0.0, _MOST)) - BLACK
+
+
+def decode(encoded: Tensor, gain: Tensor | float = 1.0) -> Tensor:
+    """Linear light of what a network sees or gives: :func:`encode` undone, but for what it clipped."""
+    return (encoded + BLACK).clamp_min(0.0).square() / gain
+
+
+def image_gain(combined: Tensor) -> Tensor:
+    """(B, 1, 1, 1) of the full-aperture views (B, C, H, W): brings the mean of each to ``MEAN_LEVEL``."""
+    return MEAN_LEVEL / combined.mean((1, 2, 3), keepdim=True).clamp_min(_FLOOR)
 
 
 def network_inputs(left: Tensor, right: Tensor, combined: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -33,9 +48,8 @@ def network_inputs(left: Tensor, right: Tensor, combined: Tensor) -> tuple[Tenso
         image (B, 3, H, W), left (B, 1, H, W), right (B, 1, H, W), about in [-0.4, 1.6].
     """
     gain_halves = MEAN_LEVEL / (0.5 * (left + right)).mean((1, 2, 3), keepdim=True).clamp_min(_FLOOR)
-    gain_image = MEAN_LEVEL / combined.mean((1, 2, 3), keepdim=True).clamp_min(_FLOOR)
     image = combined.expand(-1, 3, -1, -1) if combined.shape[1] == 1 else combined
-    return _encode(image, gain_image), _encode(left, gain_halves), _encode(right, gain_halves)
+    return encode(image, image_gain(combined)), encode(left, gain_halves), encode(right, gain_halves)
 
 
 def stack_inputs(frames: Tensor, focus_distances_m: Tensor) -> tuple[Tensor, Tensor]:
@@ -50,4 +64,4 @@ def stack_inputs(frames: Tensor, focus_distances_m: Tensor) -> tuple[Tensor, Ten
         frames (B, N, 3, H, W), about in [-0.4, 1.6], and their focus (B, N) in 1/m.
     """
     gain = MEAN_LEVEL / frames.mean((1, 2, 3, 4), keepdim=True).clamp_min(_FLOOR)
-    return _encode(frames, gain), 1.0 / focus_distances_m
+    return encode(frames, gain), 1.0 / focus_distances_m

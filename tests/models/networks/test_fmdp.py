@@ -31,7 +31,7 @@ def test_cost_and_outputs() -> None:
             outputs = network(*inputs)
     assert [tuple(o.shape) for o in outputs] == [(1, 1, 384, 512)] * 2
     assert counter.get_total_flops() / 2e9 <= MOST_GMAC
-    assert network_spec("fmdp").output_names == ("disparity_px", "confidence")
+    assert network_spec("fmdp").outputs == ("disparity_px", "confidence")
 
 
 def test_scales_for_the_loss_end_in_what_forward_gives() -> None:

@@ -111,6 +111,7 @@ def form_pair(prepared: Sample) -> Sample:
         "disparity_px": prepared["coc_px"] * float(prepared["split"][0]),
         KNOWN: prepared[KNOWN],
         "sharp": prepared["sharp"],
+        "disparity_gain": prepared["split"][0].clone(),
     }
 
 

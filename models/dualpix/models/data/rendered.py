@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
+from torch import Tensor
 from torch.utils.data import Dataset
 
 from dualpix.capture.errors import UnknownNameError
@@ -30,7 +31,7 @@ from dualpix.capture.render import PsfModel, RenderedPair, render_integral, rend
 from dualpix.capture.render.integral import RECTANGLE_GAIN
 from dualpix.capture.scenes import Scene, make_scene, make_varied_scene
 from dualpix.models.data.kinds import SCENE_HW, Optics, Quality, Scenes
-from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
+from dualpix.models.tasks.dual_pixel import DUAL_PIXEL, GAIN, SHARP
 from dualpix.models.tasks.task import EvalSample, Sample, eval_sample
 
 _MEASURED = ("pixel4", "canon-r6m2-rf50")
@@ -79,29 +80,67 @@ class RenderSettings:
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
-def render_sample(settings: RenderSettings, seed: int, index: int) -> Sample:
-    """Render sample ``index`` of ``seed``: noise-free linear views, see :data:`~..tasks.dual_pixel.DUAL_PIXEL`."""
+@dataclass(frozen=True)
+class _Drawn:
+    """What a sample is of: all that is random in it."""
+
+    coc_far_px: float
+    coc_near_px: float
+    psf: PsfModel
+    gain: float
+    """Disparity per CoC."""
+    margin_px: int
+    scene_seed: int
+    settings: RenderSettings
+
+    def scene(self) -> Scene:
+        """With its margin; takes a large part of the time of a sample."""
+        height, width = self.settings.size_hw
+        make = make_scene if self.settings.scenes == "simple" else make_varied_scene
+        return make(self.scene_seed, (height + 2 * self.margin_px, width + 2 * self.margin_px))
+
+
+def _draw(settings: RenderSettings, seed: int, index: int) -> _Drawn:
     rng = np.random.default_rng([seed, index])
     far, near = draw_coc_range(settings, rng)
     psf = draw_psf(settings, rng)
     margin = scene_margin_px(max(abs(far), abs(near)), psf)
-    height, width = settings.size_hw
     # even canvas sides keep the FFT fast and the scene independent of the exact margin
     margin += -margin % 8
-    make = make_scene if settings.scenes == "simple" else make_varied_scene
-    scene = make(int(rng.integers(1 << 62)), (height + 2 * margin, width + 2 * margin))
+    gain = RECTANGLE_GAIN if settings.optics == "rectangle" else psf.disparity_gain
+    return _Drawn(far, near, psf, gain, margin, int(rng.integers(1 << 62)), settings)
+
+
+def render_sample(settings: RenderSettings, seed: int, index: int, *, sharp: bool = False) -> Sample:
+    """Render sample ``index`` of ``seed``: noise-free linear views, see :data:`~..tasks.dual_pixel.DUAL_PIXEL`.
+
+    Args:
+        settings: the distribution.
+        seed: of the set.
+        index: of the sample.
+        sharp: whether to add what a pinhole sees, and the gain; nothing else of the sample changes.
+    """
+    drawn = _draw(settings, seed, index)
+    scene, margin = drawn.scene(), drawn.margin_px
     if settings.optics == "rectangle":
-        gain, pair = RECTANGLE_GAIN, _render_rectangles(scene, far, near, margin)
+        pair = _render_rectangles(scene, drawn.coc_far_px, drawn.coc_near_px, margin)
     else:
-        gain = psf.disparity_gain
-        pair = render_scene(scene, far, near, psf, margin, quality=settings.quality)
+        pair = render_scene(scene, drawn.coc_far_px, drawn.coc_near_px, drawn.psf, margin, quality=settings.quality)
     green = slice(1, 2)
-    return {
+    views = {
         "left": pair.left[green],
         "right": pair.right[green],
         "combined": pair.combined,
-        "disparity_px": gain * pair.coc_px,
+        "disparity_px": drawn.gain * pair.coc_px,
     }
+    return views | (_in_focus(drawn, scene) if sharp else {})
+
+
+def _in_focus(drawn: _Drawn, scene: Scene) -> Sample:
+    """The picture without blur on the pixels of the views, and the disparity per CoC."""
+    m = drawn.margin_px
+    picture = torch.from_numpy(scene.all_in_focus()[m:-m, m:-m]).permute(2, 0, 1).contiguous()
+    return {SHARP: picture, GAIN: torch.tensor(drawn.gain, dtype=torch.float32)}
 
 
 def draw_coc_range(settings: RenderSettings, rng: np.random.Generator) -> tuple[float, float]:
@@ -147,12 +186,22 @@ def _render_rectangles(scene: Scene, coc_far_px: float, coc_near_px: float, marg
 
 
 class RenderedDataset(Dataset[Sample]):
-    """``count`` clean samples, rendered on demand or read from ``cache_dir`` (half precision, one file per sample)."""
+    """``count`` clean samples, rendered on demand or read from ``cache_dir`` (half precision, one file per sample).
+
+    With ``sharp`` a sample also has the picture in focus everywhere, kept in a file of its own: what was rendered
+    without it stays good, and a run that has no use for it reads none.
+    """
 
     def __init__(
-        self, count: int, *, settings: RenderSettings | None = None, seed: int = 0, cache_dir: Path | None = None
+        self,
+        count: int,
+        *,
+        settings: RenderSettings | None = None,
+        seed: int = 0,
+        cache_dir: Path | None = None,
+        sharp: bool = False,
     ):
-        self.count, self.seed = count, seed
+        self.count, self.seed, self.sharp = count, seed, sharp
         self.settings = settings or RenderSettings()
         self.folder = cache_dir / f"{self.settings.digest()}-{seed}" if cache_dir else None
         if self.folder:
@@ -166,20 +215,45 @@ class RenderedDataset(Dataset[Sample]):
         if not 0 <= index < self.count:
             raise IndexError(index)
         if self.folder is None:
-            return render_sample(self.settings, self.seed, index)
-        path = self.folder / f"{index:06d}.safetensors"
-        if path.is_file():
-            if kept := _read_kept(path, self.settings.size_hw):
-                return kept
-            print(f"'{path}' is damaged; its scene is rendered anew", file=sys.stderr, flush=True)
-        halves = {k: v.half().contiguous() for k, v in render_sample(self.settings, self.seed, index).items()}
-        write_bytes(path, save(halves))
-        return {k: v.float() for k, v in halves.items()}
+            return render_sample(self.settings, self.seed, index, sharp=self.sharp)
+        path, size = self.folder / f"{index:06d}.safetensors", self.settings.size_hw
+        views = _kept_or_none(path, {"left": 1, "right": 1, "combined": 3, "disparity_px": 1}, size)
+        if views is None:
+            made = render_sample(self.settings, self.seed, index, sharp=self.sharp)
+            extra = {name: made.pop(name) for name in (SHARP, GAIN) if name in made}
+            views = _keep(path, made)
+            return views | self._with_sharp(path, index, extra.get(SHARP)) if extra else views
+        return views | self._with_sharp(path, index, None) if self.sharp else views
+
+    def _with_sharp(self, path: Path, index: int, picture: Tensor | None) -> Sample:
+        """The picture in focus everywhere, beside the views of ``path``; ``picture`` is it where it was just made."""
+        beside = path.with_suffix(f".{SHARP}{path.suffix}")
+        drawn = _draw(self.settings, self.seed, index)
+        kept = None if picture is not None else _kept_or_none(beside, {SHARP: 3}, self.settings.size_hw)
+        if kept is None:
+            kept = _keep(beside, {SHARP: _in_focus(drawn, drawn.scene())[SHARP] if picture is None else picture})
+        return kept | {GAIN: torch.tensor(drawn.gain, dtype=torch.float32)}
 
 
-def _read_kept(path: Path, size_hw: tuple[int, int]) -> Sample | None:
+def _keep(path: Path, sample: Sample) -> Sample:
+    """Write it in half precision, and give what will be read."""
+    halves = {k: v.half().contiguous() for k, v in sample.items()}
+    write_bytes(path, save(halves))
+    return {k: v.float() for k, v in halves.items()}
+
+
+def _kept_or_none(path: Path, channels: dict[str, int], size_hw: tuple[int, int]) -> Sample | None:
+    """What an earlier run kept, if it did and it is whole."""
+    if not path.is_file():
+        return None
+    if kept := _read_kept(path, {name: (count, *size_hw) for name, count in channels.items()}):
+        return kept
+    print(f"'{path}' is damaged; its scene is rendered anew", file=sys.stderr, flush=True)
+    return None
+
+
+def _read_kept(path: Path, views: dict[str, tuple[int, ...]]) -> Sample | None:
     """A scene as it was kept, or None where the file does not hold one: cut, of another form, or not finite."""
-    views = {"left": (1, *size_hw), "right": (1, *size_hw), "combined": (3, *size_hw), "disparity_px": (1, *size_hw)}
     try:
         if path.stat().st_size > 2 * sum(math.prod(shape) for shape in views.values()) + _HEADER_BYTES:
             return None

@@ -5,7 +5,7 @@ torch is imported when a network is built: names and sizes are looked up by comm
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
@@ -15,6 +15,7 @@ from dualpix.models.networks.spec import NetworkSpec
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
+    from dualpix.models.networks.spec import Loss
     from dualpix.models.tasks import Batch
 
 __all__ = ["MOST_PARAMETERS", "NETWORKS", "NetworkSpec", "build_network", "network_spec"]
@@ -38,6 +39,18 @@ def _with_confidence(predictions: Sequence[Any], batch: Batch) -> Tensor:
     return disparity_and_confidence_loss(predictions, batch)
 
 
+def _dddnet(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.dddnet import DDDNet, DDDNetConfig
+
+    return DDDNet(DDDNetConfig(**{k: _tuples(v) for k, v in options.items()}))
+
+
+def _dddnet_loss(options: Mapping[str, Any]) -> Loss:
+    from dualpix.models.networks.dddnet import loss_of_options
+
+    return loss_of_options(options)
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     "difusenet": NetworkSpec(
         build=_difusenet,
@@ -54,6 +67,16 @@ NETWORKS: dict[str, NetworkSpec] = {
         paper="FMDP, MVA 2025",
         loss=_with_confidence,
         further_outputs=("confidence",),
+    ),
+    "dddnet": NetworkSpec(
+        build=_dddnet,
+        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        output="disparity_px",
+        size_multiple=32,
+        paper="DDDNet, arXiv 2012.00301",
+        loss_of_options=_dddnet_loss,
+        further_outputs=("sharp",),
+        wanted=("sharp", "disparity_gain"),
     ),
 }
 

@@ -25,7 +25,7 @@ from dualpix.models.blocks.correlation import CentredCorrelation, TentLookup
 from dualpix.models.blocks.recurrent import LightConvGRU
 from dualpix.models.blocks.resize import ConvexUpsample, mean_pool, upsample
 from dualpix.models.foundation import FOUNDATIONS, FoundationModel, foundation
-from dualpix.models.prepare import OFFSET
+from dualpix.models.prepare import BLACK
 
 _DIFFERENCE_GAIN = 6.0
 _MOST_CHANNELS = 1024
@@ -101,14 +101,14 @@ class FoundationContext(nn.Module):
                 for given, wanted in zip(self.model.spec.channels, channels, strict=True)
             ]
         )
-        self.register_buffer("offset", torch.tensor(OFFSET), persistent=False)
+        self.register_buffer("black", torch.tensor(BLACK), persistent=False)
 
-    offset: Tensor
+    black: Tensor
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Context, finest first."""
         # the root of light that networks are shown is within a tenth of the encoding of the pictures it was trained on
-        display = (image + self.offset).clamp(0.0, 1.0)
+        display = (image + self.black).clamp(0.0, 1.0)
         features = self.model(mean_pool(display, 2))
         return [block(x) for block, x in zip(self.adapt, features, strict=True)]
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from dualpix.models.tasks import Batch, Task
+
+    Loss: TypeAlias = Callable[[Sequence[Any], Batch], Tensor]
 
 
 @dataclass(frozen=True)
@@ -27,13 +29,23 @@ class NetworkSpec:
     task: str = "dual_pixel"
     loss: Callable[[Sequence[Any], Batch], Tensor] | None = None
     """Of its own; None takes the task's."""
+    loss_of_options: Callable[[Mapping[str, Any]], Loss] | None = None
+    """The loss of a network whose options weigh its terms, in place of ``loss``."""
     further_outputs: tuple[str, ...] = ()
-    """Outputs of its task that ``forward`` gives after the first, in their order."""
+    """Names of what ``forward`` gives after ``output``, in order: outputs of its task."""
+    wanted: tuple[str, ...] = ()
+    """Optional fields of its task's samples that its loss is made of: sources are asked for them."""
 
     @property
-    def output_names(self) -> tuple[str, ...]:
-        """In the order of what ``forward`` gives."""
+    def outputs(self) -> tuple[str, ...]:
+        """All that ``forward`` gives, in order."""
         return (self.output, *self.further_outputs)
+
+    def loss_for(self, options: Mapping[str, Any]) -> Loss:
+        """What a network of these options is trained by: (predictions, batch) to one number."""
+        if self.loss_of_options is not None:
+            return self.loss_of_options(options)
+        return self.loss or self.of_task().loss
 
     @property
     def input_names(self) -> tuple[str, ...]:

@@ -19,6 +19,8 @@ from dualpix.models.tasks.exposure import Exposure
 from dualpix.models.tasks.task import KNOWN, Arrays, Batch, Field, NetworkOutput, Sample, Task, TaskMetric
 
 TRUTH = "disparity_px"
+SHARP = "sharp"
+GAIN = "disparity_gain"
 _HALF = 0.5
 """White level of a half's light relative to the full aperture's."""
 
@@ -27,17 +29,22 @@ def augment(sample: Sample, rng: np.random.Generator) -> Sample:
     """What lies between lens and network: exposure, noise, shading left over, clipping, 8 bits, mirroring."""
     views = dict(sample)
     if rng.random() < 0.5:  # a mirrored world: the halves change places, the disparity keeps its sign
-        views = {name: value.flip(-1) for name, value in views.items()}
+        views = {name: value.flip(-1) if value.ndim else value for name, value in views.items()}
         views["left"], views["right"] = views["right"], views["left"]
     if rng.random() < 0.5:
-        views = {name: value.flip(-2) for name, value in views.items()}
+        views = {name: value.flip(-2) if value.ndim else value for name, value in views.items()}
     left, right, combined = views["left"], views["right"], views["combined"]
     sensor = Exposure.draw(rng, float(combined.mean()), combined.device)
     left, right = sensor.expose(left, _HALF), sensor.expose(right, _HALF)
     right = right * _shading(rng, right.shape[-1]).to(right.device)
     # Green-only sensors feed the full-aperture view of the same samples to the image branch.
-    combined = (left + right) if rng.random() < 0.5 else sensor.expose(combined)
-    return views | {"left": left, "right": right, "combined": combined.expand(3, -1, -1)}
+    green = rng.random() < 0.5
+    combined = (left + right) if green else sensor.expose(combined)
+    exposed = {"left": left, "right": right, "combined": combined.expand(3, -1, -1)}
+    if SHARP in views:  # as bright as the full-aperture view, and clipped where a sensor clips
+        sharp = views[SHARP][1:2].expand(3, -1, -1) if green else views[SHARP]
+        exposed[SHARP] = (sharp * sensor.gain).clamp(0.0, sensor.clip)
+    return views | exposed
 
 
 def _shading(rng: np.random.Generator, width: int) -> Tensor:
@@ -84,7 +91,8 @@ DUAL_PIXEL = Task(
         Field("combined", "picture", 3),
         Field(TRUTH, "map", unit="px"),
         Field(KNOWN, "mask", optional=True),
-        Field("sharp", "picture", 3, optional=True),
+        Field(SHARP, "picture", 3, optional=True),
+        Field(GAIN, "scalar", optional=True),
     ),
     inputs=(Field("image", "picture", 3), Field("left", "picture"), Field("right", "picture")),
     outputs=(
@@ -96,7 +104,7 @@ DUAL_PIXEL = Task(
             signed=True,
         ),
         NetworkOutput("confidence", "", "how sure the disparity is, 0..1", optional=True),
-        NetworkOutput("sharp", "", "linear light of the picture in focus everywhere", optional=True),
+        NetworkOutput(SHARP, "", "the picture in focus everywhere, encoded as the input image is", optional=True),
     ),
     inputs_of=inputs_of,
     normalisation=f"linear light, black at 0; one gain for both halves brings their mean to {MEAN_LEVEL:g}, another "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from multiprocessing import resource_tracker
@@ -24,20 +24,27 @@ from dualpix.models.data.mixture import LoadedBatch, Mixture, MixtureDataset, Mi
 from dualpix.models.data.skipped import Skips
 from dualpix.models.data.sources import SourceOptions
 from dualpix.models.data.windows import Window
+from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.tasks.task import KNOWN, Batch, Task
 from dualpix.models.train.config import TrainConfig
 from dualpix.models.train.distributed import World
 
 
-def data_of(config: TrainConfig, task: Task, cache_dir: Path | None) -> Data:
+def data_of(config: TrainConfig, task: Task, cache_dir: Path | None, wanted: Sequence[str] = ()) -> Data:
     """What a run trains on, and what judges it; nothing of the latter where rendered scenes do.
+
+    Args:
+        config: of the run.
+        task: whose samples are wanted.
+        cache_dir: where rendered scenes are kept.
+        wanted: optional fields of a sample that the network's loss is made of.
 
     Raises:
         DualpixError: a source that is none, or has nothing for the task.
     """
     options = SourceOptions(
         seed=config.seed, samples=config.samples, renders=config.renders, frames=config.frames, render=config.render,
-        cache_dir=cache_dir,
+        cache_dir=cache_dir, sharp=SHARP in wanted,
     )  # fmt: skip
     window = Window(config.crop_hw, config.frames if any(f.per_frame for f in task.sample) else None)
     shares = [share for text in config.validate if (share := share_of(text)) is not None]

@@ -127,7 +127,8 @@ class Trainer:
             weight_decay=config.weight_decay,
             fused=self.device.type in ("cpu", "cuda"),
         )
-        data = data_of(config, self.task, cache_dir)
+        self.loss = self.spec.loss_for(config.options)
+        data = data_of(config, self.task, cache_dir, self.spec.wanted)
         self.data, self.held_out, self.notes = data.training, data.validation, data.notes
         self.folder = make_output_dir(folder) if self.world.is_first else folder
         self.step = 0
@@ -288,7 +289,7 @@ class Trainer:
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             predictions = training_outputs(self.network, inputs)
-        loss = (self.spec.loss or self.task.loss)(predictions, batch)
+        loss = self.loss(predictions, batch)
         value = float(self.world.mean(loss.detach().clone()))
         if not math.isfinite(value):
             raise self._not_finite(f"the loss is {value}", batch)

@@ -38,6 +38,8 @@ class SourceOptions:
     """Size and lenses of what is rendered on the fly."""
     cache_dir: Path | None = None
     """Where procedural pairs are kept once rendered; None renders them each time."""
+    sharp: bool = False
+    """Whether procedural pairs bring their picture in focus everywhere; of other sources, what has one brings it."""
     stacks: StackMethod = "gather"
     """How frames that are rendered on the fly are formed: ``gather`` is fast, ``layered`` knows what covers what and
     costs a pair a frame."""

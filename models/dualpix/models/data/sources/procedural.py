@@ -102,7 +102,13 @@ def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
     del path
     if task == FOCUS_STACK:
         return ProceduralStacks(name, options)
-    data = RenderedDataset(options.samples, settings=options.render, seed=options.seed, cache_dir=options.cache_dir)
+    data = RenderedDataset(
+        options.samples,
+        settings=options.render,
+        seed=options.seed,
+        cache_dir=options.cache_dir,
+        sharp=options.sharp,
+    )
     return ProceduralPairs(name, data)
 
 

@@ -136,14 +136,16 @@ class _Reading:
         depth, known = self.depth(), self.mask("measured")
         green = slice(1, 2)
         lens = self.lens()
+        gain = self.gain(lens)
         with np.errstate(divide="ignore"):
-            disparity = optics.circle_of_confusion_px(depth, lens) * self.gain(lens)
+            disparity = optics.circle_of_confusion_px(depth, lens) * gain
         return {
             "left": left[green],
             "right": right[green],
             "combined": left + right,
             "disparity_px": _plane(disparity),
             KNOWN: known,
+            "disparity_gain": torch.tensor(float(np.mean(gain)), dtype=torch.float32),
             **self.sharp(),
         }
 
