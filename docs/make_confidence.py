@@ -2,6 +2,9 @@
 
 Renders the validation captures, runs the method on them as ``dualpix depth`` does, and fits what its evidence is worth
 (:mod:`dualpix.models.confidence_fit`); then checks the result on captures that had no part in it. Some minutes.
+
+A network with a confidence of its own has two of each: one that weighs it with what the views say (``_learned``), and
+one of the views alone, for networks that have none and take this file.
 """
 
 from __future__ import annotations
@@ -18,8 +21,9 @@ import numpy.typing as npt
 from dualpix.capture.files import sha256_of_file, write_json
 from dualpix.models.confidence import Calibration
 from dualpix.models.confidence_fit import fit_calibration
-from dualpix.models.evidence import CELL_PX, TERMS, Reference, Tolerance
+from dualpix.models.evidence import CELL_PX, LEARNED, TERMS, Reference, Tolerance
 from dualpix.models.judge import evidence_of
+from dualpix.models.metrics import sparsification
 from dualpix.models.predict import (
     WORKING_LONG_SIDE_PX,
     Estimator,
@@ -64,6 +68,11 @@ class Sampled:
     error: Floats
     """(N,) in tolerances."""
 
+    def without(self, name: str) -> Sampled:
+        """Less one kind of evidence."""
+        kept = [place for place, other in enumerate(self.names) if other != name]
+        return Sampled(tuple(self.names[place] for place in kept), self.terms[:, kept], self.error)
+
 
 def sampled(ways: Sequence[Way], seed: int) -> list[Sampled]:
     """Of each way, on the scenes of a seed, at random cells of each."""
@@ -84,31 +93,37 @@ def sampled(ways: Sequence[Way], seed: int) -> list[Sampled]:
     ]
 
 
-def calibrations(ways: Sequence[Way]) -> list[Calibration]:
-    """Fit, count and check each way."""
-    fitted, counted, checked = (sampled(ways, seed) for seed in (FIT_SEED, TABLE_SEED, CHECK_SEED))
+def calibrations(ways: Sequence[Way]) -> list[tuple[Path, str, Calibration]]:
+    """Fit, count and check each way; each with its folder and its key of ``confidence.json``."""
+    of_seeds = [sampled(ways, seed) for seed in (FIT_SEED, TABLE_SEED, CHECK_SEED)]
     made = []
-    for way, fit, count, check in zip(ways, fitted, counted, checked, strict=True):
-        provenance = {
-            **way.made_for,
-            "made_by": "docs/make_confidence.py",
-            "scenes": "dualpix.models.validation: rendered, none of training, of evaluation or of quantisation",
-            "seeds": {"weights": FIT_SEED, "table": TABLE_SEED, "check": CHECK_SEED},
-            "scenes_per_size_and_sort": {str(seed): list(counts) for seed, counts in _COUNTS.items()},
-            "pixels_per_scene": _PER_SCENE,
-        }
-        calibration = fit_calibration(
-            fit.names, (fit.terms, fit.error), (count.terms, count.error), _TOLERANCE, provenance
-        )
-        weights = np.array([calibration.weights[name] for name in check.names])
-        score = calibration.bias + check.terms @ weights
-        share = np.interp(score, calibration.scores, calibration.confidence)
-        made.append(replace(calibration, provenance={**provenance, "check": _check(share, check.error <= 1)}))
+    for way, *samples in zip(ways, *of_seeds, strict=True):
+        made.append((way.folder, way.key, calibration_of(way.made_for, *(s.without(LEARNED) for s in samples))))
+        if LEARNED in samples[0].names:
+            made.append((way.folder, f"{way.key}_learned", calibration_of(way.made_for, *samples)))
     return made
 
 
-def _check(confidence: Floats, right: npt.NDArray[np.bool_]) -> dict[str, Any]:
-    """Reliability on captures that had no part in the calibration."""
+def calibration_of(made_for: dict[str, str], fit: Sampled, count: Sampled, check: Sampled) -> Calibration:
+    """Weights, table and check, each from captures of its own."""
+    provenance = {
+        **made_for,
+        "made_by": "docs/make_confidence.py",
+        "scenes": "dualpix.models.validation: rendered, none of training, of evaluation or of quantisation",
+        "seeds": {"weights": FIT_SEED, "table": TABLE_SEED, "check": CHECK_SEED},
+        "scenes_per_size_and_sort": {str(seed): list(counts) for seed, counts in _COUNTS.items()},
+        "pixels_per_scene": _PER_SCENE,
+    }
+    calibration = fit_calibration(fit.names, (fit.terms, fit.error), (count.terms, count.error), _TOLERANCE, provenance)
+    weights = np.array([calibration.weights[name] for name in check.names])
+    score = calibration.bias + check.terms @ weights
+    share = np.interp(score, calibration.scores, calibration.confidence)
+    return replace(calibration, provenance={**provenance, "check": _check(share, check.error)})
+
+
+def _check(confidence: Floats, error: Floats) -> dict[str, Any]:
+    """Reliability, and the area under the sparsification error, on captures that had no part in the calibration."""
+    right = error <= 1
     edges = np.linspace(0, 1, 11)
     which = np.clip(np.digitize(confidence, edges) - 1, 0, 9)
     bins = [
@@ -121,7 +136,12 @@ def _check(confidence: Floats, right: npt.NDArray[np.bool_]) -> dict[str, Any]:
         if (which == k).any()
     ]
     gap = sum(abs(b["confidence"] - b["right"]) * b["pixels"] for b in bins) / len(right)
-    return {"reliability": bins, "expected_calibration_error": round(gap, 4), "right": round(float(right.mean()), 4)}
+    return {
+        "reliability": bins,
+        "expected_calibration_error": round(gap, 4),
+        "right": round(float(right.mean()), 4),
+        "ause": round(sparsification(error, confidence).ause, 4),
+    }
 
 
 def ways_of(model: LoadedModel) -> list[Way]:
@@ -142,13 +162,13 @@ def main(model: str) -> None:
     if model == DEFAULT_MODEL:
         ways.append(Way("one_size", ZOO / "sgbm", {"method": "sgbm"}, sgbm_estimator(), "left", several=False))
     files: dict[Path, dict[str, Any]] = {}
-    for way, calibration in zip(ways, calibrations(ways), strict=True):
+    for folder, key, calibration in calibrations(ways):
         check = calibration.provenance["check"]
         click.echo(
-            f"{way.made_for['method']}, {way.key}: {check['right']:.1%} right, "
-            f"calibration error {check['expected_calibration_error']:.3f}"
+            f"{calibration.provenance['method']}, {key}: {check['right']:.1%} right, "
+            f"calibration error {check['expected_calibration_error']:.3f}, AUSE {check['ause']:.3f}"
         )
-        files.setdefault(way.folder, {})[way.key] = calibration.to_json()
+        files.setdefault(folder, {})[key] = calibration.to_json()
     for folder, content in files.items():
         folder.mkdir(exist_ok=True)
         write_json(folder / CONFIDENCE, content)

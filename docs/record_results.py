@@ -79,8 +79,10 @@ def export_result(folder: Path, title: str) -> Result:
     manifest = json.loads((folder / "manifest.json").read_text())
     gate = json.loads((folder / "gate.json").read_text())
     latencies: dict[str, Any] = gate["benchmark"]["latencies"]
-    columns = {"size": "MB", "latency": "ms", "times faster than eager": "", "AI(1)": "", "delegated": "%"}
-    rows = [Row("float network, eager", {**_latency(latencies["eager"]), "AI(1)": Figure.exact(gate["float"]["ai1"])})]
+    metric = next(iter(gate["float"]["metrics"]), "")
+    columns = {"size": "MB", "latency": "ms", "times faster than eager": "", **({metric: ""} if metric else {})}
+    columns["delegated"] = "%"
+    rows = [Row("float network, eager", {**_latency(latencies["eager"]), **_scored(gate["float"], metric)})]
     for recipe in gate["recipes"]:
         figures: dict[str, Figure] = {}
         if recipe.get("size_bytes"):
@@ -90,8 +92,7 @@ def export_result(folder: Path, title: str) -> Result:
                 **_latency(latencies[name]),
                 "times faster than eager": Figure.of(stored_ratio(gate["benchmark"], name, EAGER).samples),
             }
-        if recipe.get("accuracy"):
-            figures["AI(1)"] = Figure.exact(recipe["accuracy"]["ai1"])
+        figures |= _scored(recipe.get("accuracy"), metric)
         if recipe.get("delegation"):
             figures["delegated"] = Figure.exact(100 * recipe["delegation"]["compute_share"])
         if figures:
@@ -109,6 +110,12 @@ def export_result(folder: Path, title: str) -> Result:
         f"Input {width}x{height}, {threads} thread(s) of the host, {gate['float']['samples']} rendered scenes; "
         f"ratios of {gate['benchmark'].get('ratios_of', 'wall time')}.",
     )
+
+
+def _scored(accuracy: dict[str, Any] | None, metric: str) -> dict[str, Figure]:
+    """The first metric of the float network's task, where there is one and it could be measured."""
+    value = (accuracy or {}).get("metrics", {}).get(metric, {}).get("value")
+    return {} if value is None else {metric: Figure.exact(value)}
 
 
 def _latency(latency: dict[str, Any]) -> dict[str, Figure]:

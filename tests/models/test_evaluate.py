@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from rich.console import Console
 from safetensors.torch import save_file
 
 from dualpix.capture import optics
@@ -27,6 +29,7 @@ from dualpix.models.evaluate import (
     Prediction,
     Protocol,
     Sample,
+    Score,
     capture_of,
     comparison_picture,
     evaluate,
@@ -34,10 +37,12 @@ from dualpix.models.evaluate import (
     mean_scores,
     rendered,
     rendered_protocol,
+    sparsification_picture,
 )
 from dualpix.models.evaluate.methods import of_pair
 from dualpix.models.evaluate.protocols.dp119 import defocus_diopters
 from dualpix.models.evaluate.run import Evaluated
+from dualpix.models.evaluate_run import _CONFIDENCE_COLUMNS, _parts, _table
 from dualpix.models.metrics import sparsification
 from dualpix.models.networks import build_network
 from dualpix.models.predict import match_disparity, predict_disparity, working_views
@@ -145,12 +150,41 @@ def test_confidence_is_scored_where_there_is_one(scene: Sample) -> None:
     found = matched.prediction
     assert found.confidence is not None
     error = np.abs(found.values - scene.truth)
-    expected = sparsification(error, found.confidence).ause
-    assert matched.score.figures["ause"] == pytest.approx(expected) and 0 < expected < 0.6
+    curve = sparsification(error, found.confidence)
+    assert matched.score.figures["ause"] == pytest.approx(curve.ause) and 0 < curve.ause < 0.6
+    assert matched.score.figures["ause_of_chance"] == pytest.approx(curve.ause / curve.chance)
+    assert matched.score.figures["sparsification"]["error"] == pytest.approx(curve.error, abs=1e-4)
     assert matched.score.figures["measured"] == pytest.approx(float((found.confidence >= 0.5).mean()))
     assert exact.score.figures["ause"] is None and exact.score.figures["measured"] is None
     (best,) = scored(RENDERED, scene, best=lambda _: replace(found, confidence=np.float32(1) / (1 + error)))
     assert best.score.figures["ause"] == pytest.approx(0, abs=1e-6)
+    assert best.score.figures["ause_of_chance"] == pytest.approx(0, abs=1e-6)
+    (sure,) = scored(RENDERED, scene, sure=lambda _: replace(found, confidence=np.ones_like(error)))
+    assert sure.score.figures["ause_of_chance"] == pytest.approx(1)
+
+
+def test_curves_of_the_confidence_are_drawn_for_those_that_have_one(scene: Sample) -> None:
+    matched, exact = (result.score for result in scored(RENDERED, scene, sgbm=SGBM, exact=oracle(scene)))
+    drawn = sparsification_picture([matched, exact])
+    assert drawn is not None and drawn.dtype == np.uint8 and drawn.shape == (480, 640, 3)
+    assert np.array_equal(drawn, sparsification_picture([matched])), "what has no confidence has no curve"
+    assert sparsification_picture([exact]) is None
+    other = replace(matched, method="other")
+    assert not np.array_equal(drawn, sparsification_picture([matched, other]))
+
+
+@pytest.mark.parametrize("protocol", [rendered_protocol(), *PROTOCOLS.values()], ids=lambda protocol: protocol.name)
+def test_tables_fit_eighty_columns(protocol: Protocol) -> None:
+    names = {**protocol.columns, **_CONFIDENCE_COLUMNS}
+    scores = [Score(f"desk_lamp_{i}", "difusenet-compact", dict.fromkeys(names, 12.3456)) for i in range(2)]
+    console = Console(width=80, record=True, file=io.StringIO())
+    for columns in (*_parts(protocol.columns), _CONFIDENCE_COLUMNS):
+        console.print(_table(scores, mean_scores(scores), columns, each=True))
+    text = console.export_text()
+    assert max(map(len, text.splitlines())) <= 80 and "…" not in text
+    assert text.count("12.346") == 5 * len(names), "two scenes, a mean and the ends of its interval"
+    for title in names.values():
+        assert all(part in text for part in title.split("\n"))
 
 
 def test_means_are_over_scenes_and_by_method(scene: Sample) -> None:
@@ -320,7 +354,7 @@ def test_command_scores_network_and_matching_on_rendered_scenes(model_folder: Pa
     ]
     mean = np.mean([s["mae_px"] for s in record["scenes"] if s["method"] == "sgbm"])
     assert record["mean"]["sgbm"]["mae_px"] == pytest.approx(mean)
-    assert sorted(p.name for p in (tmp_path / "pics").iterdir()) == ["000.png", "001.png"]
+    assert sorted(p.name for p in (tmp_path / "pics").iterdir()) == ["000.png", "001.png", "sparsification.png"]
     table = invoke(*args)
     assert "MAE px" in table.stdout and f"{record['mean']['sgbm']['ai1']:.4f}" in table.stdout
     assert all(variant in table.stdout for variant in ("avg", "8 bit", "sort")) and "95 % low" in table.stdout

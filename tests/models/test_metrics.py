@@ -210,6 +210,35 @@ def test_sparsification_by_hand() -> None:
     assert found.ause == pytest.approx(0.25 * 0.25)
 
 
+def test_the_area_as_a_part_of_that_of_a_random_order_by_hand() -> None:
+    """Of the errors above: 1 less the oracle is 0, 1/3, 1/2, 1/2 at each quarter, whose area is 1/4 (1/3 + 1/2 + 1/4).
+
+    The order above is 1/4 off at one of them: 1/16 of area, or 3/13 of that.
+    """
+    found = sparsification([4.0, 2.0, 1.0, 1.0], [0.1, 0.8, 0.9, 0.5], steps=4)
+    assert found.chance == pytest.approx((1 / 3 + 1 / 2 + 1 / 4) / 4)
+    assert found.of_chance == pytest.approx(3 / 13)
+
+
+def test_no_order_is_no_better_than_chance_and_the_reverse_is_worse() -> None:
+    error = np.random.default_rng(0).exponential(size=4000)
+    assert sparsification(error, np.ones(4000)).of_chance == pytest.approx(1)
+    assert sparsification(error, -error).of_chance == pytest.approx(0)
+    worst = sparsification(error, error).of_chance
+    assert worst is not None and worst > 1.5
+    assert sparsification(np.ones(9), np.arange(9)).of_chance is None, "all errors are alike"
+
+
+def test_the_part_of_chance_does_not_grow_with_the_tail_of_the_errors() -> None:
+    """A confidence that knows the order but for one in five: the tail changes the area, hardly its part of chance."""
+    rng = np.random.default_rng(1)
+    order = np.arange(20_000) / 20_000
+    known = np.where(rng.random(order.size) < 0.2, rng.permutation(order), order)
+    found = [sparsification((1 - order) ** power, known) for power in (1.0, 4.0)]
+    assert found[1].ause > 1.5 * found[0].ause
+    assert found[1].of_chance == pytest.approx(found[0].of_chance, abs=0.06)
+
+
 def test_pixels_without_an_error_do_not_count_and_none_is_refused() -> None:
     error = np.array([1.0, np.inf, 3.0, np.nan])
     assert sparsification(error, [2.0, 9.0, 1.0, 9.0]).ause == pytest.approx(0)

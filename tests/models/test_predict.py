@@ -30,6 +30,7 @@ from dualpix.capture.types import CaptureMeta, DualPixelImage, LensModel
 from dualpix.models.metrics import rank_correlation
 from dualpix.models.networks import NetworkSpec, build_network, network_spec
 from dualpix.models.predict import (
+    MethodMap,
     WorkingViews,
     estimate,
     lens_of,
@@ -96,9 +97,9 @@ def test_any_size_comes_back_as_it_was(height: int, width: int, size: int, basel
     image = capture(np.ones((height, width), np.float32), np.ones((height, width), np.float32), baseline)
     seen: list[WorkingViews] = []
 
-    def ones(views: WorkingViews) -> tuple[np.ndarray, None]:
+    def ones(views: WorkingViews) -> MethodMap:
         seen.append(views)
-        return np.ones_like(views.left), None
+        return MethodMap(np.ones_like(views.left))
 
     result = estimate(image, ones, "ones", working_long_side_px=size)
     assert result.disparity_px.shape == (height, width)
@@ -127,10 +128,10 @@ def test_the_network_is_run_as_it_is_where_no_padding_or_scaling_is_needed(model
 def test_several_sizes_are_blended() -> None:
     image = capture(*np.ones((2, 40, 120), np.float32))
 
-    def width_of(views: WorkingViews) -> tuple[np.ndarray, None]:
+    def width_of(views: WorkingViews) -> MethodMap:
         # 10, 20, 90 view pixels at 120, 60, 30 working pixels
         value = {120: 10.0, 60: 10.0, 30: 22.5}[views.left.shape[1]]
-        return np.full(views.left.shape, value, np.float32), None
+        return MethodMap(np.full(views.left.shape, value, np.float32))
 
     sizes = [120, 60, 30]
     assert np.allclose(estimate(image, width_of, "w", working_long_side_px=sizes).disparity_px, 20)

@@ -81,7 +81,12 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
 @click.option(
     "--protocol", "explain", is_flag=True, help="Print what the protocol is, and what it assumes; run nothing."
 )
-@click.option("--pictures", type=_FILE, help="Folder for one picture per scene: input, truth, every method.")
+@click.option(
+    "--pictures",
+    type=_FILE,
+    help="Folder for one picture per scene (input, truth, every method), and "
+    "sparsification.png: the error by the share of unsure pixels left out.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on stdout.")
 def command(
     folder: Path | None,
@@ -96,7 +101,7 @@ def command(
     pictures: Path | None,
     as_json: bool,
 ) -> None:
-    """Score methods on data with ground truth, by a published protocol; lower is better but for δ, PSNR and SSIM.
+    """Score methods on data with ground truth, by a published protocol; lower is better but for δ, F1, PSNR and SSIM.
 
     AI(1) and AI(2) are the mean absolute and root mean square error after the best affine fit (ICCV 2019 form). 1-|ρ|
     is of rank correlations in the three forms that papers print: average ranks, dense ranks of the prediction in 8
@@ -108,9 +113,12 @@ def command(
     rendered:phone, rendered:fullframe and rendered:macro are validation sets for choosing weights: each scene is seen
     by a camera of its own, drawn around the shipped profiles.
 
+    Edge MAE and edge AI(1) are the error within 8 px of edges of the truth: steps of more than a tenth of its range
+    over 4 px. Edge F1 (higher is better) is of steps of 10 to 30 % of the range that map and truth have in one place.
+
     AUSE scores the confidence: the area between the error that is left when the least sure pixels are left out and the
-    least that could be, as a part of the mean error. Measured is the share of the pixels with a confidence of at least
-    0.5; all other scores are of all pixels.
+    least that could be, as a part of the mean error; "of chance" is its part of that of a random order, 1 being no
+    better. Measured is the share of the pixels with a confidence of at least 0.5; all other scores are of all pixels.
     """
     if explain:
         from dualpix.models import evaluate_run

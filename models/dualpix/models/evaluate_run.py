@@ -32,6 +32,7 @@ from dualpix.models.evaluate import (
     rendered,
     rendered_camera,
     rendered_protocol,
+    sparsification_picture,
 )
 from dualpix.models.evaluate.figures import AFFINE, RANGES_M
 from dualpix.models.evaluate.methods import Choice, methods_for
@@ -39,8 +40,10 @@ from dualpix.models.evaluate.summary import RESAMPLES, SEED
 from dualpix.models.evaluate_cli import Asked
 from dualpix.models.protocol_names import RENDERED
 
-_CONFIDENCE_COLUMNS = {"ause": "AUSE", "measured": "measured"}
+_CONFIDENCE_COLUMNS = {"ause": "AUSE", "ause_of_chance": "of chance", "measured": "measured"}
 _MOST_COLUMNS = 7
+SPARSIFICATION = "sparsification.png"
+"""In the folder of pictures, beside one of each scene."""
 _RANGE_NAMES = {"0_1": "< 1 m", "1_2": "1-2 m", "2_4": "2-4 m", "over_4": "> 4 m"}
 _AFFINE_FORM = "affine-invariant, ICCV 2019 form: IRLS 5 x, floor 1e-3; ranks as 'ties' says"
 
@@ -74,6 +77,8 @@ def evaluate_asked(asked: Asked, *, as_json: bool) -> None:
                 name = sample.name.replace("/", "_")
                 save_picture(asked.pictures / f"{name}.png", comparison_picture(sample, results, protocol.unit))
             line.update(done, len(pending), sample.name)
+    if asked.pictures and (curves := sparsification_picture(scores)) is not None:
+        save_picture(asked.pictures / SPARSIFICATION, curves)
     if as_json:
         echo_json(_record(protocol, asked.working_sizes_px, scores))
     else:
@@ -135,7 +140,7 @@ def _print(protocol: Protocol, scores: list[Score]) -> None:
         console.print(_table(scores, means, columns, each=True))
     if ranges := _by_range(means):
         console.print(ranges)
-    if all("ause" in mean for mean in means.values()):
+    if any("ause" in mean for mean in means.values()):
         console.print(_table(scores, means, _CONFIDENCE_COLUMNS, each=False))
     if protocol.leaks_scale:
         console.print(f"The input leaks the scale: {protocol.leaks_scale}.", highlight=False)
@@ -191,9 +196,16 @@ def _parts(columns: dict[str, str]) -> list[dict[str, str]]:
     if len(columns) <= _MOST_COLUMNS:
         return [columns]
     affine = {key: title for key, title in columns.items() if key in AFFINE}
-    others = {key: title for key, title in columns.items() if key not in AFFINE}
-    return [others, affine] if affine else [others]
+    others = [(key, title) for key, title in columns.items() if key not in AFFINE]
+    count = -(-len(others) // _MOST_COLUMNS)
+    each = -(-len(others) // count)
+    parts = [dict(others[start : start + each]) for start in range(0, len(others), each)]
+    return [*parts, affine] if affine else parts
 
 
 def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
+    """Of about six characters, however large: a table of eight figures fits 80 columns."""
+    if value is None:
+        return ""
+    whole = len(f"{abs(value):.0f}")
+    return f"{value:.{max(0, 5 - whole)}f}"

@@ -17,6 +17,7 @@ the shading that is left over is no disparity:
 - ``roughness``: rms slope of the map. Networks and matchers alike are wrong at depth edges and where they guess.
 - ``support``: the share of windows around (Gaussian, ``SUPPORT_PX``) in which noise allows 0.3 px: how far from
   anything measured a pixel lies.
+- ``learned``: what a network that has a confidence of its own says, as a logit: it knows scenes, not this noise.
 
 Left out after measurement: the prediction of the exchanged halves, which should be the negative (a fifth more time;
 sparsification error on rendered scenes 0.31 instead of 0.32, on real ones no better), and the left-right check of
@@ -52,7 +53,10 @@ _WORST_NOISE_PX = 4.5
 _MOST_MISFIT = 2.0
 _LEAST = {"noise_px": 2.5e-3, "spread_px": 0.02, "roughness": 0.02, "support": 0.01}
 """Added before the logarithm: below, less is no better."""
-TERMS = ("misfit", *_LEAST)
+_MOST_LOGIT = 6.0
+"""Of a learned confidence, either way: a share of 1 / 400, which no calibration here can tell from none."""
+LEARNED = "learned"
+TERMS = ("misfit", *_LEAST, LEARNED)
 
 
 @dataclass(frozen=True)
@@ -84,12 +88,14 @@ class Evidence:
     support: FloatImage
     disparity_px: FloatImage
     """The map itself."""
+    learned: FloatImage | None = None
+    """Logit of the network's own confidence; None where it has none."""
 
     def terms(self, tolerance: Tolerance) -> dict[str, npt.NDArray[np.float64]]:
-        """What is weighted, by the names in ``TERMS``; without the spread where there is none.
+        """What is weighted, by the names in ``TERMS``; without the spread and the learned one where there are none.
 
         Logarithms, but for the misfit along and across the baseline together: in tolerances, up to 2, as a step of
-        Lucas and Kanade is right for small ones.
+        Lucas and Kanade is right for small ones; and the learned one, which is a logit.
         """
         misfit = np.hypot(self.misfit_px, self.across_px, dtype=np.float64) / tolerance.at(self.disparity_px)
         terms = {"misfit": np.minimum(misfit, _MOST_MISFIT)}
@@ -97,7 +103,16 @@ class Evidence:
             value = getattr(self, name)
             if value is not None:
                 terms[name] = np.log(value.astype(np.float64) + least)
+        if self.learned is not None:
+            terms[LEARNED] = self.learned.astype(np.float64)
         return terms
+
+
+def logit_of(confidence: FloatImage) -> FloatImage:
+    """ln(c / (1 - c)) of a confidence in 0..1, within -6 ... 6."""
+    least = np.float32(1 / (1 + np.exp(_MOST_LOGIT)))
+    share = np.clip(confidence, least, 1 - least, dtype=np.float32)
+    return np.asarray(np.clip(np.log(share / (1 - share)), -_MOST_LOGIT, _MOST_LOGIT), np.float32)
 
 
 def gather_evidence(
@@ -106,6 +121,7 @@ def gather_evidence(
     disparity_px: FloatImage,
     *,
     spread_px: FloatImage | None = None,
+    learned: FloatImage | None = None,
     clipped: Mask | None = None,
     reference: Reference = "centre",
 ) -> Evidence:
@@ -116,6 +132,7 @@ def gather_evidence(
         right: the other one, equalised with it.
         disparity_px: (H, W) in pixels of the views.
         spread_px: (H, W) >= 0, by how much several maps differ that it was merged from.
+        learned: (H, W) logit of the network's own confidence, see :func:`logit_of`.
         clipped: (H, W) True where a view is saturated: no part of the evidence.
         reference: whose pixels the map belongs to.
     """
@@ -133,6 +150,7 @@ def gather_evidence(
         _roughness(disparity_px),
         _gaussian(good, SUPPORT_PX / CELL_PX),
         _cells(disparity_px),
+        None if learned is None else _cells(learned),
     )
 
 

@@ -32,6 +32,8 @@ class Estimate:
     """The finest."""
     spread_px: FloatImage | None
     """(H, W) by how much the sizes differ, in pixels of the decoded view."""
+    learned: FloatImage | None = None
+    """(H, W) logit of the method's own confidence, the sizes' merged as their disparities are; None without one."""
 
 
 def evidence_of(image: DualPixelImage, found: Estimate, reference: Reference) -> Evidence:
@@ -43,6 +45,7 @@ def evidence_of(image: DualPixelImage, found: Estimate, reference: Reference) ->
         views.right,
         to_working(found.result.disparity_px, image, views) * per_px,
         spread_px=None if found.spread_px is None else to_working(found.spread_px, image, views) * per_px,
+        learned=None if found.learned is None else to_working(found.learned, image, views),
         clipped=_clipped(image, views),
         reference=reference,
     )

@@ -41,10 +41,12 @@ def disparity_loss(predictions: Sequence[Tensor], target: Tensor, known: Tensor 
         known: (B, 1, H, W).
 
     Raises:
-        ValueError: no prediction, or more than there are weights for.
+        ValueError: no prediction, more than there are weights for, or one of several channels.
     """
     if not 1 <= len(predictions) <= len(SCALE_WEIGHTS):
         raise ValueError(f"{len(predictions)} predictions, expected 1 to {len(SCALE_WEIGHTS)}")
+    if any(prediction.shape[1] != 1 for prediction in predictions):  # each channel would be held against the truth
+        raise ValueError(f"predictions are {[tuple(p.shape) for p in predictions]}, expected (B, 1, h, w)")
     scale = (_SOFT_PX + _deviation(target, known)).reshape(-1, 1, 1, 1)
     total = target.new_zeros(())
     for weight, prediction in zip(SCALE_WEIGHTS, predictions, strict=False):

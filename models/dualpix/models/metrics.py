@@ -92,7 +92,15 @@ class Sparsification:
     oracle: Array
     """The same where the error itself says which to leave out: no confidence can be better."""
     ause: float
-    """Area between both; 0 is perfect, below that of a constant confidence is of use."""
+    """Area between both; 0 is perfect, below ``chance`` is of use."""
+    chance: float
+    """The same of a confidence that knows nothing: the area between 1 and the oracle."""
+
+    @property
+    def of_chance(self) -> float | None:
+        """``ause`` as a part of ``chance``: 0 as the oracle, 1 as leaving pixels out at random; None where all errors
+        are alike, so that there is no order to find."""
+        return self.ause / self.chance if self.chance > _CONSTANT else None
 
 
 @dataclass(frozen=True)
@@ -224,6 +232,10 @@ def sparsification(
 ) -> Sparsification:
     """Sparsification curve and AUSE (Ilg et al., "Uncertainty Estimates ... for Optical Flow", ECCV 2018).
 
+    AUSE grows with what there is to gain: a heavy tail of errors has a larger one at the same order. Its share of the
+    area of random order, ``of_chance``, does not (1 less Poggi et al.'s area under the random gain, CVPR 2020, as a
+    part of the largest that there could be).
+
     Pixels of equal confidence leave together in the mean: they count with their mean error, so that a constant
     confidence keeps the error as it is.
 
@@ -251,7 +263,8 @@ def sparsification(
     kept = 1 - np.arange(steps) / steps
     last = np.maximum(np.ceil(kept * e.size).astype(np.intp), 1)
     curves = [(np.cumsum(values)[last - 1] / last) / e.mean() for values in (ranked, np.sort(e))]
-    return Sparsification(kept, curves[0], curves[1], float(np.trapezoid(curves[0] - curves[1], 1 - kept)))
+    ause, chance = (float(np.trapezoid(curve - curves[1], 1 - kept)) for curve in (curves[0], np.ones_like(kept)))
+    return Sparsification(kept, curves[0], curves[1], ause, chance)
 
 
 def _samples(

@@ -24,12 +24,14 @@ from dualpix.capture.calibrate.profile import CameraProfile, ProfileError, may_b
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.profiles import gain_at
 from dualpix.capture.stereo import SgbmSettings, match_sgbm
-from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensModel, Mask
+from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensModel
+from dualpix.models.evidence import logit_of
 from dualpix.models.judge import Estimate, Judge
-from dualpix.models.networks.spec import first_output
+from dualpix.models.networks.spec import confidence_output, first_output
 from dualpix.models.working import (
     WORKING_LONG_SIDE_PX,
     DisparityMap,
+    MethodMap,
     WorkingViews,
     baseline_size,
     to_view,
@@ -41,6 +43,7 @@ from dualpix.models.zoo import CONFIDENCE, ZOO, LoadedModel, read_calibration
 __all__ = [
     "WORKING_LONG_SIDE_PX",
     "DisparityMap",
+    "MethodMap",
     "WorkingViews",
     "estimate",
     "lens_of",
@@ -62,8 +65,10 @@ SMALLEST_SIDE_PX = 16
 """Below this a view holds nothing to match."""
 Blend = Literal["mean", "median"]
 
-Estimator = Callable[[WorkingViews], tuple[FloatImage, Mask | None]]
-"""A method: working views to disparity in working pixels, and where it was measured."""
+Estimator = Callable[[WorkingViews], MethodMap]
+"""A method: working views to disparity in working pixels, where it was measured, and how sure it says it is."""
+_SLACK = 1e-3
+"""Beyond 0 and 1 that rounding may bring a learned confidence."""
 
 
 def predict_disparity(
@@ -92,7 +97,7 @@ def predict_disparity(
         )
     sizes = network_working_sizes(image) if working_long_side_px is None else working_long_side_px
     found = run_estimator(image, network_estimator(model), model.name, sizes, blend)
-    calibration, calibrated_for = model.calibration(len(found.result.scale))
+    calibration, calibrated_for = model.calibration(len(found.result.scale), learned=found.learned is not None)
     judge = Judge(calibration, calibrated_for, "centre", model.trained_disparity_px, "that the network was trained on")
     return judge(image, found)
 
@@ -120,7 +125,7 @@ def match_disparity(
 
 def sgbm_estimator(settings: SgbmSettings | None = None) -> Estimator:
     """Semi-global matching as a method."""
-    return lambda views: match_sgbm(views.left, views.right, settings)
+    return lambda views: MethodMap(*match_sgbm(views.left, views.right, settings))
 
 
 def estimate(
@@ -147,34 +152,42 @@ def run_estimator(
     sizes = [sizes] if isinstance(sizes, int) else list(sizes)
     if not sizes or min(sizes) < SMALLEST_SIDE_PX:
         raise DualpixError(f"working size {sizes}", expected=f"one or more of at least {SMALLEST_SIDE_PX} px")
-    maps, masks, shapes, scales = [], [], [], []
+    maps, masks, learned, shapes, scales = [], [], [], [], []
     finest: WorkingViews | None = None
     for size in dict.fromkeys(sizes):
         views = working_views(image, size)
-        disparity, measured = estimator(views)
+        disparity, measured, confidence = estimator(views)
         _check_numbers(disparity, method)
         maps.append(to_view(disparity, image))
         masks.append(None if measured is None else to_view(measured.astype(np.float32), image, factor=1.0) > 0.5)
+        if confidence is not None:
+            _check_shares(confidence, method)
+            learned.append(to_view(logit_of(confidence), image, factor=1.0))
         shapes.append((disparity.shape[0], disparity.shape[1]))
         scales.append(baseline_size(image) / disparity.shape[1])
         finest = views if finest is None or views.left.size > finest.left.size else finest
     assert finest is not None  # noqa: S101 - there is a size
     known = [m for m in masks if m is not None]
-    merged = maps[0] if len(maps) == 1 else (np.median if blend == "median" else np.mean)(np.stack(maps), axis=0)
     result = DisparityMap(
-        np.ascontiguousarray(merged, dtype=np.float32),
+        _merged(maps, blend),
         np.logical_or.reduce(known) if known else None,
         method,
         tuple(shapes),
         tuple(scales),
     )
-    return Estimate(result, finest, np.ptp(np.stack(maps), axis=0) if len(maps) > 1 else None)
+    spread_px = np.ptp(np.stack(maps), axis=0) if len(maps) > 1 else None
+    return Estimate(result, finest, spread_px, _merged(learned, blend) if learned else None)
+
+
+def _merged(maps: Sequence[FloatImage], blend: Blend) -> FloatImage:
+    one = maps[0] if len(maps) == 1 else (np.median if blend == "median" else np.mean)(np.stack(maps), axis=0)
+    return np.ascontiguousarray(one, dtype=np.float32)
 
 
 def network_estimator(model: LoadedModel) -> Estimator:
-    """The network as a method: pads the views by reflection to its size multiple and crops the result."""
+    """The network as a method: pads the views by reflection to its size multiple and crops what it gives."""
 
-    def run(views: WorkingViews) -> tuple[FloatImage, Mask | None]:
+    def run(views: WorkingViews) -> MethodMap:
         height, width = views.left.shape
         multiple = model.spec.size_multiple
         pad = ((0, -height % multiple), (0, -width % multiple))
@@ -183,9 +196,13 @@ def network_estimator(model: LoadedModel) -> Estimator:
                 name: _to_tensor(np.pad(view, (*pad, (0, 0))[: view.ndim], mode="reflect"))
                 for name, view in (("left", views.left), ("right", views.right), ("combined", views.combined))
             }
-            out = first_output(model.module(*model.spec.inputs_of(batch)))
-        result: FloatImage = out[0, 0, :height, :width].float().numpy()
-        return result, None
+            out = model.module(*model.spec.inputs_of(batch))
+
+        def cropped(values: torch.Tensor) -> FloatImage:
+            return np.asarray(values[0, 0, :height, :width].float().numpy())
+
+        confidence = confidence_output(out)
+        return MethodMap(cropped(first_output(out)), None, None if confidence is None else cropped(confidence))
 
     return run
 
@@ -261,6 +278,16 @@ def _check_numbers(disparity: FloatImage, method: str) -> None:
             f"'{method}' gives {bad} disparities of this capture that are NaN or infinite",
             expected="finite ones",
             hint="try other weights, or --method sgbm",
+        )
+
+
+def _check_shares(confidence: FloatImage, method: str) -> None:
+    if not (confidence.min() >= -_SLACK and confidence.max() <= 1 + _SLACK):  # false of NaN as well
+        low, high = float(confidence.min()), float(confidence.max())
+        raise DualpixError(
+            f"'{method}' gives confidences of {low:.3g} to {high:.3g} of this capture",
+            expected="0 to 1: the network's second output",
+            hint="of a logit take the sigmoid",
         )
 
 

@@ -8,6 +8,7 @@ scaled back up by the factor along the baseline.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -28,6 +29,17 @@ class WorkingViews:
     left: FloatImage
     right: FloatImage
     combined: FloatImage
+
+
+class MethodMap(NamedTuple):
+    """What a method says of working views, each (H, W) of their size."""
+
+    disparity_px: FloatImage
+    """In working pixels."""
+    measured: Mask | None = None
+    """Where a matcher matched rather than filled."""
+    confidence: FloatImage | None = None
+    """0 to 1: how sure the method itself says that it is."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ Convention: every method sees the same sample, a decoded capture or a focus stac
 one file each in :mod:`.protocols`). Scores are of all pixels that have a truth: a method cannot leave any out.
 """
 
-from dualpix.models.evaluate.pictures import comparison_picture
+from dualpix.models.evaluate.pictures import comparison_picture, sparsification_picture
 from dualpix.models.evaluate.predictions import predictions_in
 from dualpix.models.evaluate.protocol import Pending, Protocol
 from dualpix.models.evaluate.protocols import PROTOCOLS, protocol_named
@@ -35,4 +35,5 @@ __all__ = [
     "rendered",
     "rendered_camera",
     "rendered_protocol",
+    "sparsification_picture",
 ]

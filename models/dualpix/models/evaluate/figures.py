@@ -15,11 +15,13 @@ import numpy.typing as npt
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import FloatImage, Mask
+from dualpix.models.evaluate.edges import disparity_boundary_f1, near_edges
 from dualpix.models.evaluate.protocol import Figures
 from dualpix.models.metrics import (
     IRLS_ITERATIONS,
     affine_invariant_error,
     depth_error,
+    mean_absolute_error,
     rank_correlation,
     rank_errors,
     sparsification,
@@ -34,6 +36,8 @@ RANKS = {
 }
 """Always together: each is what some papers print."""
 AFFINE = {"ai1": "AI(1)", "ai2": "AI(2)", **RANKS}
+EDGES = {"edge_ai1": "edge\nAI(1)", "edge_f1": "edge F1"}
+"""Where the truth is dense and known up to an affine map."""
 RANGES_M: Mapping[str, tuple[float, float]] = {
     "0_1": (0.0, 1.0), "1_2": (1.0, 2.0), "2_4": (2.0, 4.0), "over_4": (4.0, np.inf),
 }  # fmt: skip
@@ -123,13 +127,37 @@ def depth_figures(found_m: FloatImage, truth_m: FloatImage, valid: Mask, range_m
 
 
 def confidence_figures(error: Array, confidence: FloatImage | None, valid: Mask, threshold: float) -> Figures:
-    """``ause``, the area under the sparsification error (0 where there is no error at all), and ``measured``, the share
-    of pixels whose confidence is at least ``threshold``; both None without a confidence."""
+    """How much a confidence is worth; all None without one.
+
+    Returns:
+        ``ause``, the area under the sparsification error (0 where there is no error at all); ``ause_of_chance``, its
+        part of that of a random order (None where no order is better than another); ``sparsification``, the curves of
+        both; ``measured``, the share of pixels whose confidence is at least ``threshold``.
+    """
     if confidence is None:
-        return {"ause": None, "measured": None}
-    wrong = error[valid & np.isfinite(error)]
-    ause = sparsification(error, confidence, valid).ause if wrong.sum() > 0 else 0.0
-    return {"ause": ause, "measured": float((confidence[valid] >= threshold).mean())}
+        return {"ause": None, "ause_of_chance": None, "sparsification": None, "measured": None}
+    measured = float((confidence[valid] >= threshold).mean())
+    if not error[valid & np.isfinite(error)].sum() > 0:
+        return {"ause": 0.0, "ause_of_chance": None, "sparsification": None, "measured": measured}
+    found = sparsification(error, confidence, valid)
+    curves = {
+        "kept": found.kept.round(4).tolist(),
+        "error": found.error.round(4).tolist(),
+        "oracle": found.oracle.round(4).tolist(),
+    }
+    return {"ause": found.ause, "ause_of_chance": found.of_chance, "sparsification": curves, "measured": measured}
+
+
+def edge_figures(found: FloatImage, truth: FloatImage, valid: Mask, *, least_step: float = 0.0) -> Figures:
+    """Of maps in the truth's unit: ``edge_mae``, the mean absolute error near edges, ``edge_f1``, the boundary F1, both
+    None where the truth has no edge; ``edge_share``, the part of the valid pixels that is near one."""
+    near = near_edges(truth, valid, least_step=least_step)
+    there = bool(near.any())
+    return {
+        "edge_mae": mean_absolute_error(found[near], truth[near]) if there else None,
+        "edge_f1": disparity_boundary_f1(found, truth, valid, least_step=least_step),
+        "edge_share": float(near[valid].mean()),
+    }
 
 
 def ratio_figures(found: FloatImage, truth: FloatImage, valid: Mask) -> Figures:

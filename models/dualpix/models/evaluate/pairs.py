@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import numpy as np
 
+from dualpix.capture.types import FloatImage
 from dualpix.models.confidence import CONFIDENT
-from dualpix.models.evaluate.figures import affine_figures, checked, confidence_figures
+from dualpix.models.evaluate.edges import LEAST_STEP_PX
+from dualpix.models.evaluate.figures import affine_figures, checked, confidence_figures, edge_figures
 from dualpix.models.evaluate.protocol import Figures, wrong_unit
 from dualpix.models.evaluate.sample import Prediction, Sample
 from dualpix.models.metrics import IRLS_ITERATIONS, bad_pixel_share, mean_absolute_error
 
 
 def affine_pair_figures(sample: Sample, prediction: Prediction, *, iterations: int = IRLS_ITERATIONS) -> Figures:
-    """AI(1), AI(2), the ranks, and the confidence by the error after the fit."""
+    """AI(1), AI(2), the ranks; edges and the confidence by the error after the fit."""
     return _figures(sample, prediction, iterations, in_pixels=False)
 
 
 def pixel_figures(sample: Sample, prediction: Prediction) -> Figures:
-    """The same, with the mean error and the share off by more than one, in pixels; the confidence by the error in px.
+    """The same, with mean error, share off by more than one and error near edges in px; edges and confidence by these.
 
     Raises:
         DualpixError: the prediction is known up to an affine map only.
@@ -34,11 +36,22 @@ def _figures(sample: Sample, prediction: Prediction, iterations: int, *, in_pixe
     found = checked(sample.on_truth(prediction.values), valid, sample.name)
     affine = affine_figures(found, truth, valid, sample.confidence, iterations=iterations)
     confidence = None if prediction.confidence is None else sample.on_truth(prediction.confidence)
-    fitted = found if in_pixels else affine["scale"] * found + affine["offset"]
-    error = np.abs(np.asarray(fitted, np.float64) - truth)
+    fitted = np.asarray(found if in_pixels else affine["scale"] * found + affine["offset"], np.float32)
+    error = np.abs(fitted.astype(np.float64) - truth)
     return {
         **affine,
         "mae_px": mean_absolute_error(found, truth, valid) if in_pixels else None,
         "bad_1px": bad_pixel_share(found, truth, valid, threshold=1.0) if in_pixels else None,
+        **_edges(sample, fitted, in_pixels=in_pixels),
         **confidence_figures(error, confidence, valid, CONFIDENT),
     }
+
+
+def _edges(sample: Sample, fitted: FloatImage, *, in_pixels: bool) -> Figures:
+    """None of a truth that is not dense, as those are whose pixels have weights: its holes and doubts make edges."""
+    if sample.confidence is not None:
+        return dict.fromkeys(("edge_mae_px", "edge_ai1", "edge_f1", "edge_share"))
+    least = LEAST_STEP_PX if in_pixels else 0.0
+    found = edge_figures(fitted, sample.truth, sample.valid, least_step=least)
+    error = found.pop("edge_mae")
+    return {"edge_mae_px": error if in_pixels else None, "edge_ai1": None if in_pixels else error, **found}

@@ -1,4 +1,4 @@
-"""Input, truth and every method side by side on one scale."""
+"""Input, truth and every method side by side on one scale; and how the error falls with the confidence."""
 
 from __future__ import annotations
 
@@ -6,14 +6,18 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
 
 from dualpix.capture.colour_map import Limits, Panel, Rgb, Scale, default_limits, figure, grown
 from dualpix.capture.picture import to_display
 from dualpix.capture.types import FloatImage
 from dualpix.models.evaluate.run import Evaluated
 from dualpix.models.evaluate.sample import Prediction, Sample, Unit
+from dualpix.models.evaluate.summary import Score
 
 _PANEL_PX = 480
+_CURVE_INCHES, _DPI = (6.4, 4.8), 100
 _LEAST_PX = 300
 _SCALES: dict[Unit, tuple[Scale, str]] = {
     "depth_m": ("depth", "m"), "disparity_px": ("diverging", "px"), "light_field_disparity_px": ("sequential", "px"),
@@ -35,6 +39,37 @@ def comparison_picture(sample: Sample, results: Sequence[Evaluated], unit: Unit)
     panels = [_input(sample), Panel("ground truth", sample.truth, scale, name, sample.valid, limits)]
     panels += [_result(sample, result, unit, scale, name, limits) for result in results]
     return _figure(panels)
+
+
+def sparsification_picture(scores: Sequence[Score]) -> Rgb | None:
+    """What error is left when the least sure pixels are left out: the mean curve over the scenes, for each method with
+    a confidence; dashed the least that could be. None where no method has one."""
+    curves: dict[str, list[dict[str, list[float]]]] = {}
+    for score in scores:
+        if score.figures.get("sparsification") is not None:
+            curves.setdefault(score.method, []).append(score.figures["sparsification"])
+    if not curves:
+        return None
+    canvas = Figure(figsize=_CURVE_INCHES, dpi=_DPI, facecolor="white", layout="constrained")
+    agg = FigureCanvasAgg(canvas)
+    axes = canvas.add_subplot()
+    for place, (method, of_scenes) in enumerate(curves.items()):
+        colour = f"C{place}"
+        kept, error, oracle = (np.mean([c[name] for c in of_scenes], axis=0) for name in ("kept", "error", "oracle"))
+        area = float(np.trapezoid(error - oracle, 1 - kept))
+        axes.plot(1 - kept, error, color=colour, label=f"{method}: AUSE {area:.3f}")
+        axes.plot(1 - kept, oracle, "--", color=colour, linewidth=1)
+    axes.axhline(1, color="0.6", linewidth=1, label="random order")
+    axes.set(
+        xlabel="share of pixels left out, least sure first",
+        ylabel="error of the rest / mean error",
+        title="sparsification (dashed: by the error itself)",
+        xlim=(0, 1),
+        ylim=(0, None),
+    )
+    axes.legend()
+    agg.draw()
+    return np.asarray(agg.buffer_rgba(), np.uint8)[..., :3].copy()
 
 
 def _figure(panels: Sequence[Panel]) -> Rgb:

@@ -37,8 +37,11 @@ from dualpix.models.prepare import network_inputs
 from dualpix.models.tasks.task import EvalSample
 
 _MULTIPLE = 32
-_COLUMNS = {"mae_px": "MAE px", "bad_1px": "> 1 px", **AFFINE}
-_METRICS = "mean absolute error and share off by more than 1, in px; AI(1), AI(2), three rank variants"
+_COLUMNS = {"mae_px": "MAE px", "bad_1px": "> 1 px", "edge_mae_px": "edge\nMAE px", "edge_f1": "edge F1", **AFFINE}
+_METRICS = (
+    "mean absolute error, also within 8 px of edges, and share off by more than 1, in px; boundary F1; AI(1), AI(2), "
+    "three rank variants"
+)
 
 
 @dataclass(frozen=True)

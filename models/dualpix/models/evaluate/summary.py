@@ -16,12 +16,12 @@ import numpy as np
 from dualpix.models.evaluate.protocol import Figures
 
 RESAMPLES, SEED = 2000, 20_260_101
-_NOT_FOR_MEANS = ("ties", "scale", "offset", "pixels")
+_NOT_FOR_MEANS = ("ties", "scale", "offset", "pixels", "sparsification")
 
 
 @dataclass(frozen=True)
 class Score:
-    """One method on one scene; a figure is a finite number, or None where the scene has none."""
+    """One method on one scene; a figure is a finite number, None where the scene has none, or the curves behind one."""
 
     scene: str
     method: str

@@ -88,6 +88,18 @@ def start_weights(network: nn.Module) -> str:
     return "random" if start is None else str(start())
 
 
+def confidence_output(output: Any) -> Tensor | None:
+    """Of a network of the task ``dual_pixel`` that gives one: how sure its disparity is, 0 to 1, of the same shape.
+
+    Outputs come in the task's order, in which the confidence follows the disparity; a picture has other channels.
+    """
+    if not isinstance(output, tuple | list) or len(output) < 2:
+        return None
+    first, second = output[0], output[1]
+    same: bool = getattr(second, "shape", None) == first.shape
+    return second if same else None
+
+
 def first_output(output: Any) -> Tensor:
     """Of a network with one or several: that which its task asks for."""
     first: Tensor = next(iter(output)) if isinstance(output, tuple | list) else output

@@ -3,7 +3,8 @@
 What the network is for follows from the names of ``forward``'s parameters: they are inputs of a task
 (:mod:`dualpix.models.tasks`), ``forward(left, right)`` say. The module may say more by attributes: ``task``,
 ``size_multiple``, ``paper``, ``output`` (name of what it gives, where it is not the task's first output) and a method
-``forward_scales`` that gives predictions for deep supervision, finest first.
+``forward_scales`` that gives predictions for deep supervision, finest first. Where a dual-pixel network knows how sure
+it is, ``forward`` gives (disparity_px, confidence), the finest of ``forward_scales`` two channels: disparity and logit.
 
 Naming a function runs its module. A model's card never does: a folder of weights whose card names a function is loaded
 only with the function given beside it, ``package.module:factory@FOLDER``.

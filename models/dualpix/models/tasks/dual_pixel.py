@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualpix.models.losses import disparity_loss, exact, masked_mean
+from dualpix.models.losses import disparity_and_confidence_loss, disparity_loss, exact, masked_mean
 from dualpix.models.metrics import affine_invariant_error
 from dualpix.models.prepare import MEAN_LEVEL, network_inputs
 from dualpix.models.tasks.exposure import Exposure
@@ -73,7 +73,9 @@ def scores(outputs: Arrays, sample: Arrays) -> dict[str, float]:
 
 
 def loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
-    """See :func:`dualpix.models.losses.disparity_loss`."""
+    """:func:`~dualpix.models.losses.disparity_loss`, and that of the confidence where the finest has two channels."""
+    if predictions and predictions[0].shape[1] == 2:
+        return disparity_and_confidence_loss(predictions, batch)
     return disparity_loss(predictions, batch[TRUTH], batch.get(KNOWN))
 
 

@@ -52,20 +52,22 @@ class LoadedModel:
             raise DualpixError(f"model '{self.name}' has no limits.json in '{self.folder}'", hint="add one to gate it")
         return read_object(path)
 
-    def calibration(self, sizes: int) -> tuple[Calibration, str]:
+    def calibration(self, sizes: int, *, learned: bool = False) -> tuple[Calibration, str]:
         """What the confidence of its disparity is judged by, and the model that this was made for.
 
         ``confidence.json`` beside the weights; without one that of the default model.
 
         Args:
             sizes: number of working sizes whose results are merged.
+            learned: whether it gives a confidence of its own, which one of another network says nothing of.
 
         Raises:
             DualpixError: ``confidence.json`` is damaged.
         """
         own = self.folder / CONFIDENCE
         path = own if own.is_file() else ZOO / DEFAULT_MODEL / CONFIDENCE
-        return read_calibration(path, sizes), path.parent.resolve().name
+        found = read_calibration(path, sizes, learned=learned and path == own)
+        return found, path.parent.resolve().name
 
     @property
     def trained_disparity_px(self) -> float:
@@ -82,14 +84,17 @@ class LoadedModel:
         return known if math.isfinite(known) and known > 0 else _TRAINED_PX
 
 
-def read_calibration(path: Path, sizes: int) -> Calibration:
+def read_calibration(path: Path, sizes: int, *, learned: bool = False) -> Calibration:
     """The calibration in a ``confidence.json`` for results of one or of several working sizes.
+
+    With ``learned`` that which weighs the network's own confidence, where there is one.
 
     Raises:
         DualpixError: it is damaged.
     """
     value = read_object(path)
     key = "several_sizes" if sizes > 1 and "several_sizes" in value else "one_size"
+    key = f"{key}_learned" if learned and f"{key}_learned" in value else key
     return parse_calibration(value.get(key), f"'{path.name}' of '{path.parent.name}'")
 
 

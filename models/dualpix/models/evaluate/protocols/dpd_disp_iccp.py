@@ -18,7 +18,7 @@ from PIL import Image
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode
 from dualpix.capture.types import FloatImage
-from dualpix.models.evaluate.figures import AFFINE
+from dualpix.models.evaluate.figures import AFFINE, EDGES
 from dualpix.models.evaluate.files import read_codes
 from dualpix.models.evaluate.pairs import affine_pair_figures
 from dualpix.models.evaluate.protocol import Figures, Pending, Protocol, check_found
@@ -106,7 +106,7 @@ PROTOCOL = Protocol(
     unit="affine",
     read=_read,
     score=_score,
-    columns=AFFINE,
+    columns={**AFFINE, **EDGES},
     source="github.com/abhijithpunnappurath/dual-pixel-defocus-disparity, evaluate/demo.m and eval_funcs",
     layout=LAYOUT,
     crop="half size (bicubic); rows and columns that patches of 111 px at a stride of 33 cover; 100 px off each side",

@@ -10,7 +10,7 @@ import numpy as np
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode
-from dualpix.models.evaluate.figures import AFFINE
+from dualpix.models.evaluate.figures import AFFINE, EDGES
 from dualpix.models.evaluate.files import read_codes
 from dualpix.models.evaluate.pairs import affine_pair_figures
 from dualpix.models.evaluate.protocol import Pending, Protocol, check_found, check_there
@@ -48,12 +48,13 @@ PROTOCOL = Protocol(
     unit="affine",
     read=_read,
     score=affine_pair_figures,
-    columns=AFFINE,
+    columns={**AFFINE, **EDGES},
     source="Xin et al., ICCV 2021 (data); affine-invariant form of Garg et al., ICCV 2019",
     layout=_LAYOUT,
     crop="the central 1008 x 1344 of 1512 x 2016, which the truth covers",
     mask="codes above 0",
-    metrics="AI(1), AI(2) of codes / 255; 1-|ρ| in three variants",
+    metrics="AI(1), AI(2) of codes / 255; 1-|ρ| in three variants; error of the same fit within 8 px of edges, "
+    "boundary F1",
     data="17 scenes, github.com/cmu-ci-lab/dual_pixel_defocus_estimation_deblurring; no licence file",
     checked_on="5 scenes",
     assumptions=("code 0 has no truth", "halves are flat-fielded by the white sheets and not clipped"),
