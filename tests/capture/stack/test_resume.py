@@ -168,6 +168,21 @@ def test_files_that_prove_nothing_are_put_aside_and_taken_again(
     check(Outcome(record, device.truth | later.truth, []), folder, SMALL)
 
 
+def test_a_slow_check_does_not_make_a_foreign_file_a_shot(finished: tuple[Path, Device]) -> None:
+    """On a loaded machine the third shot begins before the first is judged: no frame says yet what files shots leave."""
+    folder, device = finished
+    path = folder / read_record(folder).frames[2].files[0]
+    cut_journal(folder, upto("intent", 3))
+    journal = folder / "journal.jsonl"
+    lines = journal.read_bytes().splitlines(keepends=True)
+    journal.write_bytes(b"".join(line for line in lines if json.loads(line)["event"] != "frame"))
+    _beside(path)
+    later = Device(seed=9)
+    record = capture(later, folder, resume=True)
+    assert later.calls["shoot"] == 1
+    check(Outcome(record, device.truth | later.truth, []), folder, SMALL)
+
+
 def test_distances_that_would_have_come_with_the_shot_are_not_made_up(finished: tuple[Path, Device]) -> None:
     folder, _ = finished
     cut_journal(folder, upto("intent", 3))
