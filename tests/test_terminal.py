@@ -77,6 +77,15 @@ def test_closed_streams(tmp_path: Path) -> None:
     )
     subprocess.run(f'{sys.executable} -c "{script}" >&- 2>&-', shell=True, cwd=tmp_path, check=True)  # noqa: S602
     assert (tmp_path / "mine").read_text() == "mine"
+    # programs that are started afterwards have all three: a file of ours would else be their standard input
+    script = (
+        "import subprocess; from dualpix.capture.terminal import prepare_output; prepare_output()\n"
+        "file = open('mine', 'r'); print(repr(subprocess.check_output(['cat']).decode()), input.__name__)"
+    )
+    done = subprocess.run(  # noqa: S602
+        f'{sys.executable} -c "{script}" <&-', shell=True, cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "'' input\n"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "latin-1", "ascii", "cp1252"])

@@ -97,16 +97,24 @@ def _occupy_closed() -> None:
     """Take the places of closed streams: else a file that is opened gets one, and the messages of libraries with it.
 
     What goes to a closed standard output is lost, which is an error of writing; what goes to a closed standard error is
-    not asked for.
+    not asked for; a closed standard input has nothing to say.
     """
+    if sys.stdin is None:
+        _occupy(0, os.O_RDONLY)
+        sys.stdin = open(0, closefd=False)  # noqa: SIM115 - as long as the process
     for name, number, mode in (("stdout", 1, os.O_RDONLY), ("stderr", 2, os.O_WRONLY)):
         if getattr(sys, name) is not None:
             continue
-        nowhere = os.open(os.devnull, mode)
-        if nowhere != number:
-            os.dup2(nowhere, number)
-            os.close(nowhere)
+        _occupy(number, mode)
         setattr(sys, name, _output(number, "utf-8"))
+
+
+def _occupy(number: int, mode: int) -> None:
+    nowhere = os.open(os.devnull, mode)
+    if nowhere != number:
+        os.dup2(nowhere, number)
+        os.close(nowhere)
+    os.set_inheritable(number, True)  # as standard streams are
 
 
 def _spelt(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -142,6 +142,21 @@ def test_an_adb_server_that_was_not_there_is_not_left_behind(
     assert _listens_no_more(port)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="as the shells of Unix close them")
+@pytest.mark.parametrize("stream", ["<&-", ">&-", "2>&-"])
+def test_adb_is_started_where_a_standard_stream_is_closed(stream: str, tmp_path: Path) -> None:
+    """As of a job without a terminal: adb 29.0.6 itself does not start its server then."""
+    words = "cameras --camera android --address nobody"
+    code = f"from dualpix.capture.cli import main; main({words.split()!r})"
+    changed = {"ANDROID_ADB_SERVER_PORT": str(free_port()), "ADB_USB": "0", "ADB_MDNS": "0"}
+    done = subprocess.run(  # noqa: S602
+        f'{sys.executable} -c "{code}" {stream}', shell=True, capture_output=True, text=True,
+        env=os.environ | changed, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "2>" in stream or "no phone 'nobody' on adb" in done.stderr
+
+
 def test_an_adb_server_that_was_there_stays(phone: AdbdServer) -> None:
     assert phone.serial in run("--camera", "android").output
     with pytest.raises(DualpixError):

@@ -169,7 +169,7 @@ def test_files_that_prove_nothing_are_put_aside_and_taken_again(
 
 
 def test_a_slow_check_does_not_make_a_foreign_file_a_shot(finished: tuple[Path, Device]) -> None:
-    """On a loaded machine the third shot begins before the first is judged: no frame says yet what files shots leave."""
+    """On a loaded machine the third shot begins before the first is judged: no frame tells yet what a shot leaves."""
     folder, device = finished
     path = folder / read_record(folder).frames[2].files[0]
     cut_journal(folder, upto("intent", 3))

@@ -11,6 +11,7 @@ import re
 import shlex
 import socket
 import struct
+import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
@@ -22,6 +23,7 @@ from dualpix.capture.cameras.protocol import BadFrame, CameraBusy, CameraError, 
 from dualpix.capture.errors import DualpixError
 
 _TIMEOUT_S = 15.0
+_START_S = 20.0
 _DAEMON_S = 2.0
 """For a daemon that is on its way."""
 _LOOK_S = 1.0
@@ -76,12 +78,24 @@ class AdbServer:
         with suppress(Exception):  # it has ended meanwhile, or will be there when it is asked for next
             self._client.server_kill()
 
+    @staticmethod
+    def _start() -> None:
+        """With three standard streams: adb's daemon (29.0.6) ends at once where one was closed before it began, as
+        those of a job without a terminal may be; and adbutils hands on whatever there is.
+        """
+        nowhere = subprocess.DEVNULL
+        with suppress(OSError, subprocess.SubprocessError):  # asking it then says that there is none
+            command = [adbutils().adb_path(), "start-server"]
+            subprocess.run(command, stdin=nowhere, stdout=nowhere, stderr=nowhere, timeout=_START_S, check=False)  # noqa: S603
+
     def phones(self) -> list[PhoneEntry]:
         """Who is there, in whatever state.
 
         Raises:
             CameraError: there is no adb server and none can be started.
         """
+        if not self.runs:
+            self._start()
         with _server_errors():
             try:
                 return [_entry(info) for info in self._client.list(extended=True)]
