@@ -29,6 +29,8 @@ from dualpix.export.record import ASSIGNMENT, GATE, PICTURES, REFERENCE, write_m
 from dualpix.export.result import ExportResult, Picture, RecipeResult, Run
 from dualpix.export.staging import remove, staged
 from dualpix.export.subject import OnStep, Options, Output, Subject, check_weights
+from dualpix.models.networks.spec import confidence_output
+from dualpix.models.tasks.task import NetworkOutput
 from dualpix.models.zoo import ZOO, LoadedModel
 from dualpix.quantize.calibration import CalibrationSet, EvaluationSet, Inputs
 from dualpix.quantize.gate import HOUSE_LIMITS, Candidate, Limits, constant_passes, judge, parse_limits
@@ -108,7 +110,7 @@ def export_model(
         name=model.name,
         module=model.module,
         input_names=model.spec.input_names,
-        outputs=(Output(known.name, known.unit, known.meaning),),
+        outputs=_outputs(model, known, sample),
         calibration=calibration,
         samples=tuple(inputs),
         metrics=task_metrics(evaluation, (known.name,)),
@@ -137,6 +139,13 @@ def export_model(
         scale="diverging" if known.signed else "sequential",
     )
     return run_export(subject, out, recipes, Options(threads, rounds, on_step, budget, assignment), pictures)
+
+
+def _outputs(model: LoadedModel, known: NetworkOutput, sample: Inputs) -> tuple[Output, ...]:
+    """What the network gives: that which its task asks for, and how sure it is where it says so."""
+    sure = model.spec.of_task().output("confidence")
+    both = sure is not None and sample and confidence_output(run_eager(model.module, sample)) is not None
+    return tuple(Output(o.name, o.unit, o.meaning) for o in ((known, sure) if both and sure else (known,)))
 
 
 def _scene(inputs: Inputs) -> Rgb | None:
