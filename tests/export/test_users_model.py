@@ -47,21 +47,9 @@ def test_pairs_go_the_whole_way(here: Path) -> None:
 def test_a_pair_with_a_confidence_goes_the_whole_way(here: Path) -> None:
     """Trained, judged, scored, and exported with both of its outputs."""
     run(
-        "train",
-        "-o",
-        "run",
-        "--network",
-        "toynet:sure",
-        "--size",
-        "64",
-        "96",
-        "--samples",
-        "4",
-        "--crop",
-        "32",
-        "48",
+        "train", "-o", "run", "--network", "toynet:sure", "--size", "64", "96", "--samples", "4", "--crop", "32", "48",
         *_TRAIN,
-    )
+    )  # fmt: skip
     for half, image in (("left", shifted(0.6).left), ("right", shifted(0.6).right)):
         cv2.imwrite(f"shot_{half}.png", np.rint(image * 60000).astype(np.uint16))
     run("depth", "shot_left.png", "-o", "depths", "--model", "toynet:sure@run")
