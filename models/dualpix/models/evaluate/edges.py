@@ -17,8 +17,8 @@ both its ends have a truth. Both figures have no value where the truth has no ed
   truth does not reach are left out. A sharp edge that lies up to 4 px beside counts in full, from 8 px on not at all.
   One that is blurred loses precision while it is still steep enough for a threshold, then recall.
 
-Both are invariant to a common scale and to common and separate offsets of map and truth; the F1 is not to the scale of
-the map alone. Where a protocol knows the truth up to an affine map only, the map is fitted first and so is invariant.
+Which pixels are near an edge, and the F1, do not change with a common scale or with offsets of map and truth; the F1
+does with the scale of the map alone. Where a protocol knows the truth up to an affine map only, the map is fitted first.
 """
 
 from __future__ import annotations
