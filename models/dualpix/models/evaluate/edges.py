@@ -18,7 +18,7 @@ both its ends have a truth. Both figures have no value where the truth has no ed
   One that is blurred loses precision while it is still steep enough for a threshold, then recall.
 
 Which pixels are near an edge, and the F1, do not change with a common scale or with offsets of map and truth; the F1
-does with the scale of the map alone. Where a protocol knows the truth up to an affine map only, the map is fitted first.
+does with the scale of the map alone. Where a protocol knows the truth up to an affine map, the map is fitted first.
 """
 
 from __future__ import annotations
