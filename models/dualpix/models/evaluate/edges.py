@@ -23,6 +23,8 @@ does with the scale of the map alone. Where a protocol knows the truth up to an 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import cv2
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +40,7 @@ LEAST_STEP_PX = 0.05
 """Of disparities in px: a quarter of what a confidence promises. A plane whose truth varies by less has no edges."""
 
 Array = npt.NDArray[np.float64]
+T = TypeVar("T", bound=np.generic)
 
 
 def near_edges(truth: FloatImage, valid: Mask, *, least_step: float = 0.0) -> Mask:
@@ -51,7 +54,8 @@ def near_edges(truth: FloatImage, valid: Mask, *, least_step: float = 0.0) -> Ma
     step = max(SHARES[0] * _range(truth, valid), least_step)
     middles = np.zeros(truth.shape, np.bool_)
     for axis in (0, 1):
-        _middles(middles, axis)[...] |= np.abs(_steps(truth, valid, axis)) > step
+        part = _cut(middles, axis, SPAN_PX // 2)  # a view of it
+        part |= np.abs(_steps(truth, valid, axis)) > step
     if not middles.any():
         return middles
     distance_px = cv2.distanceTransform((~middles).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
@@ -93,13 +97,10 @@ def _steps(values: FloatImage, valid: Mask, axis: int) -> Array:
     return np.where(both, second - first, 0.0)
 
 
-def _cut(values: npt.NDArray[np.generic], axis: int, start: int) -> npt.NDArray[np.generic]:
+def _cut(values: npt.NDArray[T], axis: int, start: int) -> npt.NDArray[T]:
+    """As many as there are spans, from ``start`` on."""
     size = max(0, values.shape[axis] - SPAN_PX)
     return values[start : start + size] if axis == 0 else values[:, start : start + size]
-
-
-def _middles(values: npt.NDArray[np.generic], axis: int) -> npt.NDArray[np.generic]:
-    return _cut(values, axis, SPAN_PX // 2)
 
 
 def _f1(steps: list[tuple[Array, Array]], least: float) -> float | None:
