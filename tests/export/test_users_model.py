@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from tests.support.pairs import shifted
 from tests.support.toy_network import toy_folder
 
 from dualpix.capture.cli import root
@@ -39,6 +42,33 @@ def test_pairs_go_the_whole_way(here: Path) -> None:
     assert (output["name"], output["unit"]) == ("disparity_px", "px")
     gate = json.loads((here / "out" / "gate.json").read_text())
     assert "AI(1)" in json.dumps(gate, ensure_ascii=False)
+
+
+def test_a_pair_with_a_confidence_goes_the_whole_way(here: Path) -> None:
+    """Trained, judged, scored, and exported with both of its outputs."""
+    run(
+        "train", "-o", "run", "--network", "toynet:sure", "--size", "64", "96", "--samples", "4", "--crop", "32", "48",
+        *_TRAIN,
+    )  # fmt: skip
+    for half, image in (("left", shifted(0.6).left), ("right", shifted(0.6).right)):
+        cv2.imwrite(f"shot_{half}.png", np.rint(image * 60000).astype(np.uint16))
+    run("depth", "shot_left.png", "-o", "depths", "--model", "toynet:sure@run")
+    record = json.loads((here / "depths" / "shot" / "depth.json").read_text())
+    # of its own confidence nothing is known, so that it counts for nothing: see docs/make_confidence.py
+    assert [finding["code"] for finding in record["findings"]][-1] == "other_calibration"
+    scores = json.loads(
+        run("evaluate", "--data", "rendered", "--count", "1", "--size", "64", "96", "--method", "network", "--model",
+            "toynet:sure@run", "--json")
+    )  # fmt: skip
+    assert scores["mean"]["run"]["ause"] >= 0
+    run(
+        "export", "toynet:sure@run", "-o", "out", "--recipe", "xnnpack-fp32", "--size", "32x48", "--eval-count", "2",
+        "--calibration-count", "2", "--rounds", "2",
+    )  # fmt: skip
+    manifest = json.loads((here / "out" / "manifest.json").read_text())
+    disparity, confidence = manifest["outputs"]
+    assert (disparity["name"], disparity["unit"]) == ("disparity_px", "px")
+    assert confidence["name"] == "confidence" and confidence["shape"] == disparity["shape"]
 
 
 def test_stacks_go_the_whole_way(here: Path) -> None:

@@ -23,14 +23,9 @@ from dualpix.export.result import ExportResult
 
 def record(data: str, *rows: tuple[str, float, float | None]) -> dict[str, Any]:
     """As ``dualpix evaluate --json`` prints it: (method, error, error near edges) of each scene."""
-    px = data.startswith("rendered")
+    error_key, edge_key = ("mae_px", "edge_mae_px") if data.startswith("rendered") else ("ai1", "edge_ai1")
     scenes = [
-        {
-            "scene": f"{i}",
-            "method": method,
-            ("mae_px" if px else "ai1"): error,
-            ("edge_mae_px" if px else "edge_ai1"): edge,
-        }
+        {"scene": f"{i}", "method": method, error_key: error, edge_key: edge}
         for i, (method, error, edge) in enumerate(rows)
     ]
     return {"data": data, "scenes": scenes}

@@ -25,6 +25,20 @@ class Toy(nn.Module):
     def forward(self, left, right):
         return self.body(torch.cat([left, right], 1))
 
+class Sure(nn.Module):
+    size_multiple = 8
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Sequential(nn.Conv2d(2, 8, 5, padding=2), nn.ReLU(), nn.Conv2d(8, 2, 3, padding=1))
+
+    def forward_scales(self, left, right):
+        return [self.body(torch.cat([left, right], 1))]
+
+    def forward(self, left, right):
+        disparity_px, logit = self.body(torch.cat([left, right], 1)).split(1, 1)
+        return disparity_px, logit.sigmoid()
+
 class Stack(nn.Module):
     size_multiple = 8
 
@@ -43,6 +57,9 @@ class Stack(nn.Module):
 def make(width=8):
     return Toy(width)
 
+def sure():
+    return Sure()
+
 def stack():
     return Stack()
 
@@ -55,7 +72,7 @@ def number():
 
 
 def write_toy(folder: Path) -> Path:
-    """``toynet.py`` in ``folder``: ``toynet:make`` takes pairs, ``toynet:stack`` focus stacks."""
+    """``toynet.py`` in ``folder``: ``make`` and ``sure`` (with a confidence) take pairs, ``stack`` focus stacks."""
     path = folder / "toynet.py"
     path.write_text(SOURCE)
     return path

@@ -29,6 +29,8 @@ from dualpix.export.record import ASSIGNMENT, GATE, PICTURES, REFERENCE, write_m
 from dualpix.export.result import ExportResult, Picture, RecipeResult, Run
 from dualpix.export.staging import remove, staged
 from dualpix.export.subject import OnStep, Options, Output, Subject, check_weights
+from dualpix.models.networks.spec import confidence_output
+from dualpix.models.tasks.task import NetworkOutput
 from dualpix.models.zoo import ZOO, LoadedModel
 from dualpix.quantize.calibration import CalibrationSet, EvaluationSet, Inputs
 from dualpix.quantize.gate import HOUSE_LIMITS, Candidate, Limits, constant_passes, judge, parse_limits
@@ -101,10 +103,10 @@ def export_model(
     own_limits, source = limits or limits_of(model)
     inputs = [sample.inputs for sample in evaluation.samples]
     task = model.spec.of_task()
-    outputs = [o for name in model.spec.outputs if (o := task.output(name)) is not None] or [task.outputs[0]]
-    known = outputs[0]
     metric = task.metrics[0].name
     sample = inputs[0] if inputs else ()
+    outputs = _outputs(model, sample)
+    known = outputs[0]
     subject = Subject(
         name=model.name,
         module=model.module,
@@ -138,6 +140,16 @@ def export_model(
         scale="diverging" if known.signed else "sequential",
     )
     return run_export(subject, out, recipes, Options(threads, rounds, on_step, budget, assignment), pictures)
+
+
+def _outputs(model: LoadedModel, sample: Inputs) -> list[NetworkOutput]:
+    """What the network gives: that which its task asks for first, and how sure it is also where it says so unasked."""
+    task = model.spec.of_task()
+    named = [o for name in model.spec.outputs if (o := task.output(name)) is not None] or [task.outputs[0]]
+    sure = task.output("confidence")
+    if len(named) == 1 and sure and sample and confidence_output(run_eager(model.module, sample)) is not None:
+        named.append(sure)
+    return named
 
 
 def _scene(inputs: Inputs) -> Rgb | None:

@@ -114,7 +114,7 @@ def command(
     by a camera of its own, drawn around the shipped profiles.
 
     Edge MAE and edge AI(1) are the error within 8 px of edges of the truth: steps of more than a tenth of its range
-    over 4 px. Edge F1 (higher is better) is of steps of 10 to 30 % of the range that map and truth have in one place.
+    over 4 px. Edge F1 (higher is better) is of steps of 10 to 30 % of the range, which may lie 4 px beside.
 
     AUSE scores the confidence: the area between the error that is left when the least sure pixels are left out and the
     least that could be, as a part of the mean error; "of chance" is its part of that of a random order, 1 being no

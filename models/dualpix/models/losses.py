@@ -70,7 +70,7 @@ def disparity_and_confidence_loss(predictions: Sequence[Tensor], batch: Mapping[
     if not predictions or predictions[0].shape[1] != 2:
         shape = tuple(predictions[0].shape) if predictions else None
         raise ValueError(f"the first prediction is {shape}, expected (B, 2, h, w): disparity and logit")
-    disparity_px, logit = predictions[0].split(1, dim=1)
+    disparity_px, logit = predictions[0][:, :1], predictions[0][:, 1:]
     target, known = batch["disparity_px"], batch.get("known")
     resized, mask = _resized(target, disparity_px, known)
     error_px = (exact(disparity_px) - resized).abs()

@@ -287,7 +287,7 @@ def _check_shares(confidence: FloatImage, method: str) -> None:
         raise DualpixError(
             f"'{method}' gives confidences of {low:.3g} to {high:.3g} of this capture",
             expected="0 to 1: the network's second output",
-            hint="of a logit take the sigmoid",
+            hint="of a logit take the sigmoid; leave out another map that comes second",
         )
 
 

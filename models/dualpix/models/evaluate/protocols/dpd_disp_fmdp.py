@@ -78,7 +78,7 @@ PROTOCOL = Protocol(
     crop="central 2940 x 5145, bilinear to 896 x 1568, 32 px off each side",
     mask="none",
     metrics="AI(1) of 5 fits, AI(2), share off by more than .003 ... .05 after the fit of AI(2); "
-    "their rank figure is signed and dense without quantisation (one_minus_abs_rho_dense)",
+    "their rank figure is signed and dense without quantisation (one_minus_abs_rho_dense); edges are not theirs",
     data="as dpd-disp-iccp; the folder names are theirs",
     assumptions=(
         "the repository is taken for the paper's code: its parameter count is that of the paper",

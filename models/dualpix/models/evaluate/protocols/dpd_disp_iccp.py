@@ -111,7 +111,8 @@ PROTOCOL = Protocol(
     layout=LAYOUT,
     crop="half size (bicubic); rows and columns that patches of 111 px at a stride of 33 cover; 100 px off each side",
     mask="none",
-    metrics="AI(1) of 1 plain and 5 reweighted fits, AI(2), of codes / 255; 1-|ρ|: theirs is the 8-bit dense one",
+    metrics="AI(1) of 1 plain and 5 reweighted fits, AI(2), of codes / 255; 1-|ρ|: theirs is the 8-bit dense one; "
+    "figures of edges are not theirs",
     data="100 scenes, by the README of the repository above; no licence file",
     assumptions=(
         "a prediction of the view's size is halved by area",
