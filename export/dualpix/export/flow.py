@@ -102,16 +102,17 @@ def export_model(
     inputs = [sample.inputs for sample in evaluation.samples]
     task = model.spec.of_task()
     known = task.output(model.spec.output) or task.outputs[0]
+    further = [output for name in model.spec.further_outputs if (output := task.output(name)) is not None]
     metric = task.metrics[0].name
     sample = inputs[0] if inputs else ()
     subject = Subject(
         name=model.name,
         module=model.module,
         input_names=model.spec.input_names,
-        outputs=(Output(known.name, known.unit, known.meaning),),
+        outputs=tuple(Output(output.name, output.unit, output.meaning) for output in (known, *further)),
         calibration=calibration,
         samples=tuple(inputs),
-        metrics=task_metrics(evaluation, (known.name,)),
+        metrics=task_metrics(evaluation, model.spec.outputs),
         limits=own_limits,
         limits_source=source,
         facts={

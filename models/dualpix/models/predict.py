@@ -27,6 +27,8 @@ from dualpix.capture.stereo import SgbmSettings, match_sgbm
 from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensModel, Mask
 from dualpix.models.judge import Estimate, Judge
 from dualpix.models.networks.spec import first_output
+from dualpix.models.sharp_picture import SharpResidual, residual_of, sharpened
+from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.working import (
     WORKING_LONG_SIDE_PX,
     DisparityMap,
@@ -91,10 +93,14 @@ def predict_disparity(
             f"model '{model.name}' gives {model.spec.output}", expected="a model that gives disparity_px"
         )
     sizes = network_working_sizes(image) if working_long_side_px is None else working_long_side_px
-    found = run_estimator(image, network_estimator(model), model.name, sizes, blend)
+    residuals: list[SharpResidual] = []
+    found = run_estimator(image, network_estimator(model, residuals.append), model.name, sizes, blend)
     calibration, calibrated_for = model.calibration(len(found.result.scale))
     judge = Judge(calibration, calibrated_for, "centre", model.trained_disparity_px, "that the network was trained on")
-    return judge(image, found)
+    judged = judge(image, found)
+    if not residuals:
+        return judged
+    return replace(judged, sharp=sharpened(image, max(residuals, key=lambda residual: residual.added.size)))
 
 
 def network_working_sizes(image: DualPixelImage) -> tuple[int, ...]:
@@ -171,8 +177,16 @@ def run_estimator(
     return Estimate(result, finest, np.ptp(np.stack(maps), axis=0) if len(maps) > 1 else None)
 
 
-def network_estimator(model: LoadedModel) -> Estimator:
-    """The network as a method: pads the views by reflection to its size multiple and crops the result."""
+def network_estimator(model: LoadedModel, on_sharp: Callable[[SharpResidual], None] = lambda found: None) -> Estimator:
+    """The network as a method: pads the views by reflection to its size multiple and crops the result.
+
+    Args:
+        model: the network.
+        on_sharp: is given what it adds to the picture, each time it runs, if it gives a sharp one.
+
+    Raises:
+        DualpixError: (of the method) a picture that holds NaN or infinity.
+    """
 
     def run(views: WorkingViews) -> tuple[FloatImage, Mask | None]:
         height, width = views.left.shape
@@ -183,8 +197,14 @@ def network_estimator(model: LoadedModel) -> Estimator:
                 name: _to_tensor(np.pad(view, (*pad, (0, 0))[: view.ndim], mode="reflect"))
                 for name, view in (("left", views.left), ("right", views.right), ("combined", views.combined))
             }
-            out = first_output(model.module(*model.spec.inputs_of(batch)))
-        result: FloatImage = out[0, 0, :height, :width].float().numpy()
+            inputs = model.spec.inputs_of(batch)
+            outputs = model.module(*inputs)
+        if SHARP in model.spec.further_outputs:
+            image = inputs[model.spec.input_names.index("image")]
+            found = residual_of(outputs[model.spec.outputs.index(SHARP)], image, batch, (height, width))
+            _check_picture(found.added, model.name)
+            on_sharp(found)
+        result: FloatImage = first_output(outputs)[0, 0, :height, :width].float().numpy()
         return result, None
 
     return run
@@ -261,6 +281,16 @@ def _check_numbers(disparity: FloatImage, method: str) -> None:
             f"'{method}' gives {bad} disparities of this capture that are NaN or infinite",
             expected="finite ones",
             hint="try other weights, or --method sgbm",
+        )
+
+
+def _check_picture(added: FloatImage, method: str) -> None:
+    bad = int(np.count_nonzero(~np.isfinite(added)))
+    if bad:
+        raise DualpixError(
+            f"'{method}' gives {bad} values of the sharp picture of this capture that are NaN or infinite",
+            expected="finite ones",
+            hint="try other weights",
         )
 
 
