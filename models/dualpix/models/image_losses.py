@@ -68,7 +68,7 @@ def image_loss(sharp: Tensor, batch: Batch, *, squared: bool = False) -> Tensor:
     if SHARP not in batch:
         raise DualpixError(
             "some samples have no picture in focus everywhere, which this network learns from",
-            expected="sources that have one: procedural, `dualpix render`, RGB-D",
+            expected="sources that have one: procedural, `dualpix render --all-in-focus`, RGB-D",
             hint="""--options '{"image_weight": 0}' trains without""",
         )
     truth = encode(batch[SHARP], image_gain(batch["combined"]))

@@ -176,7 +176,9 @@ class DepthNet(nn.Module):
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """Expected shift."""
         volume = concatenation_volume(self.features(left), self.features(right), self.shifts_px)
-        weights = torch.softmax(-self.matching(volume), 1)
+        # in bfloat16 on CPUs torch 2.13 gives wrong gradients, up to 1e36, of 3-D convolutions over two planes
+        with torch.autocast(volume.device.type, enabled=False):
+            weights = torch.softmax(-self.matching(exact(volume)), 1)
         return (weights * self.plane_px).sum(1, keepdim=True)
 
 
