@@ -85,7 +85,7 @@ def fine_tune(
         if not math.isfinite(losses[-1]):
             raise DualpixError(f"the loss is {losses[-1]} in step {step + 1}", hint="choose a smaller learning rate")
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         on_step(step + 1, steps, losses[-1])
     return FineTuned(_with_weights_of(fold_batch_norm(module, calibration[0]), student), tuple(losses))

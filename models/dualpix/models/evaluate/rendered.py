@@ -187,7 +187,8 @@ def _camera_sample(name: str, index: int, size_hw: tuple[int, int]) -> Sample:
 def _through(light: FloatImage, sensor: SensorModel, exposure: float) -> FloatImage:
     """The full-aperture view of a scene without blur, as bright and as shaded as the capture is, without its noise."""
     quiet = replace(sensor, left_noise=DnNoise(), right_noise=DnNoise(), jpeg_quality=None)
-    return expose(light / 2, light / 2, None, quiet, np.random.default_rng(0), exposure=exposure).combined
+    half = light * np.float32(0.5)
+    return expose(half, half, None, quiet, np.random.default_rng(0), exposure=exposure).combined
 
 
 def _noisier(noise: DnNoise, variance: float) -> DnNoise:
