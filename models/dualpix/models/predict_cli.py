@@ -120,7 +120,9 @@ def command(
     FILES are what `dualpix decode` takes, or folders that `dualpix capture` made. A capture becomes OUTPUT/NAME/ with
     disparity_px.tiff (float32, x_right - x_left in pixels of the decoded view, > 0 behind the focus plane),
     confidence.tiff (float32, 0 to 1), disparity.png (grey where unsure) and depth.json; where the lens data are known,
-    also depth_m.tiff with depth.png and depth_uncertainty_d.tiff (NaN where not measured). A focus stack becomes
+    also depth_m.tiff with depth.png and depth_uncertainty_d.tiff (NaN where not measured). A network that restores the
+    picture (dddnet) leaves sharp.tiff (16-bit linear light, the view's own colours and size) and sharp.png. A focus
+    stack becomes
     OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json.
     """
     debug = bool((ctx.obj or {}).get("debug"))

@@ -18,11 +18,13 @@ from rich.table import Table
 from dualpix.capture.calibrate.profile import CameraProfile
 from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
 from dualpix.capture.files import atomic_dir, make_output_dir, write_json
-from dualpix.capture.picture import Pixel, square_pixels
+from dualpix.capture.picture import Pixel, square_pixels, to_display
 from dualpix.capture.profiles import profile_names
 from dualpix.capture.raw import RawCapture
 from dualpix.capture.raw.jobs import Batch, DecodeOptions, Job, Outcome, run_jobs
+from dualpix.capture.raw.metadata import exif_tags, picture_tags, pitch_xy_um
 from dualpix.capture.raw.resume import with_requests
+from dualpix.capture.raw.writers import Coding, write_tiff
 from dualpix.capture.terminal import figures_table
 from dualpix.capture.types import DualPixelImage, LensModel
 from dualpix.models.confidence import CONFIDENT
@@ -43,6 +45,7 @@ from dualpix.models.working import Judgement
 from dualpix.models.zoo import load_model
 
 SIDECAR = "depth.json"
+SHARP_PICTURE = "sharp.tiff"
 _SHOWN_PERCENTILES = (1, 50, 99)
 
 Method = Callable[[DualPixelImage], DisparityMap]
@@ -117,10 +120,31 @@ def depth_of(
             confidence=shown.of(result.judged.confidence),
         )
         save_picture(folder / "disparity.png", picture)
+        if result.sharp is not None:
+            record["sharp"] = _write_sharp(folder, capture, result, shown)
         record["depth"], of_depth = _write_depth(folder, result, lens_or_missing, profile, shown)
         record["findings"] += [asdict(finding) for finding in of_depth]
         write_json(folder / SIDECAR, record)
     return record
+
+
+def _write_sharp(folder: Path, capture: RawCapture, result: DisparityMap, shown: _Shown) -> dict[str, Any]:
+    """The picture in focus everywhere, coded as ``dualpix decode`` codes a view, and once more for people."""
+    assert result.sharp is not None  # noqa: S101 - the caller looked
+    coding, meta = Coding(16), capture.meta
+    tags = picture_tags(meta, f"full aperture, in focus everywhere; {coding.meaning}")
+    exif = exif_tags(meta, pitch_xy_um(meta, capture.baseline), srgb=False)
+    aspect = meta.pixel_aspect if capture.baseline == "x" else 1 / meta.pixel_aspect
+    write_tiff(folder / SHARP_PICTURE, result.sharp, coding, picture=tags, exif=exif, aspect=aspect)
+    balance = (1.0, 1.0, 1.0) if capture.colour == "srgb" else capture.views.white_balance
+    save_picture(folder / "sharp.png", to_display(shown.of(result.sharp), white_balance=balance))
+    finest = max(result.working_size_hw)
+    return {
+        "file": SHARP_PICTURE,
+        "codes": coding.meaning,
+        "restored_at_hw": list(finest),
+        "clipped_fraction": round(float((result.sharp > 1).mean()), 6),
+    }
 
 
 def _method(asked: Asked) -> Method:

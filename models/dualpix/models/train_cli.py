@@ -91,8 +91,23 @@ _LINE_EVERY_S = 30.0
 @click.option("--evaluate-every", type=click.IntRange(1), default=500, help="Steps between evaluations.")
 @click.option("--eval-samples", type=click.IntRange(0), default=32, help="Held-out rendered scenes; 0 for none.")
 @click.option("--restart", is_flag=True, help="Ignore a checkpoint in the folder instead of resuming from it.")
+@click.option(
+    "--adapt",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FOLDER",
+    help="Repeatable: captures without any truth, to adapt --init to their camera by blurring its sharp picture again.",
+)
+@click.option(
+    "--disparity-gain",
+    type=float,
+    help="With --adapt: disparity per circle of confusion, where dataset.json or the captures do not say it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     output: Path,
     network: str,
     options: str,
@@ -122,6 +137,8 @@ def command(
     evaluate_every: int,
     eval_samples: int,
     restart: bool,
+    adapt: tuple[Path, ...],
+    disparity_gain: float | None,
     as_json: bool,
 ) -> None:
     """Train a network on rendered or real data.
@@ -129,17 +146,16 @@ def command(
     Resumes by itself: run the same command again after a kill and the loss curve goes on as if nothing had happened.
     Ctrl-C finishes the step, keeps it, and exits with 130. Leaves a folder that --model accepts: weights.safetensors,
     card.json, log.csv.
+
+    --adapt FOLDER goes on from --init by captures alone, without a truth: some hundred steps, and a result only where
+    captures that were held out are the better for it.
     """
-    if cache and no_cache:
-        raise DualpixError("--cache and --no-cache were given", expected="one of them")
-    parsed = _json_object(options)
-    if is_named(network):
-        check_findable(network)
-    else:
-        network_spec(network)
-    if init is not None:
-        model_folder(init)
-    check_output_dir(output)
+    if adapt:
+        from dualpix.models.adapt_cli import adapt_asked
+
+        adapt_asked(ctx)
+        return
+    parsed = _checked_options(ctx)
     line = _line()
     with line:
         line.update(0, steps, "starting", important=False)  # a bar alone: an argument may still be refused
@@ -178,6 +194,28 @@ def command(
         if trainer.skipped:
             click.echo(trainer.skipped, err=True)
         _tell_result(output, trainer.task.guess_name, as_json)
+
+
+def _checked_options(ctx: click.Context) -> dict[str, object]:
+    """The network's options, once all that can be looked at without torch has been.
+
+    Raises:
+        DualpixError: something that was asked for cannot be.
+    """
+    asked = ctx.params
+    if asked["disparity_gain"] is not None:
+        raise DualpixError("--disparity-gain was given without --adapt", expected="both, or neither")
+    if asked["cache"] and asked["no_cache"]:
+        raise DualpixError("--cache and --no-cache were given", expected="one of them")
+    parsed = _json_object(asked["options"])
+    if is_named(asked["network"]):
+        check_findable(asked["network"])
+    else:
+        network_spec(asked["network"])
+    if asked["init"] is not None:
+        model_folder(asked["init"])
+    check_output_dir(asked["output"])
+    return parsed
 
 
 def _line() -> ProgressLine:

@@ -87,6 +87,9 @@ class DisparityMap:
     """View pixels per working pixel along the baseline, for each working view."""
     judgement: Judgement | None = None
     """How sure it is; None where nobody judged."""
+    sharp: FloatImage | None = None
+    """The full-aperture view in focus everywhere, linear light in its own colours and of its own size; None of methods
+    that give none. Restored at the finest of the working sizes."""
 
     @property
     def judged(self) -> Judgement:

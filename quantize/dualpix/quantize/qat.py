@@ -23,6 +23,7 @@ from dualpix.quantize.emulate import Emulator
 from dualpix.quantize.graph import fold_batch_norm, run_eager
 from dualpix.quantize.kinds import Observer
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
+from dualpix.quantize.score import tensors_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,8 @@ class FineTuned:
     module: nn.Module
     """Float, in eval mode, batch norms folded; the weights are meant for int8."""
     losses: tuple[float, ...]
-    """Of each step: mean square of the difference from the float network over that of its output."""
+    """Of each step: mean square of the difference from the float network over that of its output, mean over its
+    outputs."""
 
 
 def fine_tune(
@@ -65,7 +67,7 @@ def fine_tune(
     """
     if not training or steps < 1:
         raise DualpixError(f"{len(training)} samples and {steps} steps to train", expected="at least one each")
-    targets = [run_eager(module, inputs) for inputs in training]
+    targets = [tensors_of(run_eager(module, inputs)) for inputs in training]
     student = Emulator(module, calibration, observer).graph(keep_float, trainable=True)
     parameters = [p.requires_grad_() for p in student.parameters()]
     # Adam's steps are of the size of the rate: one for all tensors would shake small weights and leave large ones
@@ -78,16 +80,22 @@ def fine_tune(
         index = int(shuffled[step % len(training)])
         for group, rate in zip(optimiser.param_groups, rates, strict=True):
             group["lr"] = rate * 0.5 * (1.0 + math.cos(math.pi * step / steps))
-        target = targets[index]
-        loss = (student(*training[index]) - target).square().mean() / target.square().mean().clamp_min(1e-12)
+        loss = _relative_error(tensors_of(student(*training[index])), targets[index])
         losses.append(float(loss.detach()))
         if not math.isfinite(losses[-1]):
             raise DualpixError(f"the loss is {losses[-1]} in step {step + 1}", hint="choose a smaller learning rate")
         optimiser.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         on_step(step + 1, steps, losses[-1])
     return FineTuned(_with_weights_of(fold_batch_norm(module, calibration[0]), student), tuple(losses))
+
+
+def _relative_error(outputs: Sequence[torch.Tensor], targets: Sequence[torch.Tensor]) -> torch.Tensor:
+    """Mean square of the difference over that of the target, mean over the outputs."""
+    pairs = zip(outputs, targets, strict=True)
+    errors = [(output - target).square().mean() / target.square().mean().clamp_min(1e-12) for output, target in pairs]
+    return torch.stack(errors).mean()
 
 
 def _typical_size(weights: torch.Tensor) -> float:

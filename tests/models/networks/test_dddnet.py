@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner, Result
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
+from dualpix.capture.cli import root
 from dualpix.capture.errors import DualpixError
 from dualpix.models.blocks.correlation import correlation_plain
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
@@ -18,6 +21,7 @@ from dualpix.models.networks.dddnet import DDDNet, SignedCorrelation
 from dualpix.models.networks.spec import training_outputs
 from dualpix.models.prepare import decode, encode, image_gain
 from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
+from dualpix.models.zoo import load_model
 
 GMAC = 1e9
 
@@ -157,3 +161,36 @@ def test_only_operators_that_backends_delegate() -> None:
     assert not [op for op in used if any(f in op for f in forbidden)]
     shapes = [n.meta["val"].shape for n in exported.graph.nodes if isinstance(n.meta.get("val"), Tensor)]
     assert max(len(shape) for shape in shapes) == 4
+
+
+def run(*args: str | Path) -> Result:
+    return CliRunner().invoke(root, [str(a) for a in args])
+
+
+@pytest.mark.parametrize("network", ["dddnet", "dddnet-paper"])
+def test_trains_on_what_render_wrote(network: str, tmp_path: Path) -> None:
+    made = run("render", "--scenes", "2", "-o", tmp_path / "rendered", "--size", "64", "96", "--all-in-focus")
+    assert made.exit_code == 0, made.output
+    arguments = ("--data", tmp_path / "rendered", "--crop", "32", "64", "--steps", "1", "--batch-size", "2")
+    few = ("--eval-samples", "0", "--workers", "0", "--device", "cpu")
+    done = run("train", "--network", network, "-o", tmp_path / "run", *arguments, *few)
+    assert done.exit_code == 0, (done.output, done.exception)
+    assert load_model(tmp_path / "run").card["network"] == network
+
+
+def test_real_pairs_have_no_picture_to_learn_from(tmp_path: Path) -> None:
+    folder = tmp_path / "pairs"
+    folder.mkdir()
+    for name, value in batch_of((0,), sharp=False).items():
+        array = value[0].numpy()
+        if name in ("left", "right"):
+            codes = np.rint(np.clip(array[0], 0, 1) * 65535).astype(np.uint16)
+            cv2.imwrite(str(folder / f"a_{name}.png"), codes)
+        elif name == "disparity_px":
+            np.save(folder / "a_disparity_px.npy", array[0])
+    arguments = ("--data", folder, "--crop", "64", "64", "--steps", "1", "--batch-size", "1", "--eval-samples", "0")
+    few = ("--workers", "0", "--device", "cpu", "-o", tmp_path / "run", "--network", "dddnet")
+    refused = run("train", *arguments, *few)
+    assert "some samples have no picture in focus everywhere" in str(refused.exception)
+    taken = run("train", *arguments, *few, "--options", '{"image_weight": 0}')
+    assert taken.exit_code == 0, (taken.output, taken.exception)

@@ -288,13 +288,16 @@ def evaluation_set(count: int, size_hw: tuple[int, int] = (192, 256), seed: int 
     return [evaluation_sample(index, size_hw, seed) for index in range(count)]
 
 
-def evaluation_sample(index: int, size_hw: tuple[int, int] = (192, 256), seed: int = EVALUATION_SEED) -> EvalSample:
+def evaluation_sample(
+    index: int, size_hw: tuple[int, int] = (192, 256), seed: int = EVALUATION_SEED, *, sharp: bool = False
+) -> EvalSample:
     """Scene ``index`` of a fixed set of rendered and augmented scenes that training never sees.
 
     Args:
         index: from 0 on.
         size_hw: (height, width) in px, multiples of 32.
         seed: at least ``EVALUATION_SEED``; another seed gives another set (calibration, say).
+        sharp: whether to add the picture in focus everywhere; nothing else changes.
     """
-    clean = RenderedDataset(index + 1, settings=RenderSettings(size_hw=size_hw), seed=seed)
+    clean = RenderedDataset(index + 1, settings=RenderSettings(size_hw=size_hw), seed=seed, sharp=sharp)
     return eval_sample(DUAL_PIXEL, AugmentedDataset(clean)[0, index])

@@ -14,11 +14,12 @@ import numpy as np
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.picture import srgb_from_linear
 from dualpix.capture.stack import focus_depth
-from dualpix.capture.types import DualPixelImage
+from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
 from dualpix.models.predict import DisparityMap, match_disparity, predict_disparity
 from dualpix.models.stack_network import check_stack_model, predict_stack_depth
+from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.zoo import LoadedModel, load_model
 
 PairMethod = Callable[[DualPixelImage], DisparityMap]
@@ -39,7 +40,7 @@ def of_pair(predict: PairMethod) -> Method:
         assert sample.pair is not None  # noqa: S101 - protocols say what their samples are
         found = predict(sample.pair)
         confidence = None if found.judgement is None else found.judgement.confidence
-        return Prediction(found.disparity_px, "disparity_px", confidence)
+        return Prediction(found.disparity_px, "disparity_px", confidence, found.sharp)
 
     return method
 
@@ -58,9 +59,35 @@ def of_stack(method: focus_depth.Method) -> Method:
 def blurred_input(sample: Sample) -> Prediction:
     """The full-aperture picture as it came: what a sharper one has to beat."""
     assert sample.pair is not None  # noqa: S101
-    light = sample.pair.combined
+    return Prediction(_shown(sample.pair.combined), "image")
+
+
+def sharp_picture(predict: PairMethod, sample: Sample) -> Prediction:
+    """The picture in focus everywhere that a network gives beside its disparity."""
+    assert sample.pair is not None  # noqa: S101
+    found = predict(sample.pair).sharp
+    assert found is not None  # noqa: S101 - the model was looked at
+    return Prediction(_shown(found), "image")
+
+
+def _shown(light: FloatImage) -> FloatImage:
+    """(H, W, 3) with the sRGB curve."""
     colour = light if light.ndim == 3 else np.repeat(light[..., None], 3, axis=2)
-    return Prediction(srgb_from_linear(np.clip(colour, 0, 1)), "image")
+    return srgb_from_linear(np.clip(colour, 0, 1))
+
+
+def _sharp_networks(choice: Choice) -> dict[str, Method]:
+    runs: dict[str, Method] = {}
+    for name in choice.models:
+        model = load_model(name)
+        if SHARP not in model.spec.outputs:
+            raise DualpixError(
+                f"model '{model.name}' gives no sharp picture", expected="one that does, of network dddnet"
+            )
+        sizes = choice.working_sizes_px or None
+        predict = partial(predict_disparity, model=model, working_long_side_px=sizes)
+        runs[model.name if model.name not in runs else str(name)] = partial(sharp_picture, predict)
+    return runs
 
 
 def _networks(choice: Choice) -> dict[str, Method]:
@@ -92,7 +119,7 @@ PAIR: _Makers = {"sgbm": lambda choice: {"sgbm": of_pair(match_disparity)}, "net
 STACK: _Makers = {name: partial(lambda name, choice: {name: of_stack(name)}, name) for name in focus_depth.METHODS} | {
     "network": _stack_networks
 }
-IMAGE: _Makers = {"input": lambda choice: {"input": blurred_input}}
+IMAGE: _Makers = {"input": lambda choice: {"input": blurred_input}, "network": _sharp_networks}
 
 
 def _known(protocol: Protocol) -> tuple[_Makers, tuple[str, ...]]:

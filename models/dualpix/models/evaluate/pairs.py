@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
+from dualpix.capture.picture import srgb_from_linear
 from dualpix.capture.types import FloatImage
 from dualpix.models.confidence import CONFIDENT
 from dualpix.models.evaluate.edges import LEAST_STEP_PX
-from dualpix.models.evaluate.figures import affine_figures, checked, confidence_figures, edge_figures
+from dualpix.models.evaluate.figures import affine_figures, checked, confidence_figures, edge_figures, image_figures
 from dualpix.models.evaluate.protocol import Figures, wrong_unit
 from dualpix.models.evaluate.sample import Prediction, Sample
 from dualpix.models.metrics import IRLS_ITERATIONS, bad_pixel_share, mean_absolute_error
@@ -26,7 +27,29 @@ def pixel_figures(sample: Sample, prediction: Prediction) -> Figures:
     """
     if prediction.unit != "disparity_px":
         raise wrong_unit(prediction, "disparity_px: x_right - x_left in pixels of the view")
-    return _figures(sample, prediction, IRLS_ITERATIONS, in_pixels=True)
+    return {**_figures(sample, prediction, IRLS_ITERATIONS, in_pixels=True), **sharp_figures(sample, prediction)}
+
+
+def sharp_figures(sample: Sample, prediction: Prediction) -> Figures:
+    """PSNR and SSIM of the picture in focus everywhere, and of the blurred one that it was made of.
+
+    Light is scored with the sRGB curve, clipped to 0..1. Nothing where the method gives no picture, or there is no
+    truth for it.
+    """
+    if sample.sharp is None or prediction.sharp is None or sample.pair is None:
+        return {}
+    truth = _coded(sample.sharp)
+    figures: dict[str, float | None] = {}
+    for prefix, light in (("", prediction.sharp), ("input_", sample.pair.combined)):
+        found = image_figures(checked(_coded(light), sample.valid, sample.name), truth)
+        figures |= {f"{prefix}{name}": found[name] for name in ("psnr_db", "ssim")}
+    return figures
+
+
+def _coded(light: FloatImage) -> FloatImage:
+    """(h, w, 3), of one channel as well."""
+    colour = light if light.ndim == 3 else np.repeat(light[..., None], 3, axis=2)
+    return srgb_from_linear(np.clip(colour, 0, 1))
 
 
 def _figures(sample: Sample, prediction: Prediction, iterations: int, *, in_pixels: bool) -> Figures:

@@ -33,14 +33,16 @@ from dualpix.models.evaluate.figures import AFFINE
 from dualpix.models.evaluate.pairs import pixel_figures
 from dualpix.models.evaluate.protocol import Pending, Protocol
 from dualpix.models.evaluate.sample import Sample
-from dualpix.models.prepare import network_inputs
+from dualpix.models.prepare import image_gain, network_inputs
 from dualpix.models.tasks.task import EvalSample
 
 _MULTIPLE = 32
+_SHARP = {"psnr_db": "PSNR dB", "ssim": "SSIM", "input_psnr_db": "input dB", "input_ssim": "input SSIM"}
 _COLUMNS = {"mae_px": "MAE px", "bad_1px": "> 1 px", "edge_mae_px": "edge\nMAE px", "edge_f1": "edge F1", **AFFINE}
 _METRICS = (
     "mean absolute error, also within 8 px of edges, and share off by more than 1, in px; boundary F1; AI(1), AI(2), "
-    "three rank variants"
+    "three rank variants; of a picture in focus everywhere PSNR and SSIM with the sRGB curve, beside those of the "
+    "blurred one"
 )
 
 
@@ -87,9 +89,11 @@ def rendered(count: int, size_hw: tuple[int, int] = (192, 256), seed: int | None
     chosen = EVALUATION_SEED if seed is None else seed
 
     def load(index: int) -> Sample:
-        sample = evaluation_sample(index, size_hw, chosen)
+        sample = evaluation_sample(index, size_hw, chosen, sharp=True)
         truth = sample.arrays()["disparity_px"][0]
-        return Sample(_name(index), truth, np.isfinite(truth), capture_of(sample))
+        sharp = sample.truth["sharp"] * image_gain(sample.truth["combined"])  # as bright as the capture
+        picture = np.ascontiguousarray(sharp[0].permute(1, 2, 0).numpy())
+        return Sample(_name(index), truth, np.isfinite(truth), capture_of(sample), sharp=picture)
 
     _check_size(size_hw)
     return [Pending(_name(index), partial(load, index)) for index in range(count)]
@@ -118,7 +122,7 @@ def rendered_protocol(kind: str = "") -> Protocol:
         unit="disparity_px",
         read=lambda folder: (),
         score=pixel_figures,
-        columns=_COLUMNS,
+        columns={**_COLUMNS, **_SHARP},
         source=f"this project, seed {seed}",
         layout="no folder: scenes are rendered",
         crop="none",
@@ -176,7 +180,16 @@ def _camera_sample(name: str, index: int, size_hw: tuple[int, int]) -> Sample:
     exposure = math.exp(rng.uniform(*np.log(kind.exposure))) / max(float((left + right).mean()), 1e-4)
     image = expose(left, right, None, sensor, rng, exposure=exposure)
     truth = np.asarray(psf.disparity_gain * pair.coc_px[0].numpy(), np.float32)
-    return Sample(_name(index), truth, np.ones(truth.shape, np.bool_), image, group=use)
+    in_focus = np.maximum(scene.all_in_focus()[margin:-margin, margin:-margin], 0)
+    sharp = _through(in_focus, sensor, exposure)
+    return Sample(_name(index), truth, np.ones(truth.shape, np.bool_), image, group=use, sharp=sharp)
+
+
+def _through(light: FloatImage, sensor: SensorModel, exposure: float) -> FloatImage:
+    """The full-aperture view of a scene without blur, as bright and as shaded as the capture is, without its noise."""
+    quiet = replace(sensor, left_noise=DnNoise(), right_noise=DnNoise(), jpeg_quality=None)
+    half = light * np.float32(0.5)
+    return expose(half, half, None, quiet, np.random.default_rng(0), exposure=exposure).combined
 
 
 def _noisier(noise: DnNoise, variance: float) -> DnNoise:

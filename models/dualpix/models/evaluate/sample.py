@@ -72,6 +72,8 @@ class Sample:
     """Samples of one kind, whose means are told apart."""
     metric: MetricTruth | None = None
     """Where the truth of a pair is in m and its optics are known."""
+    sharp: FloatImage | None = None
+    """(h, w, 3) linear light of the full-aperture view in focus everywhere, where that is known beside the truth."""
     grids: tuple[Grid, ...] = ()
     """Sizes of predictions beside the truth's own; where there are none, a larger map is cut to its centre."""
 
@@ -121,6 +123,8 @@ class Prediction:
     unit: Unit
     confidence: FloatImage | None = None
     """(H, W), 0 to 1; None where the method has none."""
+    sharp: FloatImage | None = None
+    """(H, W, 3) linear light of the full-aperture view in focus everywhere; None where the method gives none."""
 
 
 Method = Callable[[Sample], Prediction]

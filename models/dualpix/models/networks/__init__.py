@@ -51,6 +51,18 @@ def _dddnet_loss(options: Mapping[str, Any]) -> Loss:
     return loss_of_options(options)
 
 
+def _dddnet_paper(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.dddnet_paper import DDDNetPaper, DDDNetPaperConfig
+
+    return DDDNetPaper(DDDNetPaperConfig(**options))
+
+
+def _dddnet_paper_loss(options: Mapping[str, Any]) -> Loss:
+    from dualpix.models.networks.dddnet_paper import loss_of_options
+
+    return loss_of_options(options)
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     "difusenet": NetworkSpec(
         build=_difusenet,
@@ -75,6 +87,16 @@ NETWORKS: dict[str, NetworkSpec] = {
         size_multiple=32,
         paper="DDDNet, arXiv 2012.00301",
         loss_of_options=_dddnet_loss,
+        further_outputs=("sharp",),
+        wanted=("sharp", "disparity_gain"),
+    ),
+    "dddnet-paper": NetworkSpec(
+        build=_dddnet_paper,
+        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        output="disparity_px",
+        size_multiple=8,
+        paper="DDDNet, arXiv 2012.00301",
+        loss_of_options=_dddnet_paper_loss,
         further_outputs=("sharp",),
         wanted=("sharp", "disparity_gain"),
     ),

@@ -117,7 +117,9 @@ class Trainer:
             _load_weights(network, config.init)
         self.config, self.workers = config, workers
         self.precision = resolve_precision(config.precision, self.device)
-        self.network = network.to(self.device, _NUMBERS[self.precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network = network.to(self.device, _NUMBERS[self.precision])
+        if all(parameter.ndim <= _PICTURES for parameter in network.parameters()):  # 3-D convolutions have none
+            self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.world.size > 1:
             synchronise_norms(self.network)
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
