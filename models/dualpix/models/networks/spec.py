@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +27,16 @@ class NetworkSpec:
     task: str = "dual_pixel"
     loss: Callable[[Sequence[Any], Batch], Tensor] | None = None
     """Of its own; None takes the task's."""
+    parts: tuple[str, ...] = ()
+    """Attributes of the module that a run may take from other models: its encoders. See ``branches``."""
+    of_options: Callable[[NetworkSpec, Mapping[str, Any]], NetworkSpec] | None = None
+    """What options change of all this: another head, a branch alone."""
+
+    def with_options(self, options: object) -> NetworkSpec:
+        """Of the network with these options; what are none are refused when it is built."""
+        if self.of_options is None or not isinstance(options, Mapping):
+            return self
+        return self.of_options(self, options)
 
     @property
     def input_names(self) -> tuple[str, ...]:
