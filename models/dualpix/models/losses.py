@@ -178,7 +178,9 @@ def _gradient(error: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _step(error: Tensor, mask: Tensor | None, axis: int) -> Tensor:
-    """Between neighbours that are both known."""
+    """Between neighbours that are both known; a map of one pixel has none."""
+    if error.shape[axis] < 2:
+        return error.new_zeros(())
     both = None
     if mask is not None:
         count = mask.shape[axis] - 1

@@ -27,6 +27,7 @@ from dualpix.capture.stereo import SgbmSettings, match_sgbm
 from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensModel, Mask
 from dualpix.models.judge import Estimate, Judge
 from dualpix.models.networks.spec import first_output
+from dualpix.models.tasks.dual_pixel_affine import AFFINE
 from dualpix.models.working import (
     WORKING_LONG_SIDE_PX,
     DisparityMap,
@@ -42,12 +43,14 @@ __all__ = [
     "WORKING_LONG_SIDE_PX",
     "DisparityMap",
     "WorkingViews",
+    "check_gives_disparity",
     "estimate",
     "lens_of",
     "match_disparity",
     "metric_depth",
     "network_estimator",
     "network_working_sizes",
+    "predict_affine",
     "predict_disparity",
     "run_estimator",
     "sgbm_estimator",
@@ -86,15 +89,46 @@ def predict_disparity(
     Raises:
         DualpixError: the capture holds NaN or infinity or is too small, or the network gives no disparity.
     """
-    if model.spec.output != "disparity_px":
-        raise DualpixError(
-            f"model '{model.name}' gives {model.spec.output}", expected="a model that gives disparity_px"
-        )
+    check_gives_disparity(model)
     sizes = network_working_sizes(image) if working_long_side_px is None else working_long_side_px
     found = run_estimator(image, network_estimator(model), model.name, sizes, blend)
     calibration, calibrated_for = model.calibration(len(found.result.scale))
     judge = Judge(calibration, calibrated_for, "centre", model.trained_disparity_px, "that the network was trained on")
     return judge(image, found)
+
+
+def check_gives_disparity(model: LoadedModel) -> None:
+    """Refuse a model whose maps are neither pixels nor made metres by any lens.
+
+    Raises:
+        DualpixError: it gives another kind of depth.
+    """
+    if model.spec.output != "disparity_px":
+        affine = model.spec.output == AFFINE
+        raise DualpixError(
+            f"model '{model.name}' gives {model.spec.output}",
+            expected="a model that gives disparity_px",
+            hint="up to scale and offset it is scored by dualpix evaluate" if affine else "",
+        )
+
+
+def predict_affine(image: DualPixelImage, model: LoadedModel, *, working_long_side_px: int | None = None) -> FloatImage:
+    """Inverse depth (H, W) of the view, up to scale and offset, by a network that gives no more.
+
+    Args:
+        image: a decoded capture.
+        model: from :func:`dualpix.models.zoo.load_model`; its output must be ``inverse_depth_affine``.
+        working_long_side_px: of the network's input; by default the largest of :func:`network_working_sizes`. One size:
+            maps of several have scales and offsets of their own, and no mean.
+
+    Raises:
+        DualpixError: the capture holds NaN or infinity or is too small, or the network gives something else.
+    """
+    if model.spec.output != AFFINE:
+        raise DualpixError(f"model '{model.name}' gives {model.spec.output}", expected=f"a model that gives {AFFINE}")
+    size = network_working_sizes(image)[0] if working_long_side_px is None else working_long_side_px
+    found = run_estimator(image, network_estimator(model), model.name, size, "median").result
+    return found.disparity_px / np.float32(found.scale[0])  # no lengths in the picture: not to be scaled with it
 
 
 def network_working_sizes(image: DualPixelImage) -> tuple[int, ...]:

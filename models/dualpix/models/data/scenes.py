@@ -12,8 +12,8 @@ from dualpix.capture.synthesis.sample import render_sample
 from dualpix.capture.synthesis.settings import RenderSettings as StackSettings
 from dualpix.capture.synthesis.settings import SampleSpec
 from dualpix.models.data.rendered import EVALUATION_SEED, AugmentedDataset, RenderedDataset, RenderSettings
-from dualpix.models.data.sources.procedural import scene_view
-from dualpix.models.data.formation import plain_picture
+from dualpix.models.data.sources import SourceOptions
+from dualpix.models.data.sources.procedural import ProceduralPictures
 from dualpix.models.tasks import DUAL_PIXEL, FOCUS_STACK, MONOCULAR, Sample, Task
 from dualpix.models.tasks.focus_stack import FARTHEST_M
 
@@ -52,7 +52,8 @@ def _stack(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
 
 
 def _picture(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
-    clean = plain_picture(scene_view(seed, index, size_hw))
+    options = SourceOptions(seed=seed, samples=index + 1, render=RenderSettings(size_hw=size_hw))
+    clean = ProceduralPictures("scenes", options).prepare(index)
     return MONOCULAR.augment(clean, np.random.default_rng([seed, 1, index]))
 
 

@@ -1,8 +1,8 @@
 """DiFuse-Net at the paper's size: 9.9 M parameters (arXiv 2506.14709v2, Samsung, IROS 2025; no code was released).
 
 From the text: EfficientNet-Lite3 image encoder to 1/32 and one more inverted-residual block to 1/64; siamese dual-pixel
-encoder of two inverted-residual blocks, each of stride 2; windowed bidirectional parallax attention after each; feature-
-wise fusion at 1/2 and 1/4; U-Net decoder with PReLU and a depth map from every block, all of which enter the loss; a
+encoder of two inverted-residual blocks, each of stride 2; windowed bidirectional parallax attention after each; fusion
+by features at 1/2 and 1/4; U-Net decoder with PReLU and a depth map from every block, all of which enter the loss; a
 sigmoid that gives affine-invariant inverse depth.
 
 Inferred, where it says nothing: widths (those of the encoder at 1/2 and 1/4 in the dual-pixel branch, so that the three

@@ -16,10 +16,10 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from safetensors.torch import save
@@ -48,7 +48,7 @@ from dualpix.models.train.config import TrainConfig
 from dualpix.models.train.device import resolve_device, resolve_precision
 from dualpix.models.train.distributed import World, synchronise_norms
 from dualpix.models.train.feed import Feed, data_of
-from dualpix.models.zoo import load_model
+from dualpix.models.train.start import blend, load_start
 
 LOG = "log.csv"
 _NUMBERS = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
@@ -108,17 +108,19 @@ class Trainer:
         self.world = world or World()
         self.share = self.world.share(config.batch_size)
         self.device = device or resolve_device("cpu")
-        self.spec = network_spec(config.network)
+        self.spec = network_spec(config.network, config.options)
         self.task = self.spec.of_task()
         _check_window(config, self.spec.size_multiple)
         network = build_network(config.network, config.options)
-        if config.init is not None:
-            _load_weights(network, config.init)
+        reads = self.world.is_first or not config.init_parts
+        self.started_from = load_start(network, self.spec, config, folder) if reads else ()
         self.config, self.workers = config, workers
         self.precision = resolve_precision(config.precision, self.device)
         self.network = network.to(self.device, _NUMBERS[self.precision], memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.world.size > 1:
             synchronise_norms(self.network)
+            if config.init_parts:  # they lie with the first process
+                self.world.from_first(self.network.state_dict())
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(),
@@ -286,7 +288,7 @@ class Trainer:
             group["lr"] = self._learning_rate(self.step)
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            predictions = training_outputs(self.network, inputs)
+            predictions = self._predicted(inputs)
         loss = (self.spec.loss or self.task.loss)(predictions, batch)
         value = float(self.world.mean(loss.detach().clone()))
         if not math.isfinite(value):
@@ -300,6 +302,17 @@ class Trainer:
         self.optimiser.step()
         self._update_average()
         return value
+
+    def _predicted(self, inputs: Sequence[Tensor]) -> list[Any]:
+        try:
+            return training_outputs(self.network, inputs)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise DualpixError(
+                f"network '{self.config.network}' comes down to one value a channel, of which batch norm has no spread",
+                expected="a larger --crop or --batch-size",
+            ) from error
 
     def _not_finite(self, found: str, batch: Mapping[str, Tensor] | None = None) -> NotFiniteError:
         """What to say of a value that is not finite: whether the data were to blame, and what is left to go on from."""
@@ -383,7 +396,7 @@ class Trainer:
         """
         network = self.averaged_network().cpu()
         if self.config.init is not None and self.config.init_share:
-            _blend(network, load_model(self.config.init).module, self.config.init_share)
+            blend(network, self.config.init, self.config.init_share)
         weights = {k: v.contiguous() for k, v in network.state_dict().items()}
         if bad := first_not_finite(weights):
             raise self._not_finite(f"'{bad}' holds values that are not finite")
@@ -396,6 +409,7 @@ class Trainer:
             "parameters": sum(p.numel() for p in network.parameters()),
             "task": self.task.name,
             "training": asdict(self.config) | {"precision": self.precision},
+            "started_from": list(self.started_from),
             "skipped_samples": len(self._skips),
             "final_eval_error": errors[-1] if errors else None,
             "eval_error_of_guess": self.eval_error_of_guess,
@@ -420,6 +434,18 @@ def average_gradients(network: nn.Module, world: World) -> None:
         gradient.copy_(part.view_as(gradient))
 
 
+def check_run(config: TrainConfig, folder: Path) -> None:
+    """Refuse a run that cannot begin, before another one that it waits for has taken its hours.
+
+    Raises:
+        DualpixError: as :class:`Trainer`.
+    """
+    spec = network_spec(config.network, config.options)
+    _check_window(config, spec.size_multiple)
+    load_start(build_network(config.network, config.options), spec, config, folder)
+    data_of(config, spec.of_task(), None)
+
+
 def _check_window(config: TrainConfig, multiple: int) -> None:
     """Whether the network takes what it will be shown."""
     seen = config.crop_hw or config.render.size_hw
@@ -428,22 +454,3 @@ def _check_window(config: TrainConfig, multiple: int) -> None:
         raise DualpixError(
             f"{what} {seen[0]} {seen[1]}", expected=f"multiples of {multiple} px for network '{config.network}'"
         )
-
-
-def _load_weights(network: nn.Module, init: str) -> None:
-    model = load_model(init)
-    try:
-        network.load_state_dict(model.module.state_dict())
-    except RuntimeError as error:
-        raise DualpixError(
-            f"weights of '{model.name}' do not fit", expected="a model of the network and options that are trained"
-        ) from error
-
-
-@torch.no_grad()
-def _blend(network: nn.Module, other: nn.Module, share: float) -> None:
-    """Move the weights of ``network`` by ``share`` of the way to those of ``other``."""
-    towards = other.state_dict()
-    for name, value in network.state_dict().items():
-        if value.dtype.is_floating_point:
-            value.lerp_(towards[name], share)

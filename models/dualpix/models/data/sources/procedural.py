@@ -77,7 +77,7 @@ class ProceduralStacks:
         if not 0 <= index < len(self):
             raise IndexError(index)
         seed = self.options.seed
-        view = scene_view(seed, index, self.options.render.size_hw)
+        view = _scene_view(seed, index, self.options.render.size_hw)
         return draw_stack(view, self.options, np.random.default_rng([seed, _STACK_DRAWS, index]))
 
     def form(self, prepared: Sample) -> Sample:
@@ -112,7 +112,7 @@ class ProceduralPictures:
         """The scene."""
         if not 0 <= index < len(self):
             raise IndexError(index)
-        return plain_picture(scene_view(self.options.seed, index, self.options.render.size_hw))
+        return plain_picture(_scene_view(self.options.seed, index, self.options.render.size_hw))
 
     def form(self, prepared: Sample) -> Sample:
         """Nothing is left to do."""
@@ -124,7 +124,7 @@ class ProceduralPictures:
         return digest_of({"pictures": options.render.size_hw, "seed": options.seed, "count": options.samples})
 
 
-def scene_view(seed: int, index: int, size_hw: tuple[int, int]) -> RgbdView:
+def _scene_view(seed: int, index: int, size_hw: tuple[int, int]) -> RgbdView:
     """Scene ``index`` of ``seed``, sharp, with the depth of each pixel."""
     scene = make_varied_scene(scene_seed(seed, index), size_hw)
     depth = scene.depth_m()
