@@ -11,12 +11,14 @@ from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.models.blocks import FeatureWiseFusion, TextbookParallaxAttention
+from dualpix.models.data.rendered import RenderSettings
 from dualpix.models.data.scenes import task_scene
 from dualpix.models.foundation import FOUNDATIONS, foundation
 from dualpix.models.losses import affine_invariant_loss
 from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.difusenet_paper import DiFuseNetPaper, DiFuseNetPaperConfig, ImageEncoder
 from dualpix.models.networks.spec import NetworkSpec, training_outputs
+from dualpix.models.train import TrainConfig, Trainer
 
 NAME = "difusenet-paper"
 PUBLISHED, TOLERANCE = 9.9e6, 0.005
@@ -268,6 +270,15 @@ def test_every_parameter_learns(options: dict[str, str]) -> None:
     loss = (spec.loss or task.loss)(training_outputs(network, spec.inputs_of(batch)), batch)
     loss.backward()  # type: ignore[no-untyped-call]
     assert not [name for name, p in network.named_parameters() if p.grad is None or not torch.isfinite(p.grad).all()]
+
+
+def test_a_window_that_leaves_one_value_a_channel_is_refused(tmp_path: Path) -> None:
+    config = TrainConfig(
+        network=NAME, options={"encoder": "efficientnet-lite0"}, steps=1, batch_size=1, samples=1, eval_samples=0,
+        crop_hw=(64, 64), precision="float32", render=RenderSettings(size_hw=(64, 64)),
+    )  # fmt: skip
+    with pytest.raises(DualpixError, match=r"one value a channel.*; expected a larger --crop or --batch-size"):
+        Trainer(config, tmp_path, workers=0).run()
 
 
 # --- it can learn -------------------------------------------------------------------------------------------------
