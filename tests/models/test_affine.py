@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.models.evaluate.methods import PAIR, Choice
 from dualpix.models.evaluate.pairs import affine_pair_figures, pixel_figures
 from dualpix.models.evaluate.rendered import rendered
-from dualpix.models.networks import build_network
+from dualpix.models.networks import build_network, network_spec
 from dualpix.models.predict import predict_affine, predict_disparity
 from dualpix.models.prepare import network_inputs
 from dualpix.models.working import working_views
@@ -129,3 +130,17 @@ def test_evaluate_scores_it_where_the_truth_is_affine(
     assert set(means) == {"affine", "mono"} and all(np.isfinite(m["ai1"]) for m in means.values())
     code, _, said = run("evaluate", "--data", "rendered", "--count", "1", "--method", "network", *models)
     assert code == 2 and said.startswith("dualpix: error: ") and "the method gives affine" in said
+
+
+def test_a_users_network_says_that_it_is_affine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from torch import nn\n\nclass Net(nn.Sequential):\n    task, size_multiple = {task!r}, 8\n\n"
+    source += "    def forward(self, {name}):\n        return self[0]({name})\n\n"
+    source += "def make():\n    return Net(nn.Conv2d({channels}, 1, 3, padding=1))\n"
+    monkeypatch.syspath_prepend(tmp_path)
+    for module, task, name, channels in (
+        ("affine_of_left", "dual_pixel_affine", "left", 1), ("affine_of_one", "monocular", "image", 3)
+    ):  # fmt: skip
+        (tmp_path / f"{module}.py").write_text(source.format(task=task, name=name, channels=channels))
+        spec = network_spec(f"{module}:make")
+        assert (spec.task, spec.output, spec.size_multiple) == (task, "inverse_depth_affine", 8)
+        monkeypatch.delitem(sys.modules, module)

@@ -209,7 +209,7 @@ def test_the_paper_network_by_the_recipe_with_published_weights(tmp_path: Path, 
     [
         (("--network", "unet"), "unknown network 'unet'; expected one of: difusenet, difusenet-paper"),
         (("--options", '{"branches": "image"}'), "a recipe with --init or with a branch among the options"),
-        (("--init", "difusenet-compact"), "a recipe with --init or with a branch among the options"),
+        (("--init", "difusenet-compact"), "--recipe and --init were given; expected one of them"),
         (("--mono-data", "nowhere"), "no file or folder 'nowhere'"),
         (("--mono-data", "procedural:0"), "'procedural:0' has a weight of 0"),
         (("--stage-steps", "0", "1", "1"), "steps 0; expected 1 to"),

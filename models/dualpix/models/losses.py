@@ -117,15 +117,14 @@ def affine_invariant_loss(
 
 def _unit_spread(values: Tensor, mask: Tensor | None) -> Tensor:
     """Each sample with a median of 0 and a mean absolute deviation of 1 over ``mask``."""
-    seen = values if mask is None else torch.where(mask > 0, values, torch.nan)
-    centre = seen.flatten(1).nanmedian(1).values.nan_to_num().reshape(-1, 1, 1, 1)
-    deviation = (values - centre).abs()
-    if mask is None:
-        spread = deviation.mean((1, 2, 3), keepdim=True)
-    else:
-        count = mask.sum((1, 2, 3), keepdim=True).clamp_min(1.0)
-        spread = (deviation * mask).sum((1, 2, 3), keepdim=True) / count
-    return (values - centre) / spread.clamp_min(_LEAST_SPREAD)
+    weight = torch.ones_like(values) if mask is None else mask
+    count = weight.flatten(1).sum(1, keepdim=True)
+    # the lower of two in the middle; nanmedian would do, but not on every device
+    ordered = torch.where(weight > 0, values, torch.inf).flatten(1).sort(1).values
+    middle = ordered.gather(1, ((count - 1).clamp_min(0) // 2).long())
+    centre = torch.where(count > 0, middle, 0.0).reshape(-1, 1, 1, 1)
+    deviation = ((values - centre).abs() * weight).flatten(1).sum(1, keepdim=True) / count.clamp_min(1.0)
+    return (values - centre) / deviation.clamp_min(_LEAST_SPREAD).reshape(-1, 1, 1, 1)
 
 
 def exact(values: Tensor) -> Tensor:

@@ -155,6 +155,8 @@ def command(
     """
     if cache and no_cache:
         raise DualpixError("--cache and --no-cache were given", expected="one of them")
+    if recipe is not None and init is not None:
+        raise DualpixError("--recipe and --init were given", expected="one of them: stages begin with one another")
     if recipe is None and (stage_steps or mono_data):
         raise DualpixError("--stage-steps or --mono-data without a recipe", hint="add --recipe cmtl")
     parsed = _json_object(options)
