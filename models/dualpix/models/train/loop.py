@@ -48,7 +48,7 @@ from dualpix.models.train.config import TrainConfig
 from dualpix.models.train.device import resolve_device, resolve_precision
 from dualpix.models.train.distributed import World, synchronise_norms
 from dualpix.models.train.feed import Feed, data_of
-from dualpix.models.train.start import blend, load_start
+from dualpix.models.train.start import blend, check_window, load_start
 
 LOG = "log.csv"
 _NUMBERS = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
@@ -110,7 +110,7 @@ class Trainer:
         self.device = device or resolve_device("cpu")
         self.spec = network_spec(config.network, config.options)
         self.task = self.spec.of_task()
-        _check_window(config, self.spec.size_multiple)
+        check_window(config, self.spec.size_multiple)
         network = build_network(config.network, config.options)
         reads = self.world.is_first or not config.init_parts
         self.started_from = load_start(network, self.spec, config, folder) if reads else ()
@@ -432,25 +432,3 @@ def average_gradients(network: nn.Module, world: World) -> None:
     parts = torch.split(flat, [g.numel() for g in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
-
-
-def check_run(config: TrainConfig, folder: Path) -> None:
-    """Refuse a run that cannot begin, before another one that it waits for has taken its hours.
-
-    Raises:
-        DualpixError: as :class:`Trainer`.
-    """
-    spec = network_spec(config.network, config.options)
-    _check_window(config, spec.size_multiple)
-    load_start(build_network(config.network, config.options), spec, config, folder)
-    data_of(config, spec.of_task(), None)
-
-
-def _check_window(config: TrainConfig, multiple: int) -> None:
-    """Whether the network takes what it will be shown."""
-    seen = config.crop_hw or config.render.size_hw
-    if any(side % multiple for side in seen):
-        what = "--crop" if config.crop_hw else "--size"
-        raise DualpixError(
-            f"{what} {seen[0]} {seen[1]}", expected=f"multiples of {multiple} px for network '{config.network}'"
-        )

@@ -24,7 +24,8 @@ from dualpix.models.shipped import CARD, read_object
 from dualpix.models.train.checkpoint import CHECKPOINT
 from dualpix.models.train.config import TrainConfig
 from dualpix.models.train.feed import share_of
-from dualpix.models.train.loop import Trainer, check_run
+from dualpix.models.train.loop import Trainer
+from dualpix.models.train.start import check_run
 
 WEIGHTS = "weights.safetensors"
 

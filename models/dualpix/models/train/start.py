@@ -10,8 +10,10 @@ from torch import nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import sha256_of_file
+from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.spec import NetworkSpec
 from dualpix.models.train.config import TrainConfig
+from dualpix.models.train.feed import data_of
 from dualpix.models.zoo import load_model
 
 
@@ -26,6 +28,32 @@ def load_start(network: nn.Module, spec: NetworkSpec, config: TrainConfig, folde
         return (_load_whole(network, config.init),)
     told = [] if config.encoder_weights is None else [_load_encoder(network, config.network, config.encoder_weights)]
     return (*told, *(_load_part(network, spec, text, folder) for text in config.init_parts))
+
+
+def check_run(config: TrainConfig, folder: Path) -> None:
+    """Refuse a run that cannot begin, before another one that it waits for has taken its hours.
+
+    Raises:
+        DualpixError: as :class:`~.loop.Trainer`.
+    """
+    spec = network_spec(config.network, config.options)
+    check_window(config, spec.size_multiple)
+    load_start(build_network(config.network, config.options), spec, config, folder)
+    data_of(config, spec.of_task(), None)
+
+
+def check_window(config: TrainConfig, multiple: int) -> None:
+    """Whether the network takes what it will be shown.
+
+    Raises:
+        DualpixError: a side that is no multiple of ``multiple`` px.
+    """
+    seen = config.crop_hw or config.render.size_hw
+    if any(side % multiple for side in seen):
+        what = "--crop" if config.crop_hw else "--size"
+        raise DualpixError(
+            f"{what} {seen[0]} {seen[1]}", expected=f"multiples of {multiple} px for network '{config.network}'"
+        )
 
 
 def _load_whole(network: nn.Module, init: str) -> str:
@@ -43,7 +71,7 @@ def _load_encoder(network: nn.Module, name: str, weights: str) -> str:
     load = getattr(network, "load_pretrained", None)
     if load is None:
         raise DualpixError(
-            f"network '{name}' takes no published weights of an encoder",
+            f"network '{name}', as it is asked for, takes no published weights of an encoder",
             expected="one that is built on such an encoder, as difusenet-paper",
         )
     return f"encoder: {load(weights)}"
