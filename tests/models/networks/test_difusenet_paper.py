@@ -290,7 +290,7 @@ def test_it_learns_four_samples_by_heart(head: str) -> None:
     """To less than 5 % of its first loss; figures and time on docs/networks/difusenet.md."""
     spec = network_spec(NAME, {"head": head})
     task = spec.of_task()
-    scenes = [task_scene(task, index, (64, 96)) for index in range(4)]
+    scenes = [task_scene(task, index, (32, 64)) for index in range(4)]
     batch = {name: torch.stack([scene[name] for scene in scenes]) for name in scenes[0]}
     given = spec.inputs_of(batch)
     torch.manual_seed(0)
