@@ -65,6 +65,9 @@ WRONG: dict[str, Cases] = {
         (["-o", "out", "--network", "nosuch"], "unknown network 'nosuch'"),
         (["-o", "out", "--init", "nosuch"], "unknown model 'nosuch'"),
         (["-o", "out", "--options", "{"], "--options is not JSON"),
+        (["-o", "out", "--recipe", "nosuch"], "'nosuch' is not 'cmtl'"),
+        (["-o", "out", "--mono-data", "procedural"], "--mono-data without a recipe; add --recipe cmtl"),
+        (["-o", "out", "--recipe", "cmtl", "--init", "difusenet-compact"], "--recipe and --init were given"),
         (["-o", "/proc/nowhere/out"], _OUT),
     ],
     "quantize": [

@@ -20,8 +20,12 @@ def inputs(b: int = 1, h: int = 64, w: int = 96) -> tuple[Tensor, Tensor, Tensor
     )  # fmt: skip
 
 
+def test_the_compact_network_is_compact() -> None:
+    assert sum(p.numel() for p in build_network("difusenet").parameters()) == 843_370
+
+
 @pytest.mark.parametrize("name", sorted(NETWORKS))
-def test_shapes_size_and_finiteness(name: str) -> None:
+def test_shapes_and_finiteness(name: str) -> None:
     torch.manual_seed(0)
     network = build_network(name).eval()
     # published forms are for comparison, no phone runs them

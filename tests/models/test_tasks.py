@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from dualpix.capture.errors import UnknownNameError
 from dualpix.models.data.scenes import task_scene
-from dualpix.models.losses import depth_loss, disparity_loss
-from dualpix.models.tasks import DUAL_PIXEL, FOCUS_STACK, TASKS, Batch, Task, task_named
+from dualpix.models.losses import affine_invariant_loss, depth_loss, disparity_loss
+from dualpix.models.tasks import DUAL_PIXEL, DUAL_PIXEL_AFFINE, FOCUS_STACK, TASKS, Batch, Task, task_named
 from dualpix.models.tasks.task import KNOWN, eval_sample
 
 SIZE = (64, 96)
@@ -44,8 +44,10 @@ def test_samples_and_inputs_are_as_the_task_states_them(task: Task, batch: Batch
 
 def test_the_truth_has_no_loss_and_perfect_scores(task: Task, batch: Batch) -> None:
     truth = batch[task.truth]
+    if task is DUAL_PIXEL_AFFINE:  # disparity falls as inverse depth rises
+        truth = -0.3 * truth + 7.0
     assert float(task.loss([truth], batch)) == pytest.approx(0.0, abs=2e-4)  # a root's floor
-    assert float(task.error(truth, batch)) == 0
+    assert float(task.error(truth, batch)) == pytest.approx(0.0, abs=1e-6)
     sample = {name: value[0].numpy() for name, value in batch.items()}
     found = task.scores({task.outputs[0].name: truth[0].numpy()}, sample)
     assert list(found) == [metric.name for metric in task.metrics]
@@ -74,7 +76,7 @@ def test_what_lies_in_a_hole_does_not_matter(seed: int) -> None:
     target = torch.rand((2, 1, 16, 24), generator=draw) * 4 + 0.5
     known = (torch.rand(target.shape, generator=draw) > 0.4).float()
     guess = torch.rand((2, 1, 8, 12), generator=draw) * 4 + 0.5
-    for loss in (disparity_loss, depth_loss):
+    for loss in (disparity_loss, depth_loss, affine_invariant_loss):
         filled = torch.where(known > 0, target, torch.tensor(3.0))
         other = torch.where(known > 0, target, torch.tensor(77.0))
         assert float(loss([guess], filled, known)) == pytest.approx(float(loss([guess], other, known)), rel=1e-6)
@@ -85,7 +87,7 @@ def test_what_lies_in_a_hole_does_not_matter(seed: int) -> None:
 def test_a_sample_without_any_truth_has_no_loss_and_finite_gradients() -> None:
     guess = torch.ones((1, 1, 8, 8), requires_grad=True)
     target = torch.ones(1, 1, 16, 16) * 2
-    for loss in (disparity_loss, depth_loss):
+    for loss in (disparity_loss, depth_loss, affine_invariant_loss):
         value = loss([guess], target, torch.zeros_like(target))
         value.backward()  # type: ignore[no-untyped-call]
         assert float(value.detach()) == pytest.approx(0, abs=2e-4)
@@ -94,8 +96,8 @@ def test_a_sample_without_any_truth_has_no_loss_and_finite_gradients() -> None:
 
 def test_too_many_predictions_are_refused() -> None:
     for loss in (disparity_loss, depth_loss):
-        for count in (0, 5):
-            with pytest.raises(ValueError, match=f"{count} predictions, expected 1 to 4"):
+        for count in (0, 6):
+            with pytest.raises(ValueError, match=f"{count} predictions, expected 1 to 5"):
                 loss([torch.ones(1, 1, 8, 8)] * count, torch.ones(1, 1, 8, 8))
 
 
@@ -121,5 +123,8 @@ def test_a_network_gets_the_inputs_that_it_names_in_its_order() -> None:
 
 
 def test_unknown_task_lists_the_known_ones() -> None:
-    with pytest.raises(UnknownNameError, match="unknown task 'mono'; expected one of: dual_pixel, focus_stack"):
+    with pytest.raises(
+        UnknownNameError,
+        match="unknown task 'mono'; expected one of: dual_pixel, dual_pixel_affine, focus_stack, monocular",
+    ):
         task_named("mono")

@@ -18,7 +18,7 @@ CONFIDENCE_WEIGHT = 0.1
 """Of the confidence beside the disparity: a guess of 1/2 costs as much as 0.07 of the disparity's own loss."""
 GRADIENT_WEIGHT = 0.2
 """Much less than the paper's 30: while nothing is matched yet, the gradient term rewards a constant map."""
-SCALE_WEIGHTS = (1.0, 0.2, 0.1, 0.05)
+SCALE_WEIGHTS = (1.0, 0.2, 0.1, 0.05, 0.025)
 """Of the predictions, finest first: matching is learnt at fine scales, and coarse terms of equal weight delay it."""
 _GRADIENT_SCALES = 3
 _SOFT_PX = 1.0
@@ -26,6 +26,10 @@ _LEAST_M = 1e-3
 _ROOT_FLOOR = 1e-8
 """Under a root: its slope at zero has no end."""
 _KNOWN_SHARE, _SHARE_FLOOR = 0.5, 1e-3
+AFFINE_GRADIENT_WEIGHT = 30.0
+"""Of DiFuse-Net (arXiv 2506.14709)."""
+_LEAST_SPREAD = 1e-5
+"""Of a map that is brought to unit spread: what a flat one differs by is rounding."""
 
 
 def disparity_loss(predictions: Sequence[Tensor], target: Tensor, known: Tensor | None = None) -> Tensor:
@@ -36,7 +40,7 @@ def disparity_loss(predictions: Sequence[Tensor], target: Tensor, known: Tensor 
     half a pixel counts, and a camera's eight do not drown it.
 
     Args:
-        predictions: finest first, each (B, 1, h, w), at most four; the target is area-averaged to their size.
+        predictions: finest first, each (B, 1, h, w), at most five; the target is area-averaged to their size.
         target: (B, 1, H, W) true disparity in px.
         known: (B, 1, H, W).
 
@@ -111,7 +115,7 @@ def depth_loss(predictions: Sequence[Tensor], target_m: Tensor, known: Tensor | 
     its scale.
 
     Args:
-        predictions: finest first, each (B, 1, h, w) in m, above 0, at most four.
+        predictions: finest first, each (B, 1, h, w) in m, above 0, at most five.
         target_m: (B, 1, H, W), above 0.
         known: (B, 1, H, W).
 
@@ -128,6 +132,52 @@ def depth_loss(predictions: Sequence[Tensor], target_m: Tensor, known: Tensor | 
         silog = torch.sqrt(spread.clamp_min(0.0) + _ROOT_FLOOR)
         total = total + weight * (silog + GRADIENT_WEIGHT * _gradient(error, mask))
     return total
+
+
+def affine_invariant_loss(
+    predictions: Sequence[Tensor],
+    inverse_depth: Tensor,
+    known: Tensor | None = None,
+    gradient_weight: float = AFFINE_GRADIENT_WEIGHT,
+) -> Tensor:
+    """DiFuse-Net's loss, ``MAE_si + 30 MAE(grad)`` over all outputs of a decoder (arXiv 2506.14709, section 5).
+
+    ``MAE_si`` is MiDaS's scale- and shift-invariant mean absolute error (Ranftl et al., "Towards robust monocular depth
+    estimation", TPAMI 2022, eq. 5 and 6, without its factor of a half): each map is brought to a median of 0 and a mean
+    absolute deviation from it of 1, each sample by itself, over the pixels whose truth is known. Inferred, as the paper
+    leaves them open: gradients are those of the maps so brought to one scale, differences between neighbours along x
+    plus those along y; and outputs count alike, so that the loss is their mean.
+
+    Args:
+        predictions: each (B, 1, h, w), inverse depth up to a positive scale and an offset.
+        inverse_depth: (B, 1, H, W), likewise; area-averaged to the size of each prediction.
+        known: (B, 1, H, W).
+        gradient_weight: 30 in the paper.
+
+    Raises:
+        ValueError: no prediction.
+    """
+    if not predictions:
+        raise ValueError("0 predictions, expected 1 or more")
+    total = inverse_depth.new_zeros(())
+    for prediction in predictions:
+        resized, mask = _resized(inverse_depth, prediction, known)
+        error = _unit_spread(exact(prediction), mask) - _unit_spread(resized, mask)
+        gradient = _step(error, mask, -1) + _step(error, mask, -2)
+        total = total + masked_mean(error.abs(), mask) + gradient_weight * gradient
+    return total / len(predictions)
+
+
+def _unit_spread(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Each sample with a median of 0 and a mean absolute deviation of 1 over ``mask``."""
+    weight = torch.ones_like(values) if mask is None else mask
+    count = weight.flatten(1).sum(1, keepdim=True)
+    # the lower of two in the middle; nanmedian would do, but not on every device
+    ordered = torch.where(weight > 0, values, torch.inf).flatten(1).sort(1).values
+    middle = ordered.gather(1, ((count - 1).clamp_min(0) // 2).long())
+    centre = torch.where(count > 0, middle, 0.0).reshape(-1, 1, 1, 1)
+    deviation = ((values - centre).abs() * weight).flatten(1).sum(1, keepdim=True) / count.clamp_min(1.0)
+    return (values - centre) / deviation.clamp_min(_LEAST_SPREAD).reshape(-1, 1, 1, 1)
 
 
 def exact(values: Tensor) -> Tensor:
@@ -181,7 +231,9 @@ def _gradient(error: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _step(error: Tensor, mask: Tensor | None, axis: int) -> Tensor:
-    """Between neighbours that are both known."""
+    """Between neighbours that are both known; a map of one pixel has none."""
+    if error.shape[axis] < 2:
+        return error.new_zeros(())
     both = None
     if mask is not None:
         count = mask.shape[axis] - 1

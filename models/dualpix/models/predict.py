@@ -30,6 +30,7 @@ from dualpix.models.judge import Estimate, Judge
 from dualpix.models.networks.spec import confidence_output, first_output
 from dualpix.models.sharp_picture import SharpResidual, residual_of, sharpened
 from dualpix.models.tasks.dual_pixel import SHARP
+from dualpix.models.tasks.dual_pixel_affine import AFFINE
 from dualpix.models.working import (
     WORKING_LONG_SIDE_PX,
     DisparityMap,
@@ -47,12 +48,14 @@ __all__ = [
     "DisparityMap",
     "MethodMap",
     "WorkingViews",
+    "check_gives_disparity",
     "estimate",
     "lens_of",
     "match_disparity",
     "metric_depth",
     "network_estimator",
     "network_working_sizes",
+    "predict_affine",
     "predict_disparity",
     "run_estimator",
     "sgbm_estimator",
@@ -93,10 +96,7 @@ def predict_disparity(
     Raises:
         DualpixError: the capture holds NaN or infinity or is too small, or the network gives no disparity.
     """
-    if model.spec.output != "disparity_px":
-        raise DualpixError(
-            f"model '{model.name}' gives {model.spec.output}", expected="a model that gives disparity_px"
-        )
+    check_gives_disparity(model)
     sizes = network_working_sizes(image) if working_long_side_px is None else working_long_side_px
     residuals: list[SharpResidual] = []
     found = run_estimator(image, network_estimator(model, residuals.append), model.name, sizes, blend)
@@ -106,6 +106,40 @@ def predict_disparity(
     if not residuals:
         return judged
     return replace(judged, sharp=sharpened(image, max(residuals, key=lambda residual: residual.added.size)))
+
+
+def check_gives_disparity(model: LoadedModel) -> None:
+    """Refuse a model whose maps are neither pixels nor made metres by any lens.
+
+    Raises:
+        DualpixError: it gives another kind of depth.
+    """
+    if model.spec.output != "disparity_px":
+        affine = model.spec.output == AFFINE
+        raise DualpixError(
+            f"model '{model.name}' gives {model.spec.output}",
+            expected="a model that gives disparity_px",
+            hint="up to scale and offset it is scored by dualpix evaluate" if affine else "",
+        )
+
+
+def predict_affine(image: DualPixelImage, model: LoadedModel, *, working_long_side_px: int | None = None) -> FloatImage:
+    """Inverse depth (H, W) of the view, up to scale and offset, by a network that gives no more.
+
+    Args:
+        image: a decoded capture.
+        model: from :func:`dualpix.models.zoo.load_model`; its output must be ``inverse_depth_affine``.
+        working_long_side_px: of the network's input; by default the largest of :func:`network_working_sizes`. One size:
+            maps of several have scales and offsets of their own, and no mean.
+
+    Raises:
+        DualpixError: the capture holds NaN or infinity or is too small, or the network gives something else.
+    """
+    if model.spec.output != AFFINE:
+        raise DualpixError(f"model '{model.name}' gives {model.spec.output}", expected=f"a model that gives {AFFINE}")
+    size = network_working_sizes(image)[0] if working_long_side_px is None else working_long_side_px
+    found = run_estimator(image, network_estimator(model), model.name, size, "median").result
+    return found.disparity_px / np.float32(found.scale[0])  # no lengths in the picture: not to be scaled with it
 
 
 def network_working_sizes(image: DualPixelImage) -> tuple[int, ...]:

@@ -34,6 +34,7 @@ from dualpix.models.metres import measured_depth
 from dualpix.models.predict import (
     WORKING_LONG_SIDE_PX,
     DisparityMap,
+    check_gives_disparity,
     lens_of,
     match_disparity,
     metric_depth,
@@ -152,6 +153,7 @@ def _method(asked: Asked) -> Method:
     if asked.method == "sgbm":
         return lambda image: match_disparity(image, working_long_side_px=sizes or WORKING_LONG_SIDE_PX)
     loaded = load_model(asked.model)
+    check_gives_disparity(loaded)
     return lambda image: predict_disparity(image, loaded, working_long_side_px=sizes or None)
 
 

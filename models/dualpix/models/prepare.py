@@ -48,8 +48,12 @@ def network_inputs(left: Tensor, right: Tensor, combined: Tensor) -> tuple[Tenso
         image (B, 3, H, W), left (B, 1, H, W), right (B, 1, H, W), about in [-0.4, 1.6].
     """
     gain_halves = MEAN_LEVEL / (0.5 * (left + right)).mean((1, 2, 3), keepdim=True).clamp_min(_FLOOR)
-    image = combined.expand(-1, 3, -1, -1) if combined.shape[1] == 1 else combined
-    return encode(image, image_gain(combined)), encode(left, gain_halves), encode(right, gain_halves)
+    return image_input(combined), encode(left, gain_halves), encode(right, gain_halves)
+
+
+def image_input(picture: Tensor) -> Tensor:
+    """A linear full-aperture view, or any linear picture, (B, 1 or 3, H, W), to a network's (B, 3, H, W)."""
+    return encode(picture.expand(-1, 3, -1, -1) if picture.shape[1] == 1 else picture, image_gain(picture))
 
 
 def stack_inputs(frames: Tensor, focus_distances_m: Tensor) -> tuple[Tensor, Tensor]:

@@ -84,7 +84,7 @@ def find_model(name_or_folder: str | Path) -> FoundModel:
             f"'{name}' holds weights of a network of your own, '{network[:80]}'",
             hint=f"name the code that you trust: {network[:80]}@{folder}",
         )
-    return FoundModel(name, network, network_spec(network), folder, card)
+    return FoundModel(name, network, network_spec(network, card.get("options")), folder, card)
 
 
 def check_size(name_or_folder: str | Path, size_hw: tuple[int, int]) -> None:

@@ -7,28 +7,30 @@ from __future__ import annotations
 
 import json
 import os
-import sys
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import get_args
 
 import click
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir
-from dualpix.capture.progress import Pace, ProgressLine
-from dualpix.models.data.kinds import CROP_HW, SCENE_HW, Optics, Quality, Scenes, WantedDevice, WantedPrecision
+from dualpix.capture.progress import ProgressLine
+from dualpix.models.data.kinds import (
+    CROP_HW,
+    SCENE_HW,
+    Optics,
+    Quality,
+    Recipe,
+    Scenes,
+    WantedDevice,
+    WantedPrecision,
+)
 from dualpix.models.named import check_findable, is_named
 from dualpix.models.networks import network_spec
 from dualpix.models.shipped import model_folder
 
-if TYPE_CHECKING:
-    from dualpix.models.train import Progress
-
 SCENES = "scenes"
 """Folder of the rendered scenes within that of a run."""
-_LINE_EVERY_S = 30.0
-"""In a log."""
 
 
 @click.command()
@@ -38,6 +40,23 @@ _LINE_EVERY_S = 30.0
 )
 @click.option("--options", default="{}", help="JSON object with fields of the network's configuration.")
 @click.option("--init", help="Model to start from, by name or folder: fine-tuning.")
+@click.option(
+    "--encoder-weights",
+    metavar="FILE|imagenet",
+    help="Published weights that the image encoder begins with, of networks that are built on such a one.",
+)
+@click.option(
+    "--recipe",
+    type=click.Choice(get_args(Recipe)),
+    help="Several runs that build on one another; cmtl: both branches alone, then the whole network.",
+)
+@click.option("--stage-steps", type=(int, int, int), help="Of the recipe's stages; by default each has --steps.")
+@click.option(
+    "--mono-data",
+    multiple=True,
+    metavar="SOURCE[:WEIGHT]",
+    help="Repeatable: pictures with depth that the recipe's image branch learns from; by default procedural ones.",
+)
 @click.option("--init-share", type=float, default=0.0, help="Of the result that stays as it was in --init.")
 @click.option(
     "--data",
@@ -112,6 +131,10 @@ def command(
     network: str,
     options: str,
     init: str | None,
+    encoder_weights: str | None,
+    recipe: Recipe | None,
+    stage_steps: tuple[int, int, int] | None,
+    mono_data: tuple[str, ...],
     init_share: float,
     data: tuple[str, ...],
     validate: tuple[str, ...],
@@ -143,9 +166,9 @@ def command(
 ) -> None:
     """Train a network on rendered or real data.
 
-    Resumes by itself: run the same command again after a kill and the loss curve goes on as if nothing had happened.
-    Ctrl-C finishes the step, keeps it, and exits with 130. Leaves a folder that --model accepts: weights.safetensors,
-    card.json, log.csv.
+    Resumes by itself, in any stage of a recipe: run the same command again after a kill and the loss curve goes on as
+    if nothing had happened. Ctrl-C finishes the step, keeps it, and exits with 130. Leaves a folder that --model
+    accepts: weights.safetensors, card.json, log.csv.
 
     --adapt FOLDER goes on from --init by captures alone, without a truth: some hundred steps, and a result only where
     captures that were held out are the better for it.
@@ -162,38 +185,32 @@ def command(
         import torch
 
         from dualpix.models.data.rendered import RenderSettings
-        from dualpix.models.train import Listener, TrainConfig, Trainer, TrainingInterruptedError
+        from dualpix.models.train import TrainConfig
         from dualpix.models.train.device import resolve_device
         from dualpix.models.train.distributed import process_group, world_of_environment
+        from dualpix.models.train_runs import Runner
 
         if threads:
             torch.set_num_threads(threads)
         world = world_of_environment()
         where = resolve_device(device, world.local_rank)
         config = TrainConfig(
-            network=network, options=parsed, init=init, init_share=init_share, steps=steps, batch_size=batch_size,
-            samples=samples, learning_rate=learning_rate, seed=seed, checkpoint_every=checkpoint_every,
-            evaluate_every=evaluate_every, eval_samples=eval_samples, precision=precision, data=data,
-            validate=validate, frames=frames, renders=renders, crop_hw=crop_hw,
+            network=network, options=parsed, init=init, init_share=init_share, encoder_weights=encoder_weights,
+            steps=steps, batch_size=batch_size, samples=samples, learning_rate=learning_rate, seed=seed,
+            checkpoint_every=checkpoint_every, evaluate_every=evaluate_every, eval_samples=eval_samples,
+            precision=precision, data=data, validate=validate, frames=frames, renders=renders, crop_hw=crop_hw,
             render=RenderSettings(size_hw, scenes=scenes, quality=quality, optics=optics),
         )  # fmt: skip
-        kept = None if no_cache else cache or output / SCENES
+        runner = Runner(line, world, where, None if no_cache else cache or output / SCENES, workers, restart=restart)
         with process_group(world, where):
-            trainer = Trainer(config, output, cache_dir=kept, workers=workers, device=where, world=world)
-            for note in trainer.notes:
-                line.say(note)
-            if not restart and trainer.resume():
-                line.say(f"resuming at step {trainer.step} of {steps}, in {trainer.precision}")
-            shower = _Shower(line, trainer.step, steps)
-            try:
-                trainer.run(listener=Listener(shower.progress, shower.stage))
-            except TrainingInterruptedError as stopped:
-                _tell_how_to_go_on(line, output, stopped.step, steps)
-                sys.exit(128 + stopped.signal_number)
+            if recipe is None:
+                guess = runner.run(config, output)
+            else:
+                guess = runner.run_recipe(recipe, config, output, stage_steps or (), mono_data)
     if world.is_first:
-        if trainer.skipped:
-            click.echo(trainer.skipped, err=True)
-        _tell_result(output, trainer.task.guess_name, as_json)
+        for skipped in runner.skipped:
+            click.echo(skipped, err=True)
+        _tell_result(output, guess, as_json)
 
 
 def _checked_options(ctx: click.Context) -> dict[str, object]:
@@ -207,6 +224,10 @@ def _checked_options(ctx: click.Context) -> dict[str, object]:
         raise DualpixError("--disparity-gain was given without --adapt", expected="both, or neither")
     if asked["cache"] and asked["no_cache"]:
         raise DualpixError("--cache and --no-cache were given", expected="one of them")
+    if asked["recipe"] is not None and asked["init"] is not None:
+        raise DualpixError("--recipe and --init were given", expected="one of them: stages begin with one another")
+    if asked["recipe"] is None and (asked["stage_steps"] or asked["mono_data"]):
+        raise DualpixError("--stage-steps or --mono-data without a recipe", hint="add --recipe cmtl")
     parsed = _json_object(asked["options"])
     if is_named(asked["network"]):
         check_findable(asked["network"])
@@ -221,11 +242,6 @@ def _checked_options(ctx: click.Context) -> dict[str, object]:
 def _line() -> ProgressLine:
     """One for a run: of several processes the first one speaks."""
     return ProgressLine("training", silent=os.environ.get("RANK", "0") != "0")
-
-
-def _tell_how_to_go_on(line: ProgressLine, output: Path, step: int, steps: int) -> None:
-    kept = f"step {step} of {steps} is kept in '{output}'" if step else "before the first step"
-    line.say(f"stopped: {kept}; run the same command again to go on")
 
 
 def _tell_result(output: Path, guess: str, as_json: bool) -> None:
@@ -251,51 +267,3 @@ def _json_object(text: str) -> dict[str, object]:
     if not isinstance(value, dict):
         raise DualpixError(f"--options is a {type(value).__name__}", expected=wanted)
     return value
-
-
-class _Shower:
-    """Tells a :class:`ProgressLine` of a run: what is being done, the loss, steps a second and the time left."""
-
-    def __init__(self, line: ProgressLine, first_step: int, steps: int, every: int = 50) -> None:
-        self.line, self.steps, self.every = line, steps, every
-        self.step = first_step
-        self.losses: list[float] = []
-        self.pace: Pace | None = None
-        self.shown_s = -_LINE_EVERY_S
-        self.staged, self.stage_pace = "", Pace(0)
-
-    def stage(self, text: str, done: int, total: int) -> None:
-        """What goes on beside steps."""
-        begins = text != self.staged
-        if begins:
-            self.staged, self.stage_pace = text, Pace(total)
-        self.stage_pace.done = done
-        counted = f"{text} {done}/{total}" if total else text
-        if 0 < done < total:
-            counted += f"  {self.stage_pace.per_second:.2f}/s  {self.stage_pace.time_left} left"
-        self._show(counted, important=begins or done == 1)
-
-    def progress(self, progress: Progress) -> None:
-        """After a step."""
-        soon = self.pace is None or not self.pace.done  # the first step, and the first whose pace is known
-        if self.pace is None:  # from the end of the first step on: what comes before it is no step
-            self.pace = Pace(self.steps - progress.step)
-        else:
-            self.pace.step()
-        self.step = progress.step
-        self.losses = [*self.losses[1 - self.every :], progress.loss]
-        text = f"loss {sum(self.losses) / len(self.losses):.4f}"
-        if self.pace.done:
-            text += f"  {self.pace.per_second:.2f} steps/s"
-            if not self.line.shows_time_left:
-                text += f"  {self.pace.time_left} left"
-        if progress.eval_error is not None:
-            text += f"  evaluation {progress.eval_error:.4f} {progress.error_unit}"
-        self._show(text, important=soon or progress.eval_error is not None or progress.step % self.every == 0)
-
-    def _show(self, text: str, *, important: bool) -> None:
-        now = time.monotonic()
-        important = important or now - self.shown_s > _LINE_EVERY_S
-        if important:
-            self.shown_s = now
-        self.line.update(self.step, self.steps, text, important=important)

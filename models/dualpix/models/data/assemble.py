@@ -53,9 +53,9 @@ def assemble(
         raise DualpixError(f"{len(data)} sources of training data", expected=f"1 to {_MOST_SOURCES}")
     if validate and share:
         raise DualpixError(f"sources to validate on, and a share of {share:g} that is held out", expected="one of them")
-    opened = [open_source(text, task.name, options) for text in data]
+    opened = [open_source(text, task.data_task, options) for text in data]
     sources, weights = tuple(source for source, _ in opened), tuple(weight for _, weight in opened)
-    held: list[tuple[Source, float]] = [open_source(text, task.name, options) for text in validate]
+    held: list[tuple[Source, float]] = [open_source(text, task.data_task, options) for text in validate]
     _check_apart(sources, [source for source, _ in held])
     notes = tuple(note for source in (*sources, *(s for s, _ in held)) for note in getattr(source, "notes", ()))
     if share:

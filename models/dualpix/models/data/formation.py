@@ -28,6 +28,8 @@ from dualpix.capture.types import FloatImage, LensModel, Mask, Quality
 from dualpix.models.data.rendered import RenderSettings, draw_coc_range, draw_psf
 from dualpix.models.data.sources.kind import SourceOptions
 from dualpix.models.tasks.focus_stack import FARTHEST_M
+from dualpix.models.tasks.monocular import PICTURE
+from dualpix.models.tasks.monocular import TRUTH as INVERSE_DEPTH
 from dualpix.models.tasks.task import KNOWN, Sample
 
 STACK_FORMATION = 1
@@ -118,6 +120,19 @@ def form_pair(prepared: Sample) -> Sample:
 def _psf(split: torch.Tensor) -> PsfModel:
     gain, *shape = split.tolist()
     return PsfModel(min(gain, IDEAL_DISPARITY_GAIN), *shape)  # float32 may have rounded it up
+
+
+# --- pictures alone -----------------------------------------------------------------------------------------------
+
+
+def plain_picture(view: RgbdView) -> Sample:
+    """A sample of the task ``monocular``: sharp picture and inverse depth, through no lens at all."""
+    inverse = np.float32(1.0) / view.depth_m  # 0 at infinity
+    return {
+        PICTURE: _planes(view.image),
+        INVERSE_DEPTH: torch.from_numpy(np.ascontiguousarray(inverse, np.float32))[None],
+        KNOWN: _mask(view.measured),
+    }
 
 
 # --- focus stacks -------------------------------------------------------------------------------------------------

@@ -6,7 +6,9 @@ from typing import Literal
 
 from dualpix.capture.types import Quality
 
-__all__ = ["CROP_HW", "SCENE_HW", "Optics", "Precision", "Quality", "Scenes", "WantedDevice", "WantedPrecision"]
+__all__ = [
+    "CROP_HW", "SCENE_HW", "Optics", "Precision", "Quality", "Recipe", "Scenes", "WantedDevice", "WantedPrecision",
+]  # fmt: skip
 
 Scenes = Literal["simple", "varied"]
 """Procedural scenes: few plain surfaces, or scenes of all uses."""
@@ -16,6 +18,8 @@ Precision = Literal["float32", "bfloat16", "float64"]
 """float64 is for comparisons: of processes, devices and machines, which sum in other orders."""
 WantedPrecision = Literal["auto", "float32", "bfloat16", "float64"]
 WantedDevice = Literal["auto", "cpu", "cuda", "mps"]
+Recipe = Literal["cmtl"]
+"""Several runs that build on one another, see :mod:`dualpix.models.train.recipes`."""
 SCENE_HW = (192, 256)
 """(height, width) in px of scenes that are rendered on the fly."""
 CROP_HW = (128, 160)

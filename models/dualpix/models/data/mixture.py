@@ -135,9 +135,9 @@ class Mixture:
         if not self.sources or len(self.sources) != len(self.weights):
             raise DualpixError(f"{len(self.sources)} sources and {len(self.weights)} weights", expected="one of each")
         for source in self.sources:
-            if source.task != self.task.name:
+            if source.task != self.task.data_task:
                 raise DualpixError(
-                    f"'{source.name}' has samples of the task '{source.task}'", expected=f"'{self.task.name}'"
+                    f"'{source.name}' has samples of the task '{source.task}'", expected=f"'{self.task.data_task}'"
                 )
             if len(source) < 1:
                 raise DualpixError(f"'{source.name}' has no sample", expected="one or more")

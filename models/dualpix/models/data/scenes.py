@@ -12,7 +12,9 @@ from dualpix.capture.synthesis.sample import render_sample
 from dualpix.capture.synthesis.settings import RenderSettings as StackSettings
 from dualpix.capture.synthesis.settings import SampleSpec
 from dualpix.models.data.rendered import EVALUATION_SEED, AugmentedDataset, RenderedDataset, RenderSettings
-from dualpix.models.tasks import DUAL_PIXEL, FOCUS_STACK, Sample, Task
+from dualpix.models.data.sources import SourceOptions
+from dualpix.models.data.sources.procedural import ProceduralPictures
+from dualpix.models.tasks import DUAL_PIXEL, FOCUS_STACK, MONOCULAR, Sample, Task
 from dualpix.models.tasks.focus_stack import FARTHEST_M
 
 __all__ = ["EVALUATION_SEED", "task_scene"]
@@ -49,7 +51,15 @@ def _stack(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
     return FOCUS_STACK.augment(clean, np.random.default_rng([seed, 1, index]))
 
 
-_SCENES: dict[str, Callable[[int, tuple[int, int], int], Sample]] = {DUAL_PIXEL.name: _pair, FOCUS_STACK.name: _stack}
+def _picture(index: int, size_hw: tuple[int, int], seed: int) -> Sample:
+    options = SourceOptions(seed=seed, samples=index + 1, render=RenderSettings(size_hw=size_hw))
+    clean = ProceduralPictures("scenes", options).prepare(index)
+    return MONOCULAR.augment(clean, np.random.default_rng([seed, 1, index]))
+
+
+_SCENES: dict[str, Callable[[int, tuple[int, int], int], Sample]] = {
+    DUAL_PIXEL.name: _pair, FOCUS_STACK.name: _stack, MONOCULAR.name: _picture
+}  # fmt: skip
 
 
 def task_scene(task: Task, index: int, size_hw: tuple[int, int] = (192, 256), seed: int = EVALUATION_SEED) -> Sample:
@@ -61,4 +71,4 @@ def task_scene(task: Task, index: int, size_hw: tuple[int, int] = (192, 256), se
         size_hw: (height, width) in px, multiples of 32.
         seed: at least ``EVALUATION_SEED``; another seed gives another set (calibration, say).
     """
-    return _SCENES[task.name](index, size_hw, seed)
+    return _SCENES[task.data_task](index, size_hw, seed)

@@ -17,9 +17,10 @@ from dualpix.capture.stack import focus_depth
 from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
-from dualpix.models.predict import DisparityMap, match_disparity, predict_disparity
+from dualpix.models.predict import DisparityMap, match_disparity, predict_affine, predict_disparity
 from dualpix.models.stack_network import check_stack_model, predict_stack_depth
 from dualpix.models.tasks.dual_pixel import SHARP
+from dualpix.models.tasks.dual_pixel_affine import AFFINE
 from dualpix.models.zoo import LoadedModel, load_model
 
 PairMethod = Callable[[DualPixelImage], DisparityMap]
@@ -96,8 +97,26 @@ def _networks(choice: Choice) -> dict[str, Method]:
         model = load_model(name)
         label = model.name if model.name not in runs else str(name)  # folders may share their last name
         sizes = choice.working_sizes_px or None
+        if model.spec.output == AFFINE:
+            runs[label] = _affine(model, choice.working_sizes_px)
+            continue
         runs[label] = of_pair(partial(predict_disparity, model=model, working_long_side_px=sizes))
     return runs
+
+
+def _affine(model: LoadedModel, sizes_px: tuple[int, ...]) -> Method:
+    if len(sizes_px) > 1:
+        raise DualpixError(
+            f"{len(sizes_px)} working sizes for '{model.name}', which gives {AFFINE}",
+            expected="one: maps that are known up to scale and offset have no mean",
+        )
+
+    def method(sample: Sample) -> Prediction:
+        assert sample.pair is not None  # noqa: S101 - protocols say what their samples are
+        found = predict_affine(sample.pair, model, working_long_side_px=sizes_px[0] if sizes_px else None)
+        return Prediction(found, "affine")
+
+    return method
 
 
 def _stack_networks(choice: Choice) -> dict[str, Method]:

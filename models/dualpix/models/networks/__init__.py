@@ -6,6 +6,7 @@ torch is imported when a network is built: names and sizes are looked up by comm
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
@@ -21,10 +22,52 @@ if TYPE_CHECKING:
 __all__ = ["MOST_PARAMETERS", "NETWORKS", "NetworkSpec", "build_network", "network_spec"]
 
 
-def _difusenet(options: dict[str, Any]) -> nn.Module:
-    from dualpix.models.networks.difusenet import DiFuseNet, DiFuseNetConfig
+BRANCHES = "branches"
+"""Option of networks of two branches: ``both``, or one that is trained alone."""
+DUAL_PIXEL_BRANCH, IMAGE_BRANCH = "dual_pixel", "image"
+"""Their encoders, as attributes of the module."""
+_AFFINE = "inverse_depth_affine"
 
-    return DiFuseNet(DiFuseNetConfig(**{k: _tuples(v) for k, v in options.items()}))
+
+def _difusenet(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks import difusenet, difusenet_branches
+
+    plain, branch = _without_branch(options)
+    config = difusenet.DiFuseNetConfig(**plain)
+    if branch == DUAL_PIXEL_BRANCH:
+        return difusenet_branches.DualPixelBranch(config)
+    return difusenet_branches.ImageBranch(config) if branch == IMAGE_BRANCH else difusenet.DiFuseNet(config)
+
+
+def _difusenet_paper(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks import difusenet_paper
+
+    plain, branch = _without_branch(options)
+    config = difusenet_paper.DiFuseNetPaperConfig(**plain)
+    if branch == DUAL_PIXEL_BRANCH:
+        return difusenet_paper.DualPixelBranch(config)
+    return difusenet_paper.ImageBranch(config) if branch == IMAGE_BRANCH else difusenet_paper.DiFuseNetPaper(config)
+
+
+def _without_branch(options: dict[str, Any]) -> tuple[dict[str, Any], str]:
+    """Fields of the configuration, and the branch."""
+    plain = {k: _tuples(v) for k, v in options.items()}
+    branch = plain.pop(BRANCHES, "both")
+    if branch not in ("both", DUAL_PIXEL_BRANCH, IMAGE_BRANCH):
+        raise ValueError(f"{BRANCHES} is {branch!r:.40}, expected both, {DUAL_PIXEL_BRANCH} or {IMAGE_BRANCH}")
+    return plain, branch
+
+
+def _branch_or_head(spec: NetworkSpec, options: Mapping[str, Any]) -> NetworkSpec:
+    """The image branch has no focus plane, so never a sign; the others give what their head does."""
+    branch = options.get(BRANCHES)
+    if branch == IMAGE_BRANCH:
+        return replace(spec, inputs=(("image", 3),), output=_AFFINE, task="monocular", parts=(IMAGE_BRANCH,))
+    if branch == DUAL_PIXEL_BRANCH:
+        spec = replace(spec, inputs=(("left", 1), ("right", 1)), parts=(DUAL_PIXEL_BRANCH,))
+    if options.get("head") == _AFFINE:
+        spec = replace(spec, output=_AFFINE, task="dual_pixel_affine")
+    return spec
 
 
 def _fmdp(options: dict[str, Any]) -> nn.Module:
@@ -70,6 +113,17 @@ NETWORKS: dict[str, NetworkSpec] = {
         output="disparity_px",
         size_multiple=32,
         paper="DiFuse-Net, arXiv 2506.14709",
+        parts=(DUAL_PIXEL_BRANCH, IMAGE_BRANCH),
+        of_options=_branch_or_head,
+    ),
+    "difusenet-paper": NetworkSpec(
+        build=_difusenet_paper,
+        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        output="disparity_px",
+        size_multiple=32,
+        paper="DiFuse-Net, arXiv 2506.14709",
+        parts=(DUAL_PIXEL_BRANCH, IMAGE_BRANCH),
+        of_options=_branch_or_head,
     ),
     "fmdp": NetworkSpec(
         build=_fmdp,
@@ -112,8 +166,12 @@ def _tuples(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 
-def network_spec(name: str) -> NetworkSpec:
+def network_spec(name: str, options: object = None) -> NetworkSpec:
     """Look a network up; ``package.module:factory`` is imported and run: see :mod:`.users`.
+
+    Args:
+        name: of ``NETWORKS``, or a function of the user's.
+        options: with which it is built; they may change what it takes and gives.
 
     Raises:
         UnknownNameError: no network of that name; the message lists the known ones.
@@ -125,7 +183,7 @@ def network_spec(name: str) -> NetworkSpec:
         return users_spec(name)
     if name not in NETWORKS:
         raise UnknownNameError("network", name, list(NETWORKS))
-    return NETWORKS[name]
+    return NETWORKS[name].with_options(options)
 
 
 def build_network(name: str, options: dict[str, Any] | None = None) -> nn.Module:

@@ -198,14 +198,14 @@ class FMDP(nn.Module):
     difference_gain: Tensor
     to_quarter: Tensor
 
-    def start(self) -> str:
-        """Put the foundation model's published weights in, before training; where they are from.
+    def start(self) -> str | None:
+        """Put the foundation model's published weights in, before training; where they are from, None of random ones.
 
         Raises:
             DualpixError: they are not there, or of another model.
         """
         if self.known is None or self.config.foundation_weights is None or self.config.foundation is None:
-            return "random"
+            return None
         given = foundation(self.config.foundation, self.config.foundation_weights)
         self.known.model.load_state_dict(given.cut(_FEATURES).state_dict())
         return given.source

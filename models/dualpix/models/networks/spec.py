@@ -36,6 +36,11 @@ class NetworkSpec:
     wanted: tuple[str, ...] = ()
     """Optional fields of its task's samples that its loss is made of: sources are asked for them."""
 
+    parts: tuple[str, ...] = ()
+    """Attributes of the module that a run may take from other models: its encoders. See ``branches``."""
+    of_options: Callable[[NetworkSpec, Mapping[str, Any]], NetworkSpec] | None = None
+    """What options change of all this: another head, a branch alone."""
+
     @property
     def outputs(self) -> tuple[str, ...]:
         """All that ``forward`` gives, in order."""
@@ -46,6 +51,12 @@ class NetworkSpec:
         if self.loss_of_options is not None:
             return self.loss_of_options(options)
         return self.loss or self.of_task().loss
+
+    def with_options(self, options: object) -> NetworkSpec:
+        """Of the network with these options; what are none are refused when it is built."""
+        if self.of_options is None or not isinstance(options, Mapping):
+            return self
+        return self.of_options(self, options)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -76,8 +87,8 @@ def training_outputs(network: nn.Module, inputs: Sequence[Tensor]) -> list[Any]:
     return [first_output(network(*inputs))]
 
 
-def start_weights(network: nn.Module) -> str:
-    """Put in what a network's training starts from, where it has such (``start``); where that is from.
+def start_weights(network: nn.Module) -> str | None:
+    """Put in what a network's training starts from, where it has such (``start``); where that is from, or None.
 
     Building a network never does: one whose weights are loaded needs none of the files that it once began with.
 
@@ -85,7 +96,7 @@ def start_weights(network: nn.Module) -> str:
         DualpixError: they are not there, or do not fit.
     """
     start = getattr(network, "start", None)
-    return "random" if start is None else str(start())
+    return None if start is None else start()
 
 
 def confidence_output(output: Any) -> Tensor | None:

@@ -116,6 +116,13 @@ class Task:
     scores: Callable[[Arrays, Arrays], Mapping[str, float]]
     """(outputs, sample): each of :attr:`metrics` by name, for one sample."""
     summary: str = ""
+    samples_of: str = ""
+    """Name of the task whose samples it takes, and with them its sources of data; its own if empty."""
+
+    @property
+    def data_task(self) -> str:
+        """Name of the task that sources of data are asked for."""
+        return self.samples_of or self.name
 
     @property
     def truth(self) -> str:

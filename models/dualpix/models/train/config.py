@@ -47,6 +47,11 @@ class TrainConfig:
     init_share: float = 0.0
     """Share of those weights in the result: averaging with them keeps what fine-tuning would forget (Wortsman et al.,
     "Robust fine-tuning of zero-shot models", CVPR 2022)."""
+    init_parts: tuple[str, ...] = ()
+    """``PART=FOLDER``: attributes of the network, see :attr:`~..networks.spec.NetworkSpec.parts`, that start with the
+    weights of the same part in other models; folders are seen from that of the run, so that both may be moved."""
+    encoder_weights: str | None = None
+    """Published weights of the image encoder: a path or ``imagenet``, see :func:`~..foundation.foundation`."""
     steps: int = 6000
     batch_size: int = 8
     samples: int = 4096
@@ -90,6 +95,8 @@ class TrainConfig:
             raise UnknownNameError("precision", str(self.precision), list(get_args(WantedPrecision)))
         if self.init_share == 1.0 or (self.init_share and self.init is None):
             raise DualpixError(f"a share of {self.init_share:g} of the first weights", expected="init, and below 1")
+        if self.init is not None and (self.init_parts or self.encoder_weights is not None):
+            raise DualpixError("init and weights of parts were given", expected="one of them")
         if not self.data:
             raise DualpixError("no data to train on", expected="one source or more")
         if self.crop_hw and any(c > s for c, s in zip(self.crop_hw, self.render.size_hw, strict=True)):
@@ -99,7 +106,7 @@ class TrainConfig:
 def config_from_json(value: dict[str, Any]) -> TrainConfig:
     """The inverse of ``asdict`` through JSON (lists become tuples again); reads what version 0.1.0 wrote as well."""
     render: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["render"].items()}
-    tuples = ("crop_hw", "data", "validate")
+    tuples = ("crop_hw", "data", "validate", "init_parts")
     plain: dict[str, Any] = {
         k: tuple(v) if k in tuples and v is not None else v for k, v in value.items() if k != "render"
     }

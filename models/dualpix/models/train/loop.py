@@ -16,10 +16,10 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from safetensors.torch import save
@@ -33,7 +33,7 @@ from dualpix.models.data.mixture import Key
 from dualpix.models.data.scenes import task_scene
 from dualpix.models.data.skipped import Skips
 from dualpix.models.networks import build_network, network_spec
-from dualpix.models.networks.spec import first_output, start_weights, training_outputs
+from dualpix.models.networks.spec import first_output, training_outputs
 from dualpix.models.tasks.task import Batch, EvalSample, eval_sample
 from dualpix.models.train.checkpoint import (
     CHECKPOINT,
@@ -48,7 +48,7 @@ from dualpix.models.train.config import TrainConfig
 from dualpix.models.train.device import resolve_device, resolve_precision
 from dualpix.models.train.distributed import World, synchronise_norms
 from dualpix.models.train.feed import Feed, data_of
-from dualpix.models.zoo import load_model
+from dualpix.models.train.start import blend, check_window, load_start
 
 LOG = "log.csv"
 _NUMBERS = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
@@ -108,13 +108,12 @@ class Trainer:
         self.world = world or World()
         self.share = self.world.share(config.batch_size)
         self.device = device or resolve_device("cpu")
-        self.spec = network_spec(config.network)
+        self.spec = network_spec(config.network, config.options)
         self.task = self.spec.of_task()
-        _check_window(config, self.spec.size_multiple)
+        check_window(config, self.spec.size_multiple)
         network = build_network(config.network, config.options)
-        self.started_from = start_weights(network) if config.init is None else config.init
-        if config.init is not None:
-            _load_weights(network, config.init)
+        reads = self.world.is_first or not config.init_parts
+        self.started_from = load_start(network, self.spec, config, folder) if reads else ()
         self.config, self.workers = config, workers
         self.precision = resolve_precision(config.precision, self.device)
         self.network = network.to(self.device, _NUMBERS[self.precision])
@@ -122,6 +121,8 @@ class Trainer:
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.world.size > 1:
             synchronise_norms(self.network)
+            if config.init_parts:  # they lie with the first process
+                self.world.from_first(self.network.state_dict())
         self.average = {k: v.detach().clone() for k, v in self.network.state_dict().items()}
         self.optimiser = torch.optim.AdamW(
             self.network.parameters(),
@@ -290,7 +291,7 @@ class Trainer:
             group["lr"] = self._learning_rate(self.step)
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
-            predictions = training_outputs(self.network, inputs)
+            predictions = self._predicted(inputs)
         loss = self.loss(predictions, batch)
         value = float(self.world.mean(loss.detach().clone()))
         if not math.isfinite(value):
@@ -304,6 +305,17 @@ class Trainer:
         self.optimiser.step()
         self._update_average()
         return value
+
+    def _predicted(self, inputs: Sequence[Tensor]) -> list[Any]:
+        try:
+            return training_outputs(self.network, inputs)
+        except ValueError as error:
+            if "more than 1 value per channel" not in str(error):
+                raise
+            raise DualpixError(
+                f"network '{self.config.network}' comes down to one value a channel, of which batch norm has no spread",
+                expected="a larger --crop or --batch-size",
+            ) from error
 
     def _not_finite(self, found: str, batch: Mapping[str, Tensor] | None = None) -> NotFiniteError:
         """What to say of a value that is not finite: whether the data were to blame, and what is left to go on from."""
@@ -387,7 +399,7 @@ class Trainer:
         """
         network = self.averaged_network().cpu()
         if self.config.init is not None and self.config.init_share:
-            _blend(network, load_model(self.config.init).module, self.config.init_share)
+            blend(network, self.config.init, self.config.init_share)
         weights = {k: v.contiguous() for k, v in network.state_dict().items()}
         if bad := first_not_finite(weights):
             raise self._not_finite(f"'{bad}' holds values that are not finite")
@@ -399,8 +411,8 @@ class Trainer:
             "options": self.config.options,
             "parameters": sum(p.numel() for p in network.parameters()),
             "task": self.task.name,
-            "started_from": self.started_from,
             "training": asdict(self.config) | {"precision": self.precision},
+            "started_from": list(self.started_from),
             "skipped_samples": len(self._skips),
             "final_eval_error": errors[-1] if errors else None,
             "eval_error_of_guess": self.eval_error_of_guess,
@@ -423,32 +435,3 @@ def average_gradients(network: nn.Module, world: World) -> None:
     parts = torch.split(flat, [g.numel() for g in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
-
-
-def _check_window(config: TrainConfig, multiple: int) -> None:
-    """Whether the network takes what it will be shown."""
-    seen = config.crop_hw or config.render.size_hw
-    if any(side % multiple for side in seen):
-        what = "--crop" if config.crop_hw else "--size"
-        raise DualpixError(
-            f"{what} {seen[0]} {seen[1]}", expected=f"multiples of {multiple} px for network '{config.network}'"
-        )
-
-
-def _load_weights(network: nn.Module, init: str) -> None:
-    model = load_model(init)
-    try:
-        network.load_state_dict(model.module.state_dict())
-    except RuntimeError as error:
-        raise DualpixError(
-            f"weights of '{model.name}' do not fit", expected="a model of the network and options that are trained"
-        ) from error
-
-
-@torch.no_grad()
-def _blend(network: nn.Module, other: nn.Module, share: float) -> None:
-    """Move the weights of ``network`` by ``share`` of the way to those of ``other``."""
-    towards = other.state_dict()
-    for name, value in network.state_dict().items():
-        if value.dtype.is_floating_point:
-            value.lerp_(towards[name], share)

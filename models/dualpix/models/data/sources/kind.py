@@ -14,7 +14,7 @@ from dualpix.models import tasks
 from dualpix.models.data.rendered import RenderSettings
 from dualpix.models.data.source import Source
 
-DUAL_PIXEL, FOCUS_STACK = tasks.DUAL_PIXEL.name, tasks.FOCUS_STACK.name
+DUAL_PIXEL, FOCUS_STACK, MONOCULAR = tasks.DUAL_PIXEL.name, tasks.FOCUS_STACK.name, tasks.MONOCULAR.name
 _MOST_FRAMES = 100
 StackMethod = Literal["gather", "layered"]
 

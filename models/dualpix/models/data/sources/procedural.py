@@ -8,12 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from dualpix.capture.scenes import make_varied_scene, scene_seed
-from dualpix.models.data.formation import STACK_FORMATION, RgbdView, draw_stack, form_stack
+from dualpix.models.data.formation import STACK_FORMATION, RgbdView, draw_stack, form_stack, plain_picture
 from dualpix.models.data.rendered import RenderedDataset
 from dualpix.models.data.source import Source
 from dualpix.models.data.sources.kind import (
     DUAL_PIXEL,
     FOCUS_STACK,
+    MONOCULAR,
     SourceKind,
     SourceOptions,
     digest_of,
@@ -76,9 +77,7 @@ class ProceduralStacks:
         if not 0 <= index < len(self):
             raise IndexError(index)
         seed = self.options.seed
-        scene = make_varied_scene(scene_seed(seed, index), self.options.render.size_hw)
-        depth = scene.depth_m()
-        view = RgbdView(scene.all_in_focus(), depth, np.ones(depth.shape, np.bool_))
+        view = _scene_view(seed, index, self.options.render.size_hw)
         return draw_stack(view, self.options, np.random.default_rng([seed, _STACK_DRAWS, index]))
 
     def form(self, prepared: Sample) -> Sample:
@@ -98,10 +97,51 @@ def _open_simple(name: str, path: Path, task: str, options: SourceOptions) -> So
     return _open(name, path, task, replace(options, render=render))
 
 
+@dataclass(frozen=True)
+class ProceduralPictures:
+    """Procedural scenes as they are, sharp, with their inverse depth: nothing is rendered through a lens."""
+
+    name: str
+    options: SourceOptions
+    task: str = MONOCULAR
+    forms: bool = False
+
+    def __len__(self) -> int:
+        return self.options.samples
+
+    def scene_of(self, index: int) -> str:
+        """Each is its own."""
+        return str(index)
+
+    def prepare(self, index: int) -> Sample:
+        """The scene."""
+        if not 0 <= index < len(self):
+            raise IndexError(index)
+        return plain_picture(_scene_view(self.options.seed, index, self.options.render.size_hw))
+
+    def form(self, prepared: Sample) -> Sample:
+        """Nothing is left to do."""
+        return prepared
+
+    def digest(self) -> str:
+        """Of the settings and the seed."""
+        options = self.options
+        return digest_of({"pictures": options.render.size_hw, "seed": options.seed, "count": options.samples})
+
+
+def _scene_view(seed: int, index: int, size_hw: tuple[int, int]) -> RgbdView:
+    """Scene ``index`` of ``seed``, sharp, with the depth of each pixel."""
+    scene = make_varied_scene(scene_seed(seed, index), size_hw)
+    depth = scene.depth_m()
+    return RgbdView(scene.all_in_focus(), depth, np.ones(depth.shape, np.bool_))
+
+
 def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
     del path
     if task == FOCUS_STACK:
         return ProceduralStacks(name, options)
+    if task == MONOCULAR:
+        return ProceduralPictures(name, options)
     data = RenderedDataset(
         options.samples,
         settings=options.render,
@@ -113,7 +153,7 @@ def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
 
 
 PROCEDURAL = SourceKind(
-    "procedural", "the word alone: scenes rendered on the fly", (DUAL_PIXEL, FOCUS_STACK), never, _open
+    "procedural", "the word alone: scenes rendered on the fly", (DUAL_PIXEL, FOCUS_STACK, MONOCULAR), never, _open
 )
 PROCEDURAL_SIMPLE = SourceKind(
     "procedural-simple",

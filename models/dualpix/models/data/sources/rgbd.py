@@ -1,4 +1,7 @@
-"""Any RGB-D data set, rendered on the fly: each picture through several lenses, see :mod:`..formation`."""
+"""Any RGB-D data set, rendered on the fly: each picture through several lenses, see :mod:`..formation`.
+
+For the task ``monocular`` pictures stay as they are, and a "render" is a window of one.
+"""
 
 from __future__ import annotations
 
@@ -20,12 +23,14 @@ from dualpix.models.data.formation import (
     fitted,
     form_pair,
     form_stack,
+    plain_picture,
 )
 from dualpix.models.data.source import SampleError, Source
 from dualpix.models.data.sources.described import Description, read_description
 from dualpix.models.data.sources.kind import (
     DUAL_PIXEL,
     FOCUS_STACK,
+    MONOCULAR,
     SourceKind,
     SourceOptions,
     digest_of,
@@ -94,12 +99,16 @@ class RgbdRenders:
             raise SampleError(
                 f"'{picture.image}': the window that was drawn has no depth", expected="some in each part"
             )
+        if self.task == MONOCULAR:
+            return plain_picture(view)
         if self.task == FOCUS_STACK:
             return draw_stack(view, self.options, rng)
         return draw_pair(view, self.options.render, rng)
 
     def form(self, prepared: Sample) -> Sample:
         """Through the lens."""
+        if self.task == MONOCULAR:
+            return prepared
         return form_stack(prepared) if self.task == FOCUS_STACK else form_pair(prepared)
 
     def digest(self) -> str:
@@ -166,7 +175,7 @@ RGBD = SourceKind(
     "rgbd",
     "pictures with depth (NYUv2, Hypersim, ARKitScenes, iBims-1, Middlebury, DIODE, TartanAir, NAME.png with "
     "NAME_depth.png)",
-    (DUAL_PIXEL, FOCUS_STACK),
+    (DUAL_PIXEL, FOCUS_STACK, MONOCULAR),
     _recognises,
     _open,
 )
