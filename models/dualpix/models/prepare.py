@@ -12,11 +12,13 @@ from torch import Tensor
 
 MEAN_LEVEL = 0.18
 """Mean linear level after the gain: photography's mid grey, so that two stops of highlights stay below 1."""
+OFFSET = 0.4
+"""Subtracted from the root of light: inputs are about centred."""
 _FLOOR = 1e-4
 
 
 def _encode(linear: Tensor, gain: Tensor) -> Tensor:
-    return torch.sqrt((linear * gain).clamp(0.0, 4.0)) - 0.4
+    return torch.sqrt((linear * gain).clamp(0.0, 4.0)) - OFFSET
 
 
 def network_inputs(left: Tensor, right: Tensor, combined: Tensor) -> tuple[Tensor, Tensor, Tensor]:

@@ -5,6 +5,7 @@ torch is imported when a network is built: names and sizes are looked up by comm
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
@@ -12,7 +13,9 @@ from dualpix.models.named import is_named
 from dualpix.models.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
+
+    from dualpix.models.tasks import Batch
 
 __all__ = ["MOST_PARAMETERS", "NETWORKS", "NetworkSpec", "build_network", "network_spec"]
 
@@ -23,6 +26,18 @@ def _difusenet(options: dict[str, Any]) -> nn.Module:
     return DiFuseNet(DiFuseNetConfig(**{k: _tuples(v) for k, v in options.items()}))
 
 
+def _fmdp_paper(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.fmdp_paper import FMDPPaper, FMDPPaperConfig
+
+    return FMDPPaper(FMDPPaperConfig(**options))
+
+
+def _fmdp_paper_loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
+    from dualpix.models.networks.fmdp_paper import sequence_loss
+
+    return sequence_loss(predictions, batch)
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     "difusenet": NetworkSpec(
         build=_difusenet,
@@ -30,6 +45,14 @@ NETWORKS: dict[str, NetworkSpec] = {
         output="disparity_px",
         size_multiple=32,
         paper="DiFuse-Net, arXiv 2506.14709",
+    ),
+    "fmdp-paper": NetworkSpec(
+        build=_fmdp_paper,
+        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        output="disparity_px",
+        size_multiple=16,
+        paper="FMDP, Lee et al., MVA 2025",
+        loss=_fmdp_paper_loss,
     ),
 }
 

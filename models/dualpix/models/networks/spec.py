@@ -27,6 +27,13 @@ class NetworkSpec:
     task: str = "dual_pixel"
     loss: Callable[[Sequence[Any], Batch], Tensor] | None = None
     """Of its own; None takes the task's."""
+    also: tuple[str, ...] = ()
+    """Outputs of its task that ``forward`` gives after the first, in their order."""
+
+    @property
+    def output_names(self) -> tuple[str, ...]:
+        """In the order of what ``forward`` gives."""
+        return (self.output, *self.also)
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -55,6 +62,18 @@ def training_outputs(network: nn.Module, inputs: Sequence[Tensor]) -> list[Any]:
     if scales is not None:
         return list(scales(*inputs))
     return [first_output(network(*inputs))]
+
+
+def start_weights(network: nn.Module) -> str:
+    """Put in what a network's training starts from, where it has such (``start``); where that is from.
+
+    Building a network never does: one whose weights are loaded needs none of the files that it once began with.
+
+    Raises:
+        DualpixError: they are not there, or do not fit.
+    """
+    start = getattr(network, "start", None)
+    return "random" if start is None else str(start())
 
 
 def first_output(output: Any) -> Tensor:

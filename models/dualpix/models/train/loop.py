@@ -33,7 +33,7 @@ from dualpix.models.data.mixture import Key
 from dualpix.models.data.scenes import task_scene
 from dualpix.models.data.skipped import Skips
 from dualpix.models.networks import build_network, network_spec
-from dualpix.models.networks.spec import first_output, training_outputs
+from dualpix.models.networks.spec import first_output, start_weights, training_outputs
 from dualpix.models.tasks.task import Batch, EvalSample, eval_sample
 from dualpix.models.train.checkpoint import (
     CHECKPOINT,
@@ -112,6 +112,7 @@ class Trainer:
         self.task = self.spec.of_task()
         _check_window(config, self.spec.size_multiple)
         network = build_network(config.network, config.options)
+        self.started_from = start_weights(network) if config.init is None else config.init
         if config.init is not None:
             _load_weights(network, config.init)
         self.config, self.workers = config, workers
@@ -172,7 +173,7 @@ class Trainer:
         self.world.from_first(self.average)
         if not self.world.is_first:
             for group in self.optimiser.param_groups:
-                for parameter in group["params"]:
+                for parameter in (p for p in group["params"] if p.requires_grad):
                     moments = {name: torch.zeros_like(parameter) for name in ("exp_avg", "exp_avg_sq")}
                     # fused kernels count on the parameter's device
                     place = parameter.device if group["fused"] else "cpu"
@@ -395,6 +396,7 @@ class Trainer:
             "options": self.config.options,
             "parameters": sum(p.numel() for p in network.parameters()),
             "task": self.task.name,
+            "started_from": self.started_from,
             "training": asdict(self.config) | {"precision": self.precision},
             "skipped_samples": len(self._skips),
             "final_eval_error": errors[-1] if errors else None,
