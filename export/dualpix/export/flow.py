@@ -29,6 +29,7 @@ from dualpix.export.record import ASSIGNMENT, GATE, PICTURES, REFERENCE, write_m
 from dualpix.export.result import ExportResult, Picture, RecipeResult, Run
 from dualpix.export.staging import remove, staged
 from dualpix.export.subject import OnStep, Options, Output, Subject, check_weights
+from dualpix.models.networks.spec import fix_size
 from dualpix.models.zoo import ZOO, LoadedModel
 from dualpix.quantize.calibration import CalibrationSet, EvaluationSet, Inputs
 from dualpix.quantize.gate import HOUSE_LIMITS, Candidate, Limits, constant_passes, judge, parse_limits
@@ -104,6 +105,7 @@ def export_model(
     known = task.output(model.spec.output) or task.outputs[0]
     metric = task.metrics[0].name
     sample = inputs[0] if inputs else ()
+    fix_size(model.module, sample)
     subject = Subject(
         name=model.name,
         module=model.module,

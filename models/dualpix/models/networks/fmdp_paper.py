@@ -109,7 +109,7 @@ class FoundationContext(nn.Module):
         return given.source
 
     def grid(self, size_hw: Sequence[int]) -> tuple[int, int]:
-        """Size (px) in which the model sees a picture: its own where it is a multiple of the patch, else the nearest."""
+        """Size (px) at which the model sees a picture: its own if a multiple of the patch, else the nearest."""
         multiple = self.model.spec.size_multiple
         h, w = (max(1, int(side / multiple + 0.5)) * multiple for side in size_hw)
         return h, w
@@ -248,7 +248,8 @@ class FMDPPaper(nn.Module):
 def _whole_products(like: Tensor) -> AbstractContextManager[object]:
     """Where products must not be rounded to bfloat16: of disparities, and of the features that are matched."""
     kind = like.device.type
-    return torch.autocast(kind, enabled=False) if torch.is_autocast_enabled(kind) else nullcontext()
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def sequence_loss(predictions: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Tensor:

@@ -70,9 +70,7 @@ class MotionEncoder(nn.Module):
         self.similarity = nn.Sequential(
             nn.Conv2d(channels, 64, 1), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()
         )
-        self.flow = nn.Sequential(
-            nn.Conv2d(2, 64, 7, padding=3), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU()
-        )
+        self.flow = nn.Sequential(nn.Conv2d(2, 64, 7, padding=3), nn.ReLU(), nn.Conv2d(64, 64, 3, padding=1), nn.ReLU())
         self.join = nn.Sequential(nn.Conv2d(128, HIDDEN - 2, 3, padding=1), nn.ReLU())
 
     def forward(self, similarity: Tensor, half_px: Tensor) -> Tensor:

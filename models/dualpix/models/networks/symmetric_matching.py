@@ -91,9 +91,7 @@ class SymmetricMatching(nn.Module):
         for _ in range(LEVELS - 1):
             widths.append((widths[-1] + 1) // 2)
         sides = [(side, level) for side in (-1, 1) for level in range(LEVELS)]
-        self.fixed_look_ups = nn.ModuleList(
-            _FixedLookUp(width_px, widths[level], side, level) for side, level in sides
-        )
+        self.fixed_look_ups = nn.ModuleList(_FixedLookUp(width_px, widths[level], side, level) for side, level in sides)
 
 
 def look_up(volume: Tensor, at: Tensor) -> Tensor:

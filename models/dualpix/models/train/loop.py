@@ -32,6 +32,7 @@ from dualpix.models.data.kinds import Precision
 from dualpix.models.data.mixture import Key
 from dualpix.models.data.scenes import task_scene
 from dualpix.models.data.skipped import Skips
+from dualpix.models.foundation import FoundationModel
 from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.spec import first_output, start_weights, training_outputs
 from dualpix.models.tasks.task import Batch, EvalSample, eval_sample
@@ -128,7 +129,8 @@ class Trainer:
             fused=self.device.type in ("cpu", "cuda"),
         )
         data = data_of(config, self.task, cache_dir)
-        self.data, self.held_out, self.notes = data.training, data.validation, data.notes
+        self.data, self.held_out = data.training, data.validation
+        self.notes = (*data.notes, *_frozen_at_random(network, self.started_from))
         self.folder = make_output_dir(folder) if self.world.is_first else folder
         self.step = 0
         self._kept_step = 0
@@ -430,6 +432,14 @@ def _check_window(config: TrainConfig, multiple: int) -> None:
         raise DualpixError(
             f"{what} {seen[0]} {seen[1]}", expected=f"multiples of {multiple} px for network '{config.network}'"
         )
+
+
+def _frozen_at_random(network: nn.Module, started_from: str) -> tuple[str, ...]:
+    """What to say of foundation models that know nothing and will learn nothing."""
+    frozen = [m.spec.name for m in network.modules() if isinstance(m, FoundationModel) and m.frozen]
+    if started_from != "random" or not frozen:
+        return ()
+    return (f"'{frozen[0]}' stays at random weights: give foundation_weights in --options",)
 
 
 def _load_weights(network: nn.Module, init: str) -> None:
