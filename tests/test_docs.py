@@ -36,7 +36,7 @@ from dualpix.capture.raw import decode
 from dualpix.models.zoo import DEFAULT_MODEL
 
 ROOT = README.parent
-DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md"))]
+DOCUMENTS = [README, *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "docs" / "networks").glob("*.md"))]
 PAGES = [*DOCUMENTS, *sorted(p for area in ROOT.iterdir() for p in area.glob("README.md") if area.name[0] != ".")]
 _FENCE = re.compile(r"^```(?P<info>[^\n`]*)\n(?P<body>.*?)^```$", re.M | re.S)
 _LINK = re.compile(r"!?\[[^\]]*\]\((?P<target>[^)\s]+)\)")

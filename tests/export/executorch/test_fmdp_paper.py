@@ -64,12 +64,9 @@ def test_the_command_fixes_the_size(tmp_path: Path) -> None:
     (tmp_path / "card.json").write_text(json.dumps({"network": "fmdp-paper", "options": options}))
     out = tmp_path / "phone"
     size = "x".join(map(str, SIZE_HW))
+    counts = ["--calibration-count", "1", "--eval-count", "1", "--rounds", "3"]
     with pytest.raises(SystemExit):
-        main(
-            ["export", str(tmp_path), "-o", str(out), "--recipe", "xnnpack-fp32", "--size", size]
-            + ["--calibration-count", "1", "--eval-count", "1", "--rounds", "3"]
-        )
-    manifest = json.loads((out / "manifest.json").read_text())
-    artefact = manifest["artefacts"][0]
-    assert artefact["delegation"]["left_operators"] == {}
-    assert artefact["accuracy"]["from_float"]["sqnr_db"] > 80
+        main(["export", str(tmp_path), "-o", str(out), "--recipe", "xnnpack-fp32", "--size", size, *counts])
+    entry = json.loads((out / "gate.json").read_text())["recipes"][0]
+    assert entry["delegation"]["left_operators"] == {}
+    assert entry["accuracy"]["from_float"]["sqnr_db"] > 80

@@ -17,7 +17,7 @@ from dualpix.capture.cli import main
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.capture.picture import srgb_from_linear
 from dualpix.models.data.rendered import RenderSettings, render_sample
-from dualpix.models.foundation import foundation
+from dualpix.models.foundation import foundation, foundation_spec
 from dualpix.models.foundation.depth_anything import depth_anything_v2
 from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.fmdp_paper import FMDPPaper, FMDPPaperConfig, FoundationContext, sequence_loss
@@ -261,6 +261,7 @@ def test_weights_of_depth_anything_and_of_dinov2(tmp_path: Path) -> None:
             ("dinov2-vits14", "dinov2_vits14.safetensors"),
         ):
             context = FoundationContext(name)
+            assert context.model.spec.name == name and context.model.spec.licence == foundation_spec(name).licence
             assert context.start(str(tmp_path / file)).startswith(f"{file}, SHA-256 ")
             features = context.model(context.display(image))
             given.pretrained.eval()

@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -150,7 +150,9 @@ def _encoder(name: str) -> FoundationModel:
     spec = foundation_spec(name)
     if spec.family == "efficientnet-lite":
         return foundation(name)
-    return foundation(f"dinov2-{spec.variant}14", taps=TAPS[spec.variant])
+    model = foundation(f"dinov2-{spec.variant}14", taps=TAPS[spec.variant])
+    model.spec = replace(model.spec, name=spec.name, licence=spec.licence, paper=spec.paper)
+    return model
 
 
 def _srgb_constants() -> dict[str, Tensor]:
