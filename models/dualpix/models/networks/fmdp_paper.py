@@ -26,6 +26,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dualpix.models.blocks.channels import FrozenConv1x1
 from dualpix.models.blocks.resize import ConvexUpsample
 from dualpix.models.foundation import FoundationModel, foundation, foundation_spec
 from dualpix.models.losses import exact, masked_mean
@@ -119,7 +120,7 @@ class FoundationContext(nn.Module):
 
         The paper divides 8-bit pictures by the largest value of a batch. A batch is no picture, so each has its own.
         """
-        root = image + self.offset
+        root = F.relu(image + self.offset)
         light = root * root
         brightest = F.max_pool2d(light, (image.shape[2], image.shape[3]))
         white = torch.maximum(torch.maximum(brightest[:, :1], brightest[:, 1:2]), brightest[:, 2:])
@@ -137,7 +138,7 @@ class FoundationContext(nn.Module):
         context = []
         for i, (project, feature) in enumerate(zip(self.project, self.model(picture)[-3:], strict=True)):
             stride = _FINEST << i
-            # a 1x1 and a bilinear resize may change places: in this order the 1x1 is 12 times less work
+            # a 1x1 and a bilinear resize may change places: at 1/4 this order is 12 times less work
             resized = F.interpolate(
                 project(feature), size=(h // stride, w // stride), mode="bilinear", align_corners=False
             )
@@ -178,12 +179,16 @@ class FMDPPaper(nn.Module):
         self.attention = SimilarityAttention(SymmetricMatching.similarities)
         self.update = UpdateBlock(SymmetricMatching.similarities)
         self.enlarge = ConvexUpsample(_FINEST)
+        # not cat([x, x, x]): XNNPACK's partitioner (executorch 1.5.1) counts distinct inputs, and takes two or more
+        self.repeated = FrozenConv1x1(torch.ones(3, 1))
         for name, value in (("offset", OFFSET), ("one_half", 0.5), ("two", 2.0)):
             self.register_buffer(name, torch.tensor(value), persistent=False)
+        self.register_buffer("fixed_start", None, persistent=False)
 
     offset: Tensor
     one_half: Tensor
     two: Tensor
+    fixed_start: Tensor | None
 
     def start(self) -> str:
         """Put the foundation model's published weights in, before training; where they are from.
@@ -201,18 +206,26 @@ class FMDPPaper(nn.Module):
         Eager mode never reads it. See :meth:`dualpix.models.foundation.FoundationModel.fix_size`.
         """
         self.matching.fix_width(None if size_hw is None else size_hw[1] // _FINEST)
+        self.fixed_start = None if size_hw is None else torch.zeros(1, 1, *(side // _FINEST for side in size_hw))
         if self.known is not None:
             self.known.model.fix_size(None if size_hw is None else self.known.grid(size_hw))
 
+    def _nothing(self, image: Tensor) -> Tensor:
+        """A half disparity of 0."""
+        b, _, h, w = image.shape
+        if self.fixed_start is not None and torch.compiler.is_exporting():
+            return self.fixed_start.expand(b, -1, -1, -1) if b > 1 else self.fixed_start
+        return image.new_zeros(b, 1, h // _FINEST, w // _FINEST)
+
     def _between(self, left: Tensor, right: Tensor) -> Tensor:
         """The full-aperture view of two halves as networks see them: the mean of their light."""
-        roots = (left + self.offset, right + self.offset)
+        roots = (F.relu(left + self.offset), F.relu(right + self.offset))
         return torch.sqrt((roots[0] * roots[0] + roots[1] * roots[1]) * self.one_half) - self.offset
 
     def _features(self, left: Tensor, right: Tensor) -> list[Tensor]:
         """Of C, L and R."""
         views = (self._between(left, right), left, right)
-        return [self.match(torch.cat([view, view, view], 1)) for view in views]
+        return [self.match(self.repeated(view)) for view in views]
 
     def _estimates(self, image: Tensor, left: Tensor, right: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Half disparity in px at 1/4 and the finest hidden state after each iteration."""
@@ -221,10 +234,11 @@ class FMDPPaper(nn.Module):
             volumes = self.matching.volumes(*features)
         hidden, own = self.encode(image)
         gates = self.update.gates(own if self.known is None else self.known(image))
-        half_px = image.new_zeros(image.shape[0], 1, image.shape[2] // _FINEST, image.shape[3] // _FINEST)
+        half_px = self._nothing(image)
         found = []
         for _ in range(self.config.iterations):
-            half_px = half_px.detach()
+            if torch.is_grad_enabled() and not torch.compiler.is_exporting():
+                half_px = half_px.detach()
             similarity = self.attention(self.matching(volumes, half_px))
             hidden, correction = self.update(hidden, gates, similarity, half_px)
             half_px = half_px + correction
