@@ -29,7 +29,7 @@ from dualpix.export.record import ASSIGNMENT, GATE, PICTURES, REFERENCE, write_m
 from dualpix.export.result import ExportResult, Picture, RecipeResult, Run
 from dualpix.export.staging import remove, staged
 from dualpix.export.subject import OnStep, Options, Output, Subject, check_weights
-from dualpix.models.networks.spec import confidence_output
+from dualpix.models.networks.spec import confidence_output, fix_size
 from dualpix.models.tasks.task import NetworkOutput
 from dualpix.models.zoo import ZOO, LoadedModel
 from dualpix.quantize.calibration import CalibrationSet, EvaluationSet, Inputs
@@ -107,6 +107,7 @@ def export_model(
     sample = inputs[0] if inputs else ()
     outputs = _outputs(model, sample)
     known = outputs[0]
+    fix_size(model.module, sample)
     subject = Subject(
         name=model.name,
         module=model.module,

@@ -182,7 +182,7 @@ def _unit_spread(values: Tensor, mask: Tensor | None) -> Tensor:
 
 def exact(values: Tensor) -> Tensor:
     """In float32, or in float64 where they are."""
-    return values if values.dtype == torch.float64 else values.float()
+    return values if values.dtype in (torch.float32, torch.float64) else values.float()
 
 
 def masked_mean(values: Tensor, mask: Tensor | None) -> Tensor:

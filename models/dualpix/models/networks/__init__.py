@@ -106,6 +106,18 @@ def _dddnet_paper_loss(options: Mapping[str, Any]) -> Loss:
     return loss_of_options(options)
 
 
+def _fmdp_paper(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.fmdp_paper import FMDPPaper, FMDPPaperConfig
+
+    return FMDPPaper(FMDPPaperConfig(**options))
+
+
+def _fmdp_paper_loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
+    from dualpix.models.networks.fmdp_paper import sequence_loss
+
+    return sequence_loss(predictions, batch)
+
+
 NETWORKS: dict[str, NetworkSpec] = {
     "difusenet": NetworkSpec(
         build=_difusenet,
@@ -153,6 +165,14 @@ NETWORKS: dict[str, NetworkSpec] = {
         loss_of_options=_dddnet_paper_loss,
         further_outputs=("sharp",),
         wanted=("sharp", "disparity_gain"),
+    ),
+    "fmdp-paper": NetworkSpec(
+        build=_fmdp_paper,
+        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        output="disparity_px",
+        size_multiple=16,
+        paper="FMDP, Lee et al., MVA 2025",
+        loss=_fmdp_paper_loss,
     ),
 }
 

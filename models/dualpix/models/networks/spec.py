@@ -111,6 +111,16 @@ def confidence_output(output: Any) -> Tensor | None:
     return second if same else None
 
 
+def fix_size(network: nn.Module, inputs: Sequence[Tensor]) -> None:
+    """Have a network keep what depends on the size of its inputs alone, where it can (``fix_size``), before export.
+
+    In the graph it would be computed anew for each picture, outside the delegates. Eager mode never reads it.
+    """
+    fix = getattr(network, "fix_size", None)
+    if fix is not None and inputs:
+        fix(tuple(inputs[0].shape[-2:]))
+
+
 def first_output(output: Any) -> Tensor:
     """Of a network with one or several: that which its task asks for."""
     first: Tensor = next(iter(output)) if isinstance(output, tuple | list) else output

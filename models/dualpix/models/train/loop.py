@@ -32,6 +32,7 @@ from dualpix.models.data.kinds import Precision
 from dualpix.models.data.mixture import Key
 from dualpix.models.data.scenes import task_scene
 from dualpix.models.data.skipped import Skips
+from dualpix.models.foundation import FoundationModel
 from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.spec import first_output, training_outputs
 from dualpix.models.tasks.task import Batch, EvalSample, eval_sample
@@ -132,7 +133,8 @@ class Trainer:
         )
         self.loss = self.spec.loss_for(config.options)
         data = data_of(config, self.task, cache_dir, self.spec.wanted)
-        self.data, self.held_out, self.notes = data.training, data.validation, data.notes
+        self.data, self.held_out = data.training, data.validation
+        self.notes = (*data.notes, *_frozen_at_random(network, self.started_from))
         self.folder = make_output_dir(folder) if self.world.is_first else folder
         self.step = 0
         self._kept_step = 0
@@ -435,3 +437,11 @@ def average_gradients(network: nn.Module, world: World) -> None:
     parts = torch.split(flat, [g.numel() for g in gradients])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
+
+
+def _frozen_at_random(network: nn.Module, started_from: tuple[str, ...]) -> tuple[str, ...]:
+    """What to say of foundation models that know nothing and will learn nothing."""
+    frozen = [m.spec.name for m in network.modules() if isinstance(m, FoundationModel) and m.frozen]
+    if started_from or not frozen:
+        return ()
+    return (f"'{frozen[0]}' stays at random weights: give foundation_weights in --options",)
