@@ -201,8 +201,10 @@ class Ledger:
     def _recover(self) -> None:
         """Judge shots whose check was cut short; adopt files whose shot's line was, where they can be proven."""
         # of shots as well: a slow check leaves frames without their line when the next shot is taken
-        known = (*self.state.frames.values(), *self.state.shots.values())
-        usual = {tuple(Path(name).suffix for name in frame.files) for frame in known}
+        known = [frame.files for frame in self.state.frames.values()] + [
+            shot.files for shot in self.state.shots.values()
+        ]
+        usual = {tuple(Path(name).suffix for name in files) for files in known}
         for index in self.missing:
             taken, adopted = self.state.shots.get(index), False
             if taken is None or any(_size(self.folder / n) != s for n, s in zip(taken.files, taken.bytes, strict=True)):

@@ -71,11 +71,11 @@ class LightConvGRU(nn.Module):
     def plain(self, h: Tensor, x: Tensor) -> Tensor:
         """The usual form of a step: each gate by its own convolutions, h' = (1 - z) h + z q."""
         seen = self.gates_depthwise(torch.cat([h, x], 1))
-        weights, biases = self.gates.weight.split(self.hidden), self.gates.bias
-        assert biases is not None  # noqa: S101 - of the layers above
+        assert self.gates.bias is not None  # noqa: S101 - of the layers above
+        weights, biases = (torch.split(values, self.hidden) for values in (self.gates.weight, self.gates.bias))
         z, r = (
             torch.sigmoid(nn.functional.conv2d(seen, weight, bias))
-            for weight, bias in zip(weights, biases.split(self.hidden), strict=True)
+            for weight, bias in zip(weights, biases, strict=True)
         )
         q = torch.tanh(self.candidate(self.state_depthwise(torch.cat([r * h, x], 1))))
         return (1 - z) * h + z * q
