@@ -467,7 +467,7 @@ def test_methods_that_do_not_fit_are_refused() -> None:
     for name, method, message in (
         ("zedd", "sgbm", "about a stack; expected one of: blur, sharpness, argmax"),
         ("pixel4-xin", "blur", "about a pair; expected one of: sgbm, network"),
-        ("dpdd", "network", "about a sharp picture; expected one of: input"),
+        ("dpdd", "sgbm", "about a sharp picture; expected one of: input, network"),
     ):
         with pytest.raises(DualpixError, match=message):
             methods_for(PROTOCOLS[name], (method,), Choice(()))
