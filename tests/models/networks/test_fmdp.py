@@ -59,9 +59,8 @@ def test_what_is_known_is_frozen() -> None:
     network = FMDP().train()
     assert network.known is not None
     before = {k: v.clone() for k, v in network.known.model.state_dict().items()}
-    spec = network_spec("fmdp")
-    assert spec.loss is not None
-    loss = spec.loss(training_outputs(network, _inputs(64, 64)), {"disparity_px": torch.zeros(1, 1, 64, 64)})
+    loss_of = network_spec("fmdp").loss_for({})
+    loss = loss_of(training_outputs(network, _inputs(64, 64)), {"disparity_px": torch.zeros(1, 1, 64, 64)})
     loss.backward()
     assert all(p.grad is None for p in network.known.model.parameters())
     assert all(p.grad is not None for p in network.known.adapt.parameters())

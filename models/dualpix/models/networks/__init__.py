@@ -76,12 +76,6 @@ def _fmdp(options: dict[str, Any]) -> nn.Module:
     return FMDP(FMDPConfig(**{k: _tuples(v) for k, v in options.items()}))
 
 
-def _with_confidence(predictions: Sequence[Any], batch: Batch) -> Tensor:
-    from dualpix.models.losses import disparity_and_confidence_loss
-
-    return disparity_and_confidence_loss(predictions, batch)
-
-
 def _dddnet(options: dict[str, Any]) -> nn.Module:
     from dualpix.models.networks.dddnet import DDDNet, DDDNetConfig
 
@@ -143,7 +137,6 @@ NETWORKS: dict[str, NetworkSpec] = {
         output="disparity_px",
         size_multiple=32,
         paper="FMDP, MVA 2025",
-        loss=_with_confidence,
         further_outputs=("confidence",),
     ),
     "dddnet": NetworkSpec(
