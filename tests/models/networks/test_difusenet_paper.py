@@ -285,18 +285,23 @@ def test_a_window_that_leaves_one_value_a_channel_is_refused(tmp_path: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("head", ["disparity_px", "inverse_depth_affine"])
-def test_it_learns_four_samples_by_heart(head: str) -> None:
-    """To less than 5 % of its first loss; figures and time on docs/networks/difusenet.md."""
+@pytest.mark.parametrize(
+    ("head", "size_hw", "steps"), [("disparity_px", (32, 64), 300), ("inverse_depth_affine", (64, 96), 240)]
+)
+def test_it_learns_four_samples_by_heart(head: str, size_hw: tuple[int, int], steps: int) -> None:
+    """To less than 5 % of its first loss; figures and time on docs/networks/difusenet.md.
+
+    The affine loss wants larger windows: of a map of two pixels, brought to unit spread, nothing is left but a sign.
+    """
     spec = network_spec(NAME, {"head": head})
     task = spec.of_task()
-    scenes = [task_scene(task, index, (32, 64)) for index in range(4)]
+    scenes = [task_scene(task, index, size_hw) for index in range(4)]
     batch = {name: torch.stack([scene[name] for scene in scenes]) for name in scenes[0]}
     given = spec.inputs_of(batch)
     torch.manual_seed(0)
     network = build_network(NAME, {"head": head}).train()
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3, weight_decay=0.0)
-    steps, first, least = 600, 0.0, float("inf")
+    first, least = 0.0, float("inf")
     for step in range(steps):
         for group in optimiser.param_groups:
             group["lr"] = 2e-3 * (1 - step / steps)
