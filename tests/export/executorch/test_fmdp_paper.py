@@ -23,7 +23,7 @@ SIZE_HW = (32, 64)
 
 
 def a_network(options: dict[str, object]) -> FMDPPaper:
-    """At random weights, with attention and corrections that do something."""
+    """At random weights."""
     torch.manual_seed(0)
     built = build_network("fmdp-paper", options).eval()
     assert isinstance(built, FMDPPaper)

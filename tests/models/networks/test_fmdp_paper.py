@@ -329,16 +329,17 @@ def test_a_frozen_foundation_at_random_weights_is_told(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_overfits_four_samples() -> None:
-    """Windows of rendered scenes, EfficientNet-Lite0 and two iterations."""
+    """Scenes of 32 x 64 px, EfficientNet-Lite0 and one iteration. Seen: 4.75 % of the first loss after 93 steps, which
+    took 50 s of one x86 core."""
     torch.manual_seed(0)
-    settings = RenderSettings(size_hw=(64, 96), coc_span_px=(3.0, 10.0), max_coc_px=10.0)
+    settings = RenderSettings(size_hw=(32, 64), coc_span_px=(3.0, 10.0), max_coc_px=10.0)
     samples = [render_sample(settings, 1, index) for index in range(4)]
     batch = {name: torch.stack([s[name] for s in samples]) for name in samples[0]}
-    spec, built = network_spec("fmdp-paper"), network(2).train()
+    spec, built = network_spec("fmdp-paper"), network().train()
     given = spec.inputs_of(batch)
-    optimiser = torch.optim.AdamW(built.parameters(), 4e-4, weight_decay=1e-5)
+    optimiser = torch.optim.AdamW(built.parameters(), 8e-4, weight_decay=1e-5)
     losses: list[float] = []
-    while not losses or (losses[-1] >= 0.05 * losses[0] and len(losses) < 400):
+    while not losses or (losses[-1] >= 0.05 * losses[0] and len(losses) < 300):
         loss = sequence_loss(built.forward_scales(*given), batch)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
