@@ -29,7 +29,8 @@ from dualpix.models.tasks import DUAL_PIXEL, Sample
 from dualpix.models.train import NotFiniteError, Progress, TrainConfig, Trainer, TrainingInterruptedError
 from dualpix.models.train.checkpoint import CheckpointError
 from dualpix.models.train.device import resolve_precision
-from dualpix.models.train_cli import _Shower, command
+from dualpix.models.train_cli import command
+from dualpix.models.train_runs import _Shower
 
 SMALL = RenderSettings(size_hw=(64, 96), coc_span_px=(3.0, 10.0), max_coc_px=10.0)
 CONFIG = TrainConfig(
