@@ -113,7 +113,7 @@ def test_learns_four_samples_by_heart(two_sided: bool) -> None:
 
 
 def test_matching_is_in_float32_whatever_the_rest_is_in() -> None:
-    """Else its gradients over two planes are wrong on CPUs with bfloat16: findings/torch-bfloat16-conv3d-two-planes.sh."""
+    """Else gradients over two planes are wrong on CPUs with bfloat16: findings/torch-bfloat16-conv3d-two-planes.sh."""
     torch.manual_seed(0)
     network = build_network("dddnet-paper").train()
     spec, batch = network_spec("dddnet-paper"), batch_of(2, (32, 32))
