@@ -110,3 +110,17 @@ def test_learns_four_samples_by_heart(two_sided: bool) -> None:
         if losses[-1] < 0.05 * losses[0]:
             return
     pytest.fail(f"{losses[0]:.4f} fell to {losses[-1]:.4f} in {OVERFIT_STEPS} steps")
+
+
+def test_matching_is_in_float32_whatever_the_rest_is_in() -> None:
+    """Else gradients over two planes are wrong on CPUs with bfloat16: findings/torch-bfloat16-conv3d-two-planes.sh."""
+    torch.manual_seed(0)
+    network = build_network("dddnet-paper").train()
+    spec, batch = network_spec("dddnet-paper"), batch_of(2, (32, 32))
+    seen: list[torch.dtype] = []
+    network.depth.matching.cost.register_forward_hook(lambda module, given, out: seen.append(out.dtype))  # type: ignore[union-attr]
+    with torch.autocast("cpu", torch.bfloat16):
+        outputs = training_outputs(network, spec.inputs_of(batch))
+    spec.loss_for({})(outputs, batch).backward()
+    assert seen == [torch.float32]
+    assert all(torch.isfinite(p.grad).all() for p in network.parameters() if p.grad is not None)

@@ -176,10 +176,19 @@ class DepthNet(nn.Module):
     def forward(self, left: Tensor, right: Tensor) -> Tensor:
         """Expected shift."""
         volume = concatenation_volume(self.features(left), self.features(right), self.shifts_px)
-        # in bfloat16 on CPUs torch 2.13 gives wrong gradients, up to 1e36, of 3-D convolutions over two planes
-        with torch.autocast(volume.device.type, enabled=False):
-            weights = torch.softmax(-self.matching(exact(volume)), 1)
+        weights = torch.softmax(-self._costs(volume), 1)
         return (weights * self.plane_px).sum(1, keepdim=True)
+
+    def _costs(self, volume: Tensor) -> Tensor:
+        """In float32: torch 2.13 on CPUs gives wrong bfloat16 gradients, up to 1e36, of 3-D convolutions over two
+        planes."""
+        kind = volume.device.type
+        if kind == "meta" or not torch.is_autocast_enabled(kind):
+            costs: Tensor = self.matching(volume)
+            return costs
+        with torch.autocast(kind, enabled=False):
+            lifted: Tensor = self.matching(exact(volume))
+        return lifted
 
 
 class _ResidualBlock(nn.Module):
