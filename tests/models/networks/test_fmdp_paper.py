@@ -317,7 +317,8 @@ def test_what_is_trained_needs_no_foundation_weights(tmp_path: Path) -> None:
         assert torch.equal(value, given.state_dict()[name])
     with torch.inference_mode():
         torch.testing.assert_close(loaded.module(*inputs()), trained(*inputs()))
-    assert loaded.card["started_from"].startswith("lite0.safetensors, SHA-256 ")
+    (begun,) = loaded.card["started_from"]
+    assert begun.startswith("foundation: lite0.safetensors, SHA-256 ")
 
 
 def test_a_frozen_foundation_at_random_weights_is_told(tmp_path: Path) -> None:
