@@ -14,6 +14,7 @@ from dualpix.models.networks.dddnet_paper import ChannelAttention, DDDNetPaper, 
 from dualpix.models.networks.spec import training_outputs
 
 OVERFIT_STEPS = 120
+"""One-sided it took 64, 71 s of one core."""
 
 
 def built(**options: object) -> DDDNetPaper:
