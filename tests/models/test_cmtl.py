@@ -207,7 +207,7 @@ def test_the_paper_network_by_the_recipe_with_published_weights(tmp_path: Path, 
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (("--network", "unet"), "unknown network 'unet'; expected one of: difusenet, difusenet-paper"),
+        (("--network", "unet"), "unknown network 'unet'; expected one of: dddnet"),
         (("--options", '{"branches": "image"}'), "a recipe with --init or with a branch among the options"),
         (("--init", "difusenet-compact"), "--recipe and --init were given; expected one of them"),
         (("--mono-data", "nowhere"), "no file or folder 'nowhere'"),
