@@ -125,6 +125,28 @@ def test_the_network_is_run_as_it_is_where_no_padding_or_scaling_is_needed(model
     assert np.allclose(predict_disparity(image, model, working_long_side_px=96).disparity_px, expected, atol=1e-6)
 
 
+def test_what_was_clipped_says_nothing_of_a_disparity() -> None:
+    """A sum that stopped leaves a derived half black where it is brightest: no method is shown that."""
+    image = capture(*shifted_pair(64, 96, 1.0))
+    saturated = np.zeros((64, 96), np.bool_)
+    saturated[10:30, 20:50] = True
+    left, right = image.left.copy(), image.right.copy()
+    left[saturated], right[saturated] = 0.9, 0.1  # what is left of a sum of 1
+    seen: list[WorkingViews] = []
+
+    def method(views: WorkingViews) -> MethodMap:
+        seen.append(views)
+        return MethodMap(np.zeros(views.left.shape, np.float32))
+
+    clipped = replace(image, left=left, right=right, saturated=saturated)
+    estimate(clipped, method, "method", working_long_side_px=96)
+    views = seen[0]
+    assert np.allclose(views.left[saturated], 0.5) and np.allclose(views.right[saturated], 0.5)
+    assert np.array_equal(views.left[~saturated], image.left[~saturated])
+    estimate(image, method, "method", working_long_side_px=96)
+    assert np.array_equal(seen[1].left, image.left) and np.array_equal(seen[1].right, image.right)
+
+
 def test_several_sizes_are_blended() -> None:
     image = capture(*np.ones((2, 40, 120), np.float32))
 

@@ -114,7 +114,20 @@ def working_views(image: DualPixelImage, long_side_px: int = WORKING_LONG_SIDE_P
             np.float32
         )
 
-    return WorkingViews(shrink(_one_channel(image.left)), shrink(_one_channel(image.right)), shrink(image.combined))
+    left, right = _without_clipped(_one_channel(image.left), _one_channel(image.right), image.saturated)
+    return WorkingViews(shrink(left), shrink(right), shrink(image.combined))
+
+
+def _without_clipped(left: FloatImage, right: FloatImage, saturated: Mask) -> tuple[FloatImage, FloatImage]:
+    """Halves that agree where light was clipped: both take the mean.
+
+    A clipped pixel says nothing of a disparity, and where a sensor reads the sum and one half (Canon) it says something
+    wrong: the other half is what is left of a sum that stopped, down to black in the brightest places.
+    """
+    if not saturated.any():
+        return left, right
+    mean = (left + right) * np.float32(0.5)
+    return np.where(saturated, mean, left), np.where(saturated, mean, right)
 
 
 def _one_channel(view: FloatImage) -> FloatImage:
