@@ -17,6 +17,7 @@ from dualpix.export.flow import ExportResult, RecipeResult, export_model
 from dualpix.export.module import export_module
 from dualpix.export.recipes import Recipe
 from dualpix.models.blocks import WindowedParallaxAttention
+from dualpix.models.blocks.basic import rows_as_map
 from dualpix.quantize.calibration import CalibrationSet, rendered_calibration, rendered_evaluation
 from dualpix.quantize.gate import Candidate, Limits, Outcome, judge
 from dualpix.quantize.score import arrays_of, score
@@ -129,7 +130,7 @@ class _CrashingAttention(WindowedParallaxAttention):
     ) -> tuple[torch.Tensor, torch.Tensor]:
         weights = torch.softmax(scores, -1)
         offset = torch.matmul(weights, self.column) - self.column
-        return self._image(torch.bmm(weights, values), like), self._image(offset, like)
+        return rows_as_map(torch.bmm(weights, values), like), rows_as_map(offset, like)
 
 
 class _Crashing(nn.Module):
