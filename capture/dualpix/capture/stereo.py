@@ -31,6 +31,18 @@ class SgbmSettings:
     """Views are matched as 8-bit pictures, value ** (1 / gamma), the brightest pixel of both at 255."""
 
 
+def without_clipped(left: FloatImage, right: FloatImage, saturated: Mask) -> tuple[FloatImage, FloatImage]:
+    """Halves that agree where light was clipped: both take the mean.
+
+    A clipped pixel says nothing of a disparity, and where a sensor reads the sum and one half (Canon) it says something
+    wrong: the other half is what is left of a sum that stopped, down to black in the brightest places.
+    """
+    if not saturated.any():
+        return left, right
+    mean = (left + right) * np.float32(0.5)
+    return np.where(saturated, mean, left), np.where(saturated, mean, right)
+
+
 def match_sgbm(left: FloatImage, right: FloatImage, settings: SgbmSettings | None = None) -> tuple[FloatImage, Mask]:
     """Disparity of ``left`` by semi-global matching along x (mode HH, all eight directions, 1/16 px steps).
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.stereo import without_clipped
 from dualpix.capture.types import DualPixelImage, FloatImage, Mask
 from dualpix.models.confidence import CONFIDENT
 from dualpix.models.evidence import Tolerance
@@ -114,20 +115,8 @@ def working_views(image: DualPixelImage, long_side_px: int = WORKING_LONG_SIDE_P
             np.float32
         )
 
-    left, right = _without_clipped(_one_channel(image.left), _one_channel(image.right), image.saturated)
+    left, right = without_clipped(_one_channel(image.left), _one_channel(image.right), image.saturated)
     return WorkingViews(shrink(left), shrink(right), shrink(image.combined))
-
-
-def _without_clipped(left: FloatImage, right: FloatImage, saturated: Mask) -> tuple[FloatImage, FloatImage]:
-    """Halves that agree where light was clipped: both take the mean.
-
-    A clipped pixel says nothing of a disparity, and where a sensor reads the sum and one half (Canon) it says something
-    wrong: the other half is what is left of a sum that stopped, down to black in the brightest places.
-    """
-    if not saturated.any():
-        return left, right
-    mean = (left + right) * np.float32(0.5)
-    return np.where(saturated, mean, left), np.where(saturated, mean, right)
 
 
 def _one_channel(view: FloatImage) -> FloatImage:

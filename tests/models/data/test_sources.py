@@ -22,12 +22,12 @@ from tests.support.training import OPTIONS, SIZE_HW, Numbered, render, task_name
 from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.picture import linear_from_srgb
-from dualpix.capture.types import LensModel
+from dualpix.capture.types import DualPixelImage, LensModel
 from dualpix.models.data.formation import RgbdView, draw_pair, draw_stack, form_pair, form_stack
 from dualpix.models.data.mixture import Mixture
 from dualpix.models.data.rendered import RenderSettings, render_sample
 from dualpix.models.data.source import Source
-from dualpix.models.data.sources import KINDS, SourceOptions, open_source, split_weight
+from dualpix.models.data.sources import KINDS, SourceOptions, open_source, pairs, split_weight
 from dualpix.models.data.sources.kind import StackMethod
 from dualpix.models.data.split import split
 from dualpix.models.data.windows import Window
@@ -408,3 +408,16 @@ def test_simple_scenes_stand_beside_the_others() -> None:
     assert all(torch.equal(found[name], value) for name, value in expected.items())
     with pytest.raises(DualpixError, match="no samples of the task 'focus_stack'"):
         open_source("procedural-simple", "focus_stack", options)
+
+
+def test_a_real_pair_is_not_trained_on_clipped_light() -> None:
+    """As methods see captures: of a sum that stopped, the derived half is black in the brightest place."""
+    left, right = np.full((32, 48), 0.3, np.float32), np.full((32, 48), 0.3, np.float32)
+    saturated = np.zeros((32, 48), np.bool_)
+    saturated[8:16, 8:24] = True
+    left[saturated], right[saturated] = 0.9, 0.1
+    image = DualPixelImage(left, right, left + right, saturated)
+    sample = pairs._sample(image, np.zeros((32, 48), np.float32))
+    for half in ("left", "right"):
+        assert np.allclose(sample[half][0].numpy()[saturated], 0.5)
+        assert np.allclose(sample[half][0].numpy()[~saturated], 0.3)

@@ -33,6 +33,7 @@ from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
 from dualpix.capture.raw.pair import pair_stem, right_name
 from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.rgbd.sample import METRES, DepthUnit, implausible
+from dualpix.capture.stereo import without_clipped
 from dualpix.capture.types import FloatImage, LensModel
 from dualpix.models.data.source import SampleError, Source
 from dualpix.models.data.sources.described import NAME, Description, read_description
@@ -214,9 +215,10 @@ def _sample(image: DualPixelImage, disparity: FloatImage) -> Sample:
         upright = values if along_x else values.T
         return torch.from_numpy(np.ascontiguousarray(upright, np.float32))[None]
 
+    left, right = without_clipped(_green(image.left), _green(image.right), image.saturated)
     return {
-        "left": plane(_green(image.left)),
-        "right": plane(_green(image.right)),
+        "left": plane(left),
+        "right": plane(right),
         "combined": torch.cat([plane(combined[..., channel]) for channel in range(3)]),
         "disparity_px": plane(np.where(known, disparity, 0)),
         KNOWN: plane(known),
