@@ -197,7 +197,7 @@ def run_estimator(
     for size in dict.fromkeys(sizes):
         views = working_views(image, size)
         disparity, measured, confidence = estimator(views)
-        _check_numbers(disparity, method)
+        _check_numbers(disparity, method, "disparities", "try other weights, or --method sgbm")
         maps.append(to_view(disparity, image))
         masks.append(None if measured is None else to_view(measured.astype(np.float32), image, factor=1.0) > 0.5)
         if confidence is not None:
@@ -253,7 +253,7 @@ def network_estimator(model: LoadedModel, on_sharp: Callable[[SharpResidual], No
         if SHARP in model.spec.further_outputs:
             image = inputs[model.spec.input_names.index("image")]
             found = residual_of(outputs[model.spec.outputs.index(SHARP)], image, batch, (height, width))
-            _check_picture(found.added, model.name)
+            _check_numbers(found.added, model.name, "values of the sharp picture")
             on_sharp(found)
         confidence = confidence_output(outputs)
         return MethodMap(cropped(first_output(outputs)), None, None if confidence is None else cropped(confidence))
@@ -325,13 +325,11 @@ def _check(image: DualPixelImage) -> None:
         raise DualpixError(f"the views are only {size}", expected=f"at least {SMALLEST_SIDE_PX} px either way")
 
 
-def _check_numbers(disparity: FloatImage, method: str) -> None:
-    bad = int(np.count_nonzero(~np.isfinite(disparity)))
+def _check_numbers(values: FloatImage, method: str, what: str, hint: str = "try other weights") -> None:
+    bad = int(np.count_nonzero(~np.isfinite(values)))
     if bad:
         raise DualpixError(
-            f"'{method}' gives {bad} disparities of this capture that are NaN or infinite",
-            expected="finite ones",
-            hint="try other weights, or --method sgbm",
+            f"'{method}' gives {bad} {what} of this capture that are NaN or infinite", expected="finite ones", hint=hint
         )
 
 
@@ -342,16 +340,6 @@ def _check_shares(confidence: FloatImage, method: str) -> None:
             f"'{method}' gives confidences of {low:.3g} to {high:.3g} of this capture",
             expected="0 to 1: the network's second output",
             hint="of a logit take the sigmoid; leave out another map that comes second",
-        )
-
-
-def _check_picture(added: FloatImage, method: str) -> None:
-    bad = int(np.count_nonzero(~np.isfinite(added)))
-    if bad:
-        raise DualpixError(
-            f"'{method}' gives {bad} values of the sharp picture of this capture that are NaN or infinite",
-            expected="finite ones",
-            hint="try other weights",
         )
 
 

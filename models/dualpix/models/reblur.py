@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
-from dualpix.capture.render.integral import RECTANGLE_GAIN
+from dualpix.capture.render.integral import RECTANGLE_GAIN, Splat, edge_splats, sum_of_boxes
 
 _DISC_VARIANCE = 1 / 16
 """Along an axis, of a disc of diameter 1."""
@@ -96,7 +96,7 @@ def reblur(sharp: Tensor, coc_px: Tensor, boxes: HalfBoxes) -> tuple[Tensor, Ten
     left, right, upright = boxes.spans(coc)
     density = 0.5 * sharp.double() / ((upright[1] - upright[0]) * (left[1] - left[0]))
     rows = _corners(yy + upright[0], yy + upright[1], h)
-    views = [_sum(density, rows, _corners(xx + span[0], xx + span[1], w)) for span in (left, right)]
+    views = [sum_of_boxes(density, rows, _corners(xx + span[0], xx + span[1], w)) for span in (left, right)]
     return views[0].to(sharp.dtype), views[1].to(sharp.dtype)
 
 
@@ -154,28 +154,6 @@ def _overlap(low: Tensor, high: Tensor, size: int) -> Tensor:
     return (torch.minimum(high[..., None], at + 1) - torch.maximum(low[..., None], at)).clamp_min(0.0)
 
 
-Splat = tuple[Tensor, Tensor]
-"""Index along an axis and weight, (B, 1, H, W) each."""
-
-
 def _corners(low: Tensor, high: Tensor, size: int) -> tuple[Splat, ...]:
-    """Where a differential image holds the two edges of each box, and with which weights: two pixels an edge."""
-    splats: list[Splat] = []
-    for position, sign in ((low, 1.0), (high, -1.0)):
-        inside = position.clamp(0, size)
-        below = inside.detach().floor()
-        after = sign * (inside - below)
-        splats += [(below.long(), sign - after), (below.long() + 1, after)]
-    return tuple(splats)
-
-
-def _sum(density: Tensor, rows: tuple[Splat, ...], columns: tuple[Splat, ...]) -> Tensor:
-    """Sum the boxes of all pixels, each ``density`` high."""
-    b, c, h, w = density.shape
-    width = w + 2  # an edge at the very end has its second splat, of weight 0, beyond it
-    canvas = torch.zeros(b, c, (h + 2) * width, dtype=density.dtype, device=density.device)
-    for y, weight_y in rows:
-        for x, weight_x in columns:
-            index = (y * width + x).reshape(-1, 1, h * w).expand(b, c, h * w)
-            canvas.scatter_add_(2, index, (density * (weight_y * weight_x)).reshape(b, c, h * w))
-    return canvas.reshape(b, c, h + 2, width).cumsum(2).cumsum(3)[:, :, :h, :w]
+    """Where a differential image holds the two edges of each box, and with which weights."""
+    return (*edge_splats(low, 1.0, size), *edge_splats(high, -1.0, size))

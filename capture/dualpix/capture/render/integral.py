@@ -22,6 +22,7 @@ it. Light that leaves the image is gone, and none comes in.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
 import torch
@@ -51,8 +52,8 @@ def render_integral(image: Tensor, coc_px: Tensor) -> tuple[Tensor, Tensor]:
     half = coc.abs() / 2
     yy = torch.arange(h, device=image.device, dtype=torch.float64).reshape(1, 1, h, 1)
     density = 0.5 * image.double() / ((2 * half + 1) * (half + 1))
-    rows = [*_edge(yy - half, 1.0, h), *_edge(yy + half + 1, -1.0, h)]
-    left, right = (_sum(density, rows, _columns(side * coc)) for side in (-1.0, 1.0))
+    rows = [*edge_splats(yy - half, 1.0, h), *edge_splats(yy + half + 1, -1.0, h)]
+    left, right = (sum_of_boxes(density, rows, _columns(side * coc)) for side in (-1.0, 1.0))
     return left.to(image.dtype), right.to(image.dtype)
 
 
@@ -63,10 +64,10 @@ def _columns(reach: Tensor) -> list[Splat]:
     leftward = reach < 0
     sign = torch.where(leftward, 1.0, -1.0).double()
     # the edge at the pixel itself lies on the grid: one splat instead of two
-    return [*_edge(xx + reach / 2 + ~leftward, sign, w), (xx + leftward, -sign)]
+    return [*edge_splats(xx + reach / 2 + ~leftward, sign, w), (xx + leftward, -sign)]
 
 
-def _edge(position: Tensor, sign: Tensor | float, size: int) -> tuple[Splat, Splat]:
+def edge_splats(position: Tensor, sign: Tensor | float, size: int) -> tuple[Splat, Splat]:
     """Where along one axis a differential image holds an edge, and with which weights."""
     inside = position.clamp(0, size)
     below = inside.detach().floor()
@@ -74,7 +75,7 @@ def _edge(position: Tensor, sign: Tensor | float, size: int) -> tuple[Splat, Spl
     return (below.long(), sign - after), (below.long() + 1, after)
 
 
-def _sum(density: Tensor, rows: list[Splat], columns: list[Splat]) -> Tensor:
+def sum_of_boxes(density: Tensor, rows: Sequence[Splat], columns: Sequence[Splat]) -> Tensor:
     """Sum the boxes of all pixels, each ``density`` high."""
     b, c, h, w = density.shape
     width = w + 2  # an edge at the very end has its second splat, of weight 0, beyond it

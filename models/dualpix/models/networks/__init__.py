@@ -112,10 +112,11 @@ def _fmdp_paper_loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
     return sequence_loss(predictions, batch)
 
 
+_INPUTS = (("image", 3), ("left", 1), ("right", 1))
 NETWORKS: dict[str, NetworkSpec] = {
     "difusenet": NetworkSpec(
         build=_difusenet,
-        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        inputs=_INPUTS,
         output="disparity_px",
         size_multiple=32,
         paper="DiFuse-Net, arXiv 2506.14709",
@@ -124,7 +125,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     ),
     "difusenet-paper": NetworkSpec(
         build=_difusenet_paper,
-        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        inputs=_INPUTS,
         output="disparity_px",
         size_multiple=32,
         paper="DiFuse-Net, arXiv 2506.14709",
@@ -133,7 +134,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     ),
     "fmdp": NetworkSpec(
         build=_fmdp,
-        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        inputs=_INPUTS,
         output="disparity_px",
         size_multiple=32,
         paper="FMDP, MVA 2025",
@@ -141,7 +142,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     ),
     "dddnet": NetworkSpec(
         build=_dddnet,
-        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        inputs=_INPUTS,
         output="disparity_px",
         size_multiple=32,
         paper="DDDNet, arXiv 2012.00301",
@@ -151,7 +152,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     ),
     "dddnet-paper": NetworkSpec(
         build=_dddnet_paper,
-        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        inputs=_INPUTS,
         output="disparity_px",
         size_multiple=8,
         paper="DDDNet, arXiv 2012.00301",
@@ -161,7 +162,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     ),
     "fmdp-paper": NetworkSpec(
         build=_fmdp_paper,
-        inputs=(("image", 3), ("left", 1), ("right", 1)),
+        inputs=_INPUTS,
         output="disparity_px",
         size_multiple=16,
         paper="FMDP, Lee et al., MVA 2025",
