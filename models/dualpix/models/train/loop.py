@@ -49,6 +49,7 @@ from dualpix.models.train.config import TrainConfig
 from dualpix.models.train.device import resolve_device, resolve_precision
 from dualpix.models.train.distributed import World, synchronise_norms
 from dualpix.models.train.feed import Feed, data_of
+from dualpix.models.train.quick import quicken
 from dualpix.models.train.start import blend, check_window, load_start
 
 LOG = "log.csv"
@@ -117,7 +118,7 @@ class Trainer:
         self.started_from = load_start(network, self.spec, config, folder) if reads else ()
         self.config, self.workers = config, workers
         self.precision = resolve_precision(config.precision, self.device)
-        self.network = network.to(self.device, _NUMBERS[self.precision])
+        self.network = quicken(network.to(self.device, _NUMBERS[self.precision]))
         if all(parameter.ndim <= _PICTURES for parameter in network.parameters()):  # 3-D convolutions have none
             self.network = self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         if self.world.size > 1:
