@@ -25,6 +25,7 @@ from torch import Tensor
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.progress import ProgressLine
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
+from dualpix.models.foundation import foundation
 from dualpix.models.tasks import DUAL_PIXEL, Sample
 from dualpix.models.train import NotFiniteError, Progress, TrainConfig, Trainer, TrainingInterruptedError
 from dualpix.models.train.checkpoint import CheckpointError
@@ -393,3 +394,37 @@ def test_settings_survive_json() -> None:
 
     config = replace(CONFIG, crop_hw=(32, 64), options={"window": 4})
     assert config_from_json(json.loads(json.dumps(asdict(config)))) == config
+
+
+def test_a_run_goes_on_without_the_files_it_started_from(tmp_path: Path) -> None:
+    published = tmp_path / "lite0.safetensors"
+    model = foundation("efficientnet-lite0")
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, published)
+    config = replace(CONFIG, network="fmdp", options={"foundation_weights": str(published)}, steps=2)
+    first = Trainer(config, tmp_path / "run", workers=0)
+    assert first.started_from and published.name in first.started_from[0]
+    first.save()
+    published.unlink()
+    with pytest.raises(DualpixError, match=published.name):
+        Trainer(config, tmp_path / "run", workers=0)
+    again = Trainer(config, tmp_path / "run", workers=0, goes_on=True)
+    with pytest.raises(RuntimeError, match="resumed first"):
+        again.run()
+    assert again.resume() and again.started_from == first.started_from
+    begun, kept = again.network.state_dict(), first.network.state_dict()
+    assert all(torch.equal(value, kept[name]) for name, value in begun.items())
+    again.run()
+    assert json.loads((tmp_path / "run" / "card.json").read_text())["started_from"] == list(first.started_from)
+
+
+def test_what_a_checkpoint_says_of_its_start_is_text(tmp_path: Path) -> None:
+    trainer = Trainer(CONFIG, tmp_path, workers=0)
+    trainer.save()
+    content = torch.load(tmp_path / "checkpoint.pt", weights_only=True)
+    torch.save(content | {"started_from": [1]}, tmp_path / "checkpoint.pt")
+    with pytest.raises(CheckpointError, match="'started_from' holds what is no text"):
+        trainer.resume()
+    del content["started_from"]  # as 0.1.0 wrote it
+    torch.save(content, tmp_path / "checkpoint.pt")
+    again = Trainer(CONFIG, tmp_path, workers=0, goes_on=True)
+    assert again.resume() and again.started_from == ()

@@ -75,7 +75,13 @@ class Runner:
 
     def _trainer(self, config: TrainConfig, folder: Path) -> Trainer:
         trainer = Trainer(
-            config, folder, cache_dir=self.cache_dir, workers=self.workers, device=self.device, world=self.world
+            config,
+            folder,
+            cache_dir=self.cache_dir,
+            workers=self.workers,
+            device=self.device,
+            world=self.world,
+            goes_on=not self.restart,
         )
         for note in trainer.notes:
             self.line.say(note)

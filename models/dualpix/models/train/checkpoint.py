@@ -55,6 +55,8 @@ class RunState:
     """Of the log, one a step."""
     data: str
     """Digest of what it trains on."""
+    started_from: tuple[str, ...] | None = None
+    """What the card says of its first weights; None in what 0.1.0 wrote."""
 
 
 def write_checkpoint(folder: Path, state: RunState) -> None:
@@ -66,6 +68,7 @@ def write_checkpoint(folder: Path, state: RunState) -> None:
         "step": state.step,
         "precision": state.precision,
         "data": state.data,
+        "started_from": list(state.started_from or ()),
         "config": json.dumps(asdict(state.config)),
         "log": log_text(state.rows),
     }
@@ -115,6 +118,7 @@ def read_checkpoint(
         _optimiser(path, content, optimiser),
         _rows(path, content),
         data,
+        _started_from(path, content),
     )
     if len(state.rows) != state.step:
         raise _damaged(path, f"its log has {len(state.rows)} rows for {state.step} steps")
@@ -201,6 +205,15 @@ def _precision(path: Path, content: Mapping[str, Any]) -> Precision:
         raise _damaged(path, f"'precision' is {value!r:.40}")
     precision: Precision = value
     return precision
+
+
+def _started_from(path: Path, content: Mapping[str, Any]) -> tuple[str, ...] | None:
+    if "started_from" not in content:
+        return None
+    told = _get(path, content, "started_from", list)
+    if not all(isinstance(line, str) for line in told):
+        raise _damaged(path, "'started_from' holds what is no text")
+    return tuple(told)
 
 
 def _step(path: Path, content: Mapping[str, Any], config: TrainConfig) -> int:

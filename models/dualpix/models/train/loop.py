@@ -104,7 +104,20 @@ class Trainer:
         workers: int = 1,
         device: torch.device | None = None,
         world: World | None = None,
+        goes_on: bool = False,
     ) -> None:
+        """Make what a run needs.
+
+        Args:
+            config: of the run.
+            folder: of the run.
+            cache_dir: where rendered scenes are kept.
+            workers: processes that make the data.
+            device: where it is computed; the CPU by default.
+            world: the processes that share the work.
+            goes_on: whether :meth:`resume` follows; then nothing is read of what the run once started from, if the
+                folder holds a checkpoint.
+        """
         # before the folder is made: what cannot be built leaves nothing
         torch.manual_seed(config.seed)
         self.world = world or World()
@@ -114,7 +127,8 @@ class Trainer:
         self.task = self.spec.of_task()
         check_window(config, self.spec.size_multiple)
         network = build_network(config.network, config.options)
-        reads = self.world.is_first or not config.init_parts
+        self._begun = goes_on and (folder / CHECKPOINT).is_file()
+        reads = not self._begun and (self.world.is_first or not config.init_parts)
         self.started_from = load_start(network, self.spec, config, folder) if reads else ()
         self.config, self.workers = config, workers
         self.precision = resolve_precision(config.precision, self.device)
@@ -135,7 +149,7 @@ class Trainer:
         self.loss = self.spec.loss_for(config.options)
         data = data_of(config, self.task, cache_dir, self.spec.wanted)
         self.data, self.held_out = data.training, data.validation
-        self.notes = (*data.notes, *_frozen_at_random(network, self.started_from))
+        self.notes = data.notes if self._begun else (*data.notes, *_frozen_at_random(network, self.started_from))
         self.folder = make_output_dir(folder) if self.world.is_first else folder
         self.step = 0
         self._kept_step = 0
@@ -161,6 +175,10 @@ class Trainer:
             return False
         if state is not None:
             self.precision = state.precision
+            if state.started_from is not None:
+                self.started_from = state.started_from
+            elif self._begun:
+                self.started_from = load_start(self.network, self.spec, self.config, self.folder)
             self.network.to(_NUMBERS[self.precision]).load_state_dict(state.network)
             self.optimiser.load_state_dict(state.optimiser)
             for name, value in state.average.items():
@@ -168,6 +186,7 @@ class Trainer:
             self._rows = state.rows
         self._tell_others(step)
         self.step = self._kept_step = step
+        self._begun = False
         return True
 
     def _tell_others(self, step: int) -> None:
@@ -199,6 +218,8 @@ class Trainer:
             NotFiniteError: a loss, a gradient or a state is NaN or infinite; the last checkpoint stays.
             TrainingInterruptedError: Ctrl-C or SIGTERM (in the main thread), after a checkpoint.
         """
+        if self._begun:
+            raise RuntimeError("a run that goes on is resumed first")
         listener = listener or Listener(on_progress)
         with StopSwitch() as switch:
             evaluation = self._evaluation_scenes(listener, switch)
@@ -384,6 +405,7 @@ class Trainer:
                     optimiser,
                     self._rows,
                     self.data.digest(),
+                    self.started_from,
                 ),
             )
             write_bytes(self.folder / LOG, log_text(self._rows).encode())
