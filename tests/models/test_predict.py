@@ -24,6 +24,7 @@ from dualpix.capture.calibrate.profile import may_be_one_camera
 from dualpix.capture.cli import main, root
 from dualpix.capture.colour_map import Panel, figure
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.points import PLY_VERTEX
 from dualpix.capture.profiles import gain_at, lens_model, load_profile
 from dualpix.capture.raw import decode
 from dualpix.capture.types import CaptureMeta, DualPixelImage, LensModel
@@ -250,6 +251,31 @@ def test_command_gives_metric_depth_from_lens_options(pair: Path, model_folder: 
     assert confidence[measured].min() >= 0.5 and confidence.min() >= 0 and confidence.max() <= 1
     assert cv2.imread(str(folder / "depth.png")).shape[2] == 3
     assert json.loads((folder / "depth.json").read_text())["depth"]["lens"]["focal_length_mm"] == 50
+
+
+def test_points_are_the_measured_metres_in_space(pair: Path, model_folder: Path, tmp_path: Path) -> None:
+    done = invoke(pair, "-o", tmp_path / "out", "--model", model_folder, "--ply", *LENS_ARGS)
+    assert done.exit_code == 0, done.output
+    folder = tmp_path / "out" / "shot"
+    head, body = (folder / "points.ply").read_bytes().split(b"end_header\n", 1)
+    vertices = np.frombuffer(body, PLY_VERTEX)
+    depth, confidence = (tifffile.imread(folder / name) for name in ("depth_m.tiff", "confidence.tiff"))
+    told = json.loads((folder / "depth.json").read_text())["points"]
+    chosen = np.isfinite(depth)
+    assert f"element vertex {chosen.sum()}".encode() in head and told["count"] == len(vertices) == chosen.sum() > 0
+    assert np.array_equal(vertices["z"], depth[chosen]) and np.array_equal(vertices["confidence"], confidence[chosen])
+    # 50 mm focused at 1 m: 52.63 mm to the sensor
+    assert told["fx_px"] == told["fy_px"] == pytest.approx(52.6316e3 / 46.875, rel=1e-5)
+    rows, columns = np.nonzero(chosen)
+    assert np.allclose(vertices["x"], depth[chosen] * (columns - 79.5) / told["fx_px"], rtol=1e-5)
+    assert np.allclose(vertices["y"], depth[chosen] * (rows - 47.5) / told["fy_px"], rtol=1e-5)
+
+
+def test_points_without_metres_say_what_is_missing(pair: Path, tmp_path: Path) -> None:
+    done = invoke(pair, "-o", tmp_path / "out", "--method", "sgbm", "--ply", *LENS_ARGS[:4])
+    assert done.exit_code == 0, done.output
+    said = "no points were written, which need metres: focus_distance_m, pixel_pitch_um, disparity_gain are not known"
+    assert said in " ".join(done.stdout.split()) and not (tmp_path / "out" / "shot" / "points.ply").exists()
 
 
 def test_a_lens_focused_at_infinity_is_taken_and_named(pair: Path, tmp_path: Path) -> None:

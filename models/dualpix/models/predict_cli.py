@@ -50,6 +50,7 @@ class Asked:
     profile: str | None
     """As given."""
     camera: CameraProfile | None
+    points: bool = False
 
 
 @click.command("depth")
@@ -87,6 +88,7 @@ class Asked:
     "--disparity-gain", type=LensNumber("disparity_gain"),
     help="Disparity per circle of confusion; ideal 0.424, Pixel 4 0.21.",
 )  # fmt: skip
+@click.option("--ply", "points", is_flag=True, help="Measured points in space, with colour and confidence: points.ply.")
 @click.option(
     "--stack-method", type=click.Choice(get_args(StackMethod)), default="blur",
     help="Of focus stacks: by the blur of every frame, the peak of sharpness, or the sharpest frame.",
@@ -109,6 +111,7 @@ def command(
     right: Path | None,
     sub: Path | None,
     profile: str | None,
+    points: bool,
     stack_method: StackMethod,
     truth: Path | None,
     resume: bool,
@@ -131,6 +134,8 @@ def command(
         _check_stacks(stacks, files, truth)
         if profile is not None:
             raise DualpixError("--profile was given with a focus stack", expected="dual-pixel captures with it")
+        if points:
+            raise DualpixError("--ply was given with a focus stack", expected="dual-pixel captures with it")
         make_output_dir(output)
         from dualpix.models import stack_depth
 
@@ -155,6 +160,7 @@ def command(
             working_sizes_px=working_size,
             profile=profile,
             camera=None if profile is None else load_profile(profile),
+            points=points,
         )
         if method == "network":
             model_folder(model)

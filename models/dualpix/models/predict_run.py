@@ -19,6 +19,7 @@ from dualpix.capture.calibrate.profile import CameraProfile
 from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
 from dualpix.capture.files import atomic_dir, make_output_dir, write_json
 from dualpix.capture.picture import Pixel, square_pixels, to_display
+from dualpix.capture.points import pinhole_of, write_ply
 from dualpix.capture.profiles import profile_names
 from dualpix.capture.raw import RawCapture
 from dualpix.capture.raw.jobs import Batch, DecodeOptions, Job, Outcome, run_jobs
@@ -28,9 +29,8 @@ from dualpix.capture.raw.writers import Coding, write_tiff
 from dualpix.capture.terminal import figures_table
 from dualpix.capture.types import DualPixelImage, LensModel
 from dualpix.models.confidence import CONFIDENT
-from dualpix.models.halves import Finding
 from dualpix.models.judge import LITTLE
-from dualpix.models.metres import measured_depth
+from dualpix.models.metres import MetricDepth, measured_depth
 from dualpix.models.predict import (
     WORKING_LONG_SIDE_PX,
     DisparityMap,
@@ -47,6 +47,7 @@ from dualpix.models.zoo import load_model
 
 SIDECAR = "depth.json"
 SHARP_PICTURE = "sharp.tiff"
+POINTS = "points.ply"
 _SHOWN_PERCENTILES = (1, 50, 99)
 
 Method = Callable[[DualPixelImage], DisparityMap]
@@ -70,19 +71,26 @@ def run_captures(asked: Asked, *, resume: bool, strict: bool) -> list[Outcome]:
         "model": Path(asked.model) if Path(asked.model).is_dir() else asked.model,
         "working_size": asked.working_sizes_px,
         "profile": asked.profile,
+        "points": asked.points,
     }
     jobs = with_requests(asked.jobs, {**asdict(asked.options), **asked.lens, **request})
     make_output_dir(asked.output)
 
     def process(job: Job) -> dict[str, Any]:
-        return depth_of(job, asked.options, run, asked.lens, asked.camera)
+        return depth_of(job, asked.options, run, asked.lens, asked.camera, points=asked.points)
 
     batch = Batch(resume=resume)
     return run_jobs("depth", jobs, process, sidecar=SIDECAR, batch=batch, stop_at_once=strict)
 
 
 def depth_of(
-    job: Job, options: DecodeOptions, method: Method, lens: Mapping[str, Any], profile: CameraProfile | None = None
+    job: Job,
+    options: DecodeOptions,
+    method: Method,
+    lens: Mapping[str, Any],
+    profile: CameraProfile | None = None,
+    *,
+    points: bool = False,
 ) -> dict[str, Any]:
     """Decode one capture, estimate its disparity, and write the result folder.
 
@@ -92,6 +100,7 @@ def depth_of(
         method: decoded views to disparity.
         lens: fields of :class:`~dualpix.capture.types.CaptureMeta` that replace what the file says.
         profile: of the camera, for its disparity gain over the field and what the file does not say of the lens.
+        points: write them as well, where there are metres.
 
     Returns:
         The content of ``depth.json``.
@@ -123,8 +132,12 @@ def depth_of(
         save_picture(folder / "disparity.png", picture)
         if result.sharp is not None:
             record["sharp"] = _write_sharp(folder, capture, result, shown)
-        record["depth"], of_depth = _write_depth(folder, result, lens_or_missing, profile, shown)
-        record["findings"] += [asdict(finding) for finding in of_depth]
+        record["depth"], depth = _write_depth(folder, result, lens_or_missing, profile, shown)
+        record["findings"] += [asdict(finding) for finding in depth.findings] if depth else []
+        if points:
+            record["points"] = _write_points(folder, capture, result, lens_or_missing, depth)
+            if not record["points"]["count"]:
+                record["findings"].append({"code": "no_points", "text": _no_points(record["depth"])})
         write_json(folder / SIDECAR, record)
     return record
 
@@ -137,8 +150,7 @@ def _write_sharp(folder: Path, capture: RawCapture, result: DisparityMap, shown:
     exif = exif_tags(meta, pitch_xy_um(meta, capture.baseline), srgb=False)
     aspect = meta.pixel_aspect if capture.baseline == "x" else 1 / meta.pixel_aspect
     write_tiff(folder / SHARP_PICTURE, result.sharp, coding, picture=tags, exif=exif, aspect=aspect)
-    balance = (1.0, 1.0, 1.0) if capture.colour == "srgb" else capture.views.white_balance
-    save_picture(folder / "sharp.png", to_display(shown.of(result.sharp), white_balance=balance))
+    save_picture(folder / "sharp.png", to_display(shown.of(result.sharp), white_balance=_balance(capture)))
     finest = max(result.working_size_hw)
     return {
         "file": SHARP_PICTURE,
@@ -169,10 +181,10 @@ class _Shown:
 
 def _write_depth(
     folder: Path, result: DisparityMap, lens: LensModel | list[str], profile: CameraProfile | None, shown: _Shown
-) -> tuple[dict[str, Any], tuple[Finding, ...]]:
+) -> tuple[dict[str, Any], MetricDepth | None]:
     """Write the metric depth if the lens is known; either way say what is."""
     if not isinstance(lens, LensModel):
-        return {"metric": False, "missing": lens, "hint": _hint(lens, profile)}, ()
+        return {"metric": False, "missing": lens, "hint": _hint(lens, profile)}, None
     field = profile.gain.relative if profile is not None and profile.gain is not None else None
     depth = measured_depth(result, metric_depth(result.disparity_px, lens, field), lens, field)
     known = depth.depth_m[depth.measured]
@@ -192,7 +204,37 @@ def _write_depth(
         "gain_over_field": field is not None,
         "infinite_fraction": _fraction(np.isinf(known)),
     }
-    return record, depth.findings
+    return record, depth
+
+
+def _write_points(
+    folder: Path, capture: RawCapture, result: DisparityMap, lens: LensModel | list[str], depth: MetricDepth | None
+) -> dict[str, Any]:
+    """Where the measured pixels lie in space, with the picture's colours and how sure they are."""
+    if depth is None or not isinstance(lens, LensModel):
+        return {"count": 0}
+    chosen = depth.measured & np.isfinite(depth.depth_m)
+    if not chosen.any():
+        return {"count": 0}
+    pinhole = pinhole_of(lens, capture.size_hw, capture.meta.pixel_aspect, capture.baseline)
+    picture = to_display(capture.image.combined, white_balance=_balance(capture))
+    about = (
+        "x right, y down, z from the lens, in m; confidence 0 to 1",
+        f"fx {pinhole.fx_px:.4f} fy {pinhole.fy_px:.4f} cx {pinhole.cx_px:g} cy {pinhole.cy_px:g} px",
+    )
+    points = pinhole.points(depth.depth_m, chosen)
+    write_ply(folder / POINTS, points, picture[chosen], result.judged.confidence[chosen], about)
+    return {"file": POINTS, "count": len(points), **asdict(pinhole)}
+
+
+def _no_points(depth: Mapping[str, Any]) -> str:
+    if depth["metric"]:
+        return "no points were written: nothing has metres that are sure"
+    return f"no points were written, which need metres: {', '.join(depth['missing'])} are not known"
+
+
+def _balance(capture: RawCapture) -> tuple[float, float, float] | None:
+    return (1.0, 1.0, 1.0) if capture.colour == "srgb" else capture.views.white_balance
 
 
 def _hint(missing: list[str], profile: CameraProfile | None) -> str:
