@@ -18,15 +18,15 @@ from dualpix.models.data.source import Source
 from dualpix.models.data.sources.focus_stacks import FOCUS_STACKS
 from dualpix.models.data.sources.kind import SourceKind, SourceOptions
 from dualpix.models.data.sources.pairs import PAIRS
-from dualpix.models.data.sources.procedural import PROCEDURAL, PROCEDURAL_SIMPLE
+from dualpix.models.data.sources.procedural import PROCEDURAL, PROCEDURAL_LARGE, PROCEDURAL_SIMPLE
 from dualpix.models.data.sources.rendered_files import RENDERED
 from dualpix.models.data.sources.rgbd import RGBD
 
 __all__ = ["KINDS", "SourceKind", "SourceOptions", "open_source", "split_weight"]
 
-KINDS: tuple[SourceKind, ...] = (PROCEDURAL, PROCEDURAL_SIMPLE, RENDERED, PAIRS, FOCUS_STACKS, RGBD)
+KINDS: tuple[SourceKind, ...] = (PROCEDURAL, PROCEDURAL_SIMPLE, PROCEDURAL_LARGE, RENDERED, PAIRS, FOCUS_STACKS, RGBD)
 """In the order in which they are asked; a folder belongs to the first that recognises it."""
-_WORDS = {kind.name: kind for kind in (PROCEDURAL, PROCEDURAL_SIMPLE)}
+_WORDS = {kind.name: kind for kind in (PROCEDURAL, PROCEDURAL_SIMPLE, PROCEDURAL_LARGE)}
 """Sources that are no file or folder."""
 
 _WEIGHT = re.compile(r"(?P<source>.+):(?P<weight>[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?|[-+]?inf|nan)", re.I | re.S)

@@ -22,6 +22,8 @@ from dualpix.models.data.sources.kind import (
 )
 from dualpix.models.tasks.task import Sample
 
+_LARGE = 2
+"""Times the sides of a run's scenes, in pixels of the same blur: what is plain is plain over twice as far."""
 _STACK_DRAWS = 7
 """Of the random streams of a sample, that of its lens."""
 
@@ -97,6 +99,12 @@ def _open_simple(name: str, path: Path, task: str, options: SourceOptions) -> So
     return _open(name, path, task, replace(options, render=render))
 
 
+def _open_large(name: str, path: Path, task: str, options: SourceOptions) -> Source:
+    height, width = options.render.size_hw
+    render = replace(options.render, size_hw=(_LARGE * height, _LARGE * width))
+    return _open(name, path, task, replace(options, render=render))
+
+
 @dataclass(frozen=True)
 class ProceduralPictures:
     """Procedural scenes as they are, sharp, with their inverse depth: nothing is rendered through a lens."""
@@ -161,4 +169,11 @@ PROCEDURAL_SIMPLE = SourceKind(
     (DUAL_PIXEL,),
     never,
     _open_simple,
+)
+PROCEDURAL_LARGE = SourceKind(
+    "procedural-large",
+    "the word alone: scenes of twice the --size, of which a window sees a part, for plain surfaces that are large",
+    (DUAL_PIXEL,),
+    never,
+    _open_large,
 )
