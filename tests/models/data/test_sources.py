@@ -410,6 +410,17 @@ def test_simple_scenes_stand_beside_the_others() -> None:
         open_source("procedural-simple", "focus_stack", options)
 
 
+def test_large_scenes_are_of_twice_the_size_and_the_same_blur() -> None:
+    render = RenderSettings(size_hw=(32, 48), coc_span_px=(3.0, 6.0))
+    options = SourceOptions(seed=3, samples=2, render=render)
+    large, weight = open_source("procedural-large:3", "dual_pixel", options)
+    assert weight == 3 and len(large) == 2
+    found = large.prepare(1)
+    expected = render_sample(replace(render, size_hw=(64, 96)), 3, 1)
+    assert found["left"].shape == (1, 64, 96)
+    assert all(torch.equal(found[name], value) for name, value in expected.items())
+
+
 def test_a_real_pair_is_not_trained_on_clipped_light() -> None:
     """As methods see captures: of a sum that stopped, the derived half is black in the brightest place."""
     left, right = np.full((32, 48), 0.3, np.float32), np.full((32, 48), 0.3, np.float32)

@@ -1,8 +1,8 @@
 """Kinds of training data, in one table, and the way from what a user writes to a source.
 
-``SOURCE[:weight]`` is ``procedural``, ``procedural-simple``, or a file or folder, whose kind is found out
-(``KIND=PATH`` names it). Only a number at the end is a weight: ``C:\\data``, ``C:\\data:2`` and a folder ``run:3``
-are what they look like.
+``SOURCE[:weight]`` is ``procedural``, ``procedural-simple``, ``procedural-large``, or a file or folder, whose kind is
+found out (``KIND=PATH`` names it). Only a number at the end is a weight: ``C:\\data``, ``C:\\data:2`` and a folder
+``run:3`` are what they look like.
 """
 
 from __future__ import annotations
