@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from dualpix.capture import optics
 from dualpix.capture.cli import main, root
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.picture import srgb_from_linear
 from dualpix.models.data.rendered import evaluation_set
 from dualpix.models.evaluate import (
     PROTOCOLS,
@@ -119,6 +120,27 @@ def test_truth_covers_the_centre_of_the_view(xin_folder: Path) -> None:
     (result,) = scored(XIN, scene, oracle=oracle(scene, 5.0))
     assert result.score.figures["ai1"] == pytest.approx(0, abs=1e-6) and result.score.figures["mae_px"] is None
     assert result.score.figures["pixels"] == 1008 * (1344 - 50)
+
+
+def test_the_restored_picture_is_held_against_the_one_in_focus(xin_folder: Path) -> None:
+    """A grey step: codes of another brightness than the capture, which blur would not have changed."""
+    (plain,) = read(XIN, xin_folder)
+    assert plain.sharp is None and plain.pair is not None
+    seen = plain.window(plain.pair.combined)
+    codes = np.rint(seen * 0.9 * 65535).astype(np.uint16)
+    cv2.imwrite(str(xin_folder / "007_gt_sharp.png"), codes)
+    (scene,) = read(XIN, xin_folder)
+    assert scene.sharp is not None and scene.pair is not None
+    assert scene.sharp.mean() == pytest.approx(float(seen.mean()), rel=1e-4)  # brought to the capture's brightness
+    brighter = np.asarray(scene.pair.combined * 1.1, np.float32)
+    (result,) = scored(XIN, scene, oracle=lambda s: replace(oracle(s)(s), sharp=brighter))
+    figures = result.score.figures
+    coded = srgb_from_linear(np.clip(scene.window(brighter), 0, 1)) - srgb_from_linear(np.clip(scene.sharp, 0, 1))
+    assert figures["psnr_db"] == pytest.approx(-10 * np.log10(np.mean(coded**2)), abs=1e-3)
+    assert figures["input_psnr_db"] > 70 > 40 > figures["psnr_db"] and figures["input_ssim"] > figures["ssim"]
+    cv2.imwrite(str(xin_folder / "007_gt_sharp.png"), codes[:-1])
+    with pytest.raises(DualpixError, match=r"007_gt_sharp\.png' is \(1007, 1344\) \(h, w\); expected the truth's"):
+        read(XIN, xin_folder)
 
 
 def test_white_sheets_take_the_shading_out(xin_folder: Path) -> None:

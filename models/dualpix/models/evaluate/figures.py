@@ -38,6 +38,8 @@ RANKS = {
 AFFINE = {"ai1": "AI(1)", "ai2": "AI(2)", **RANKS}
 EDGES = {"edge_ai1": "edge\nAI(1)", "edge_f1": "edge F1"}
 """Where the truth is dense and known up to an affine map."""
+SHARP = {"psnr_db": "PSNR dB", "ssim": "SSIM", "input_psnr_db": "input dB", "input_ssim": "input SSIM"}
+"""Of methods that restore the picture, where it is known, beside the blurred one that it was made of."""
 RANGES_M: Mapping[str, tuple[float, float]] = {
     "0_1": (0.0, 1.0), "1_2": (1.0, 2.0), "2_4": (2.0, 4.0), "over_4": (4.0, np.inf),
 }  # fmt: skip

@@ -15,8 +15,8 @@ from dualpix.models.metrics import IRLS_ITERATIONS, bad_pixel_share, mean_absolu
 
 
 def affine_pair_figures(sample: Sample, prediction: Prediction, *, iterations: int = IRLS_ITERATIONS) -> Figures:
-    """AI(1), AI(2), the ranks; edges and the confidence by the error after the fit."""
-    return _figures(sample, prediction, iterations, in_pixels=False)
+    """AI(1), AI(2), the ranks; edges and the confidence by the error after the fit; :func:`sharp_figures`."""
+    return {**_figures(sample, prediction, iterations, in_pixels=False), **sharp_figures(sample, prediction)}
 
 
 def pixel_figures(sample: Sample, prediction: Prediction) -> Figures:
@@ -41,7 +41,7 @@ def sharp_figures(sample: Sample, prediction: Prediction) -> Figures:
     truth = _coded(sample.sharp)
     figures: dict[str, float | None] = {}
     for prefix, light in (("", prediction.sharp), ("input_", sample.pair.combined)):
-        found = image_figures(checked(_coded(light), sample.valid, sample.name), truth)
+        found = image_figures(checked(_coded(sample.on_truth(light)), sample.valid, sample.name), truth)
         figures |= {f"{prefix}{name}": found[name] for name in ("psnr_db", "ssim")}
     return figures
 

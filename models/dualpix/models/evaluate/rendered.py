@@ -29,7 +29,7 @@ from dualpix.capture.scenes import UseName, make_varied_scene
 from dualpix.capture.sensor import DnNoise, SensorModel, expose, sensor_model, tilted_shading
 from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.data.rendered import EVALUATION_SEED, evaluation_sample
-from dualpix.models.evaluate.figures import AFFINE
+from dualpix.models.evaluate.figures import AFFINE, SHARP
 from dualpix.models.evaluate.pairs import pixel_figures
 from dualpix.models.evaluate.protocol import Pending, Protocol
 from dualpix.models.evaluate.sample import Sample
@@ -37,7 +37,6 @@ from dualpix.models.prepare import image_gain, network_inputs
 from dualpix.models.tasks.task import EvalSample
 
 _MULTIPLE = 32
-_SHARP = {"psnr_db": "PSNR dB", "ssim": "SSIM", "input_psnr_db": "input dB", "input_ssim": "input SSIM"}
 _COLUMNS = {"mae_px": "MAE px", "bad_1px": "> 1 px", "edge_mae_px": "edge\nMAE px", "edge_f1": "edge F1", **AFFINE}
 _METRICS = (
     "mean absolute error, also within 8 px of edges, and share off by more than 1, in px; boundary F1; AI(1), AI(2), "
@@ -122,7 +121,7 @@ def rendered_protocol(kind: str = "") -> Protocol:
         unit="disparity_px",
         read=lambda folder: (),
         score=pixel_figures,
-        columns={**_COLUMNS, **_SHARP},
+        columns={**_COLUMNS, **SHARP},
         source=f"this project, seed {seed}",
         layout="no folder: scenes are rendered",
         crop="none",

@@ -73,7 +73,8 @@ class Sample:
     metric: MetricTruth | None = None
     """Where the truth of a pair is in m and its optics are known."""
     sharp: FloatImage | None = None
-    """(h, w, 3) linear light of the full-aperture view in focus everywhere, where that is known beside the truth."""
+    """(h, w) or (h, w, 3) linear light of the full-aperture view in focus everywhere, where that is known beside the
+    truth."""
     grids: tuple[Grid, ...] = ()
     """Sizes of predictions beside the truth's own; where there are none, a larger map is cut to its centre."""
 

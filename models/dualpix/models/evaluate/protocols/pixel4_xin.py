@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,8 @@ import numpy as np
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode
-from dualpix.models.evaluate.figures import AFFINE, EDGES
+from dualpix.capture.types import FloatImage
+from dualpix.models.evaluate.figures import AFFINE, EDGES, SHARP
 from dualpix.models.evaluate.files import read_codes
 from dualpix.models.evaluate.pairs import affine_pair_figures
 from dualpix.models.evaluate.protocol import Pending, Protocol, check_found, check_there
@@ -34,11 +36,28 @@ def _load(left: Path, sheets: tuple[Path, Path]) -> Sample:
     if codes.shape[0] > image.size_hw[0] or codes.shape[1] > image.size_hw[1]:
         raise DualpixError(f"'{path.name}' is {codes.shape} (h, w)", expected=f"at most the view's {image.size_hw}")
     truth = codes.astype(np.float32) / np.float32(255)
-    return Sample(left.stem.removesuffix("_left"), truth, truth > 0, image)
+    sample = Sample(left.stem.removesuffix("_left"), truth, truth > 0, image)
+    picture = _beside(left, "_gt_sharp.png")
+    return replace(sample, sharp=_sharp(picture, sample)) if picture.is_file() else sample
+
+
+def _sharp(path: Path, sample: Sample) -> FloatImage:
+    """All in focus, linear as the capture is, and as bright: blur keeps the mean, and a few per cent are between."""
+    codes = read_codes(path, "an all-in-focus picture", np.uint16)
+    if codes.shape != sample.truth.shape:
+        raise DualpixError(f"'{path.name}' is {codes.shape} (h, w)", expected=f"the truth's {sample.truth.shape}")
+    assert sample.pair is not None  # noqa: S101 - it was made of one
+    light = codes.astype(np.float32)
+    seen = sample.on_truth(sample.pair.combined)
+    return light * np.float32(seen.mean() / max(float(light.mean()), 1.0))
 
 
 def _truth_of(left: Path) -> Path:
-    return left.with_name(left.stem.removesuffix("_left") + "_gt_defocus.png")
+    return _beside(left, "_gt_defocus.png")
+
+
+def _beside(left: Path, ending: str) -> Path:
+    return left.with_name(left.stem.removesuffix("_left") + ending)
 
 
 PROTOCOL = Protocol(
@@ -48,14 +67,18 @@ PROTOCOL = Protocol(
     unit="affine",
     read=_read,
     score=affine_pair_figures,
-    columns={**AFFINE, **EDGES},
+    columns={**AFFINE, **EDGES, **SHARP},
     source="Xin et al., ICCV 2021 (data); affine-invariant form of Garg et al., ICCV 2019",
     layout=_LAYOUT,
     crop="the central 1008 x 1344 of 1512 x 2016, which the truth covers",
     mask="codes above 0",
     metrics="AI(1), AI(2) of codes / 255; 1-|ρ| in three variants; error of the same fit within 8 px of edges, "
-    "boundary F1",
+    "boundary F1; of methods that restore the picture its PSNR and SSIM, green, sRGB curve, beside those of the input",
     data="17 scenes, github.com/cmu-ci-lab/dual_pixel_defocus_estimation_deblurring; no licence file",
     checked_on="5 scenes",
-    assumptions=("code 0 has no truth", "halves are flat-fielded by the white sheets and not clipped"),
+    assumptions=(
+        "code 0 has no truth",
+        "halves are flat-fielded by the white sheets and not clipped",
+        "NNN_gt_sharp.png, where it is there, is linear light of the truth's size and of the capture's mean",
+    ),
 )
