@@ -17,10 +17,12 @@ import numpy.typing as npt
 import torch
 
 from dualpix.capture import optics
+from dualpix.capture.colour_map import Panel, coloured, default_limits
 from dualpix.capture.focus.modes import PlanOptics
 from dualpix.capture.focus.plan import make_plan
+from dualpix.capture.picture import srgb_from_linear
 from dualpix.capture.types import LensModel
-from dualpix.models.prepare import network_inputs
+from dualpix.models.prepare import decode, encode, image_gain, network_inputs
 
 FOLDER = Path(__file__).parents[1] / "golden" / "android"
 Bytes = npt.NDArray[np.uint8]
@@ -36,6 +38,7 @@ def build() -> dict[str, Any]:
         "core-focus.json": plans(),
         "core-preprocess.json": preprocessing(),
         "core-bench.json": statistics(),
+        "core-overlay.json": overlay(),
     }
 
 
@@ -118,8 +121,42 @@ def preprocessing() -> dict[str, Any]:
         "white": 1023,
         "halves_reduced": [half.ravel().tolist() for half in raw],
         "inputs": [value.ravel().tolist() for value in inputs],
+        "grey_input": _grey_input(colour).ravel().tolist(),
+        "yuv_part": _float32(_reduced(linear[:, 2:6, 2:8], 3, 2)).ravel().tolist(),
+        "sharp": _sharp(rng),
         "gains": {f"{mean!r}": 0.18 / max(mean, 1e-4) for mean in (0.0, 1e-5, 0.18, 0.9)},
         "rgb_sums": {"seed": _LCG_SEED, "count": _LCG_COUNT, "sums": _lcg_sums()},
+    }
+
+
+def _grey_input(colour: Doubles) -> Doubles:
+    """What a network of one channel sees of a colour picture: its grey, with the gain of the colours."""
+    picture = torch.from_numpy(colour)[None]
+    grey = torch.from_numpy(_float32(colour.mean(0, keepdims=True)))[None]
+    return _float32(encode(grey, image_gain(picture)).numpy())
+
+
+def _sharp(rng: np.random.Generator) -> dict[str, Any]:
+    """A picture that a network gave, and how it is shown."""
+    encoded, gain = _float32(rng.uniform(-0.6, 1.6, (3, 2, 4))), 1.7
+    linear = decode(torch.from_numpy(encoded), gain).numpy()
+    red, green, blue = np.rint(255 * srgb_from_linear(linear.clip(0, 1))).astype(np.int64)
+    argb = (255 << 24 | red << 16 | green << 8 | blue).astype(np.uint32).view(np.int32)
+    return {
+        "encoded": encoded.ravel().tolist(), "gain": gain, "linear": linear.ravel().tolist(),
+        "argb": argb.ravel().tolist(),
+    }  # fmt: skip
+
+
+def overlay() -> dict[str, Any]:
+    """Depths with the colours that the host shows them in."""
+    depth_m = np.geomspace(0.2, 8.0, 24).astype(np.float32)[None]
+    low, high = default_limits(depth_m, None, "depth")
+    shown = coloured(Panel("", depth_m, "depth", "m"))
+    return {
+        "depths_m": depth_m[0].astype(float).tolist(),
+        "limits_d": [low, high],
+        "colours": shown[0].ravel().tolist(),
     }
 
 

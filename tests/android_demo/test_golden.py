@@ -30,7 +30,7 @@ def test_the_files_are_those_that_the_script_makes(built: dict[str, Any]) -> Non
     assert sorted(path.name for path in make_golden.FOLDER.glob("core-*.json")) == sorted(built)
 
 
-@pytest.mark.parametrize("name", ["core-lens.json", "core-focus.json", "core-preprocess.json", "core-bench.json"])
+@pytest.mark.parametrize("name", ["core-lens.json", "core-focus.json", "core-preprocess.json", "core-bench.json", "core-overlay.json"])
 def test_a_golden_file_is_what_python_computes(built: dict[str, Any], name: str) -> None:
     stored = json.loads((make_golden.FOLDER / name).read_text())
     assert same(stored, built[name]), "run tests/android_demo/make_golden.py"

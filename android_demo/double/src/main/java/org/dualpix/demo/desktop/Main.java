@@ -11,6 +11,9 @@ import org.dualpix.demo.core.AppFiles;
 import org.dualpix.demo.core.BenchRunner;
 import org.dualpix.demo.core.CaptureSession;
 import org.dualpix.demo.core.Clock;
+import org.dualpix.demo.core.Fields;
+import org.dualpix.demo.core.Folders;
+import org.dualpix.demo.core.InferenceEngine;
 import org.dualpix.demo.core.Json;
 import org.dualpix.demo.core.Messages;
 import org.dualpix.demo.core.ProtocolException;
@@ -21,19 +24,24 @@ import org.dualpix.demo.core.ProtocolException;
  * <pre>
  * Main --root FILES [--camera SCRIPT --frames DIR [--state FILE]] [--engine SCRIPT] capture SESSION
  * Main --root FILES ... bench RUN
+ * Main --root FILES --engine SCRIPT [--sure-only yes] live NAME
  * Main --root FILES ... serve
  * </pre>
  *
  * <p>{@code FILES} is the folder that the app has on a phone. {@code serve} reads {@code capture SESSION}, {@code bench
  * RUN} and {@code quit} from its input, line by line, and answers each with a line of JSON once it has started; a
- * capture ends the one before, as on the phone. Exit codes: 0; 1 where the session or the benchmark failed; 2 for wrong
+ * capture ends the one before, as on the phone. {@code live} is {@link LiveRun}. An engine's script with a {@code
+ * command} starts a process with a real runtime ({@link HostEngine}), any other is played ({@link ScriptedEngine}). Exit
+ * codes: 0; 1 where the session or the benchmark failed; 2 for wrong
  * arguments.
  */
 public final class Main {
     private static final String APP = "1.0-desktop";
+    private static final int MAX_SCRIPT_BYTES = 1 << 20;
 
     private final File files;
     private final File engineScript;
+    private final boolean sureOnly;
     private final ScriptedCamera camera;
     private CaptureSession session;
     private Thread worker;
@@ -41,6 +49,7 @@ public final class Main {
     private Main(Map<String, String> options) throws IOException {
         files = file(options, "--root");
         engineScript = file(options, "--engine");
+        sureOnly = "yes".equals(options.get("--sure-only"));
         File cameraScript = file(options, "--camera");
         File frames = options.get("--frames") == null ? files : file(options, "--frames");
         camera = cameraScript == null ? null
@@ -73,8 +82,12 @@ public final class Main {
                 return newSession(name).run() == Messages.EndReason.FAILED ? 1 : 0;
             case "bench":
                 return bench(name) ? 0 : 1;
+            case "live":
+                try (InferenceEngine engine = engine()) {
+                    return new LiveRun(files, name, engine, sureOnly).run(files) ? 0 : 1;
+                }
             default:
-                throw new ProtocolException("command '" + command + "'", "capture, bench or serve");
+                throw new ProtocolException("command '" + command + "'", "capture, bench, live or serve");
         }
     }
 
@@ -134,12 +147,20 @@ public final class Main {
     }
 
     private boolean bench(String run) throws IOException {
-        if (engineScript == null || camera == null) {
-            throw new ProtocolException("no engine", "--engine SCRIPT, and --camera SCRIPT for the device");
+        if (camera == null) {
+            throw new ProtocolException("no device", "--camera SCRIPT");
         }
-        BenchRunner runner = new BenchRunner(new ScriptedEngine(engineScript, Clock.SYSTEM),
-                new DesktopProbe(camera.device()), APP, what -> { });
+        BenchRunner runner = new BenchRunner(engine(), new DesktopProbe(camera.device()), APP, what -> { });
         return runner.run(AppFiles.bench(files, run)).get("error") == null;
+    }
+
+    private InferenceEngine engine() throws IOException {
+        if (engineScript == null) {
+            throw new ProtocolException("no engine", "--engine SCRIPT");
+        }
+        Fields script = Fields.parse(Folders.read(engineScript, MAX_SCRIPT_BYTES), engineScript.getName());
+        return script.has("command") ? new HostEngine(script.texts("command", 1, 16))
+                : new ScriptedEngine(engineScript, Clock.SYSTEM);
     }
 
     private interface Work {
