@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from tests.android_demo.stack_golden import stack
 
 from dualpix.capture import optics
 from dualpix.capture.colour_map import Panel, coloured, default_limits
@@ -39,6 +40,7 @@ def build() -> dict[str, Any]:
         "core-preprocess.json": preprocessing(),
         "core-bench.json": statistics(),
         "core-overlay.json": overlay(),
+        "core-stack.json": stack(),
     }
 
 
@@ -107,22 +109,22 @@ def preprocessing() -> dict[str, Any]:
     rgb = rng.integers(0, 256, (5, 7, 3)).astype(np.uint8)
     halves = rng.integers(60, 1024, (2, 6, 8)).astype(np.uint16)
     linear = _linear_of(_rgb_of(y, u.repeat(2, 0).repeat(2, 1), v.repeat(2, 0).repeat(2, 1)))
-    raw = [_float32(_reduced((half.astype(np.float64) - 64) / (1023 - 64), 4, 3))[None] for half in halves]
-    colour = _float32(_reduced(linear, 4, 3))
+    raw = [_float32(reduced((half.astype(np.float64) - 64) / (1023 - 64), 4, 3))[None] for half in halves]
+    colour = _float32(reduced(linear, 4, 3))
     inputs = [*_inputs(raw[0], raw[1], colour), *_inputs(raw[0], raw[1], raw[0])]
     return {
         "yuv": {name: plane.tolist() for name, plane in zip("yuv", (y, u, v), strict=True)},
         "yuv_linear": _float32(linear).ravel().tolist(),
         "yuv_reduced": colour.ravel().tolist(),
         "rgb": rgb.tolist(),
-        "rgb_reduced": _float32(_reduced(_linear_of(rgb.transpose(2, 0, 1)), 3, 2)).ravel().tolist(),
+        "rgb_reduced": _float32(reduced(_linear_of(rgb.transpose(2, 0, 1)), 3, 2)).ravel().tolist(),
         "halves": halves.tolist(),
         "black": 64,
         "white": 1023,
         "halves_reduced": [half.ravel().tolist() for half in raw],
         "inputs": [value.ravel().tolist() for value in inputs],
         "grey_input": _grey_input(colour).ravel().tolist(),
-        "yuv_part": _float32(_reduced(linear[:, 2:6, 2:8], 3, 2)).ravel().tolist(),
+        "yuv_part": _float32(reduced(linear[:, 2:6, 2:8], 3, 2)).ravel().tolist(),
         "sharp": _sharp(rng),
         "gains": {f"{mean!r}": 0.18 / max(mean, 1e-4) for mean in (0.0, 1e-5, 0.18, 0.9)},
         "rgb_sums": {"seed": _LCG_SEED, "count": _LCG_COUNT, "sums": _lcg_sums()},
@@ -199,7 +201,7 @@ def _linear_of(rgb: Bytes) -> Doubles:
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
-def _reduced(picture: Doubles, width: int, height: int) -> Doubles:
+def reduced(picture: Doubles, width: int, height: int) -> Doubles:
     """(..., H, W) to (..., height, width): means over the pixels that fall into each."""
     rows = [k * picture.shape[-2] // height for k in range(height + 1)]
     columns = [k * picture.shape[-1] // width for k in range(width + 1)]
@@ -213,6 +215,13 @@ def _reduced(picture: Doubles, width: int, height: int) -> Doubles:
 def _inputs(left: Doubles, right: Doubles, combined: Doubles) -> list[Doubles]:
     tensors = [torch.from_numpy(np.asarray(view, np.float64))[None] for view in (left, right, combined)]
     return [_float32(value.numpy()) for value in network_inputs(*tensors)]
+
+
+def live_inputs(rgb: Bytes, size_hw: tuple[int, int]) -> list[Doubles]:
+    """What a network is to see of a picture (H, W, 3) of its own proportions in the live view: image, left, right."""
+    colour = _float32(reduced(_linear_of(rgb.transpose(2, 0, 1)), size_hw[1], size_hw[0]))
+    grey = _float32(colour.mean(0, keepdims=True))
+    return [value.astype(np.float64) for value in _inputs(grey, grey, colour)]
 
 
 def _float32(values: Any) -> Doubles:

@@ -53,6 +53,7 @@ public final class MainActivity extends Screen {
         setContentView(R.layout.main);
         engine = new Engine(getString(R.string.executorch));
         findViewById(R.id.capture).setOnClickListener(view -> startActivity(new Intent(this, CaptureActivity.class)));
+        findViewById(R.id.stack).setOnClickListener(view -> startActivity(new Intent(this, DepthActivity.class)));
         findViewById(R.id.network).setOnClickListener(view -> choose(chosen + 1));
         ((ToggleButton) findViewById(R.id.overlay)).setOnCheckedChangeListener((button, on) -> {
             overlaid = on;
@@ -121,7 +122,7 @@ public final class MainActivity extends Screen {
         work.execute(() -> {
             try {
                 LiveInputs.check(next);
-                engine.load(next.file(), THREADS);
+                engine.load(next.checkedFile(), THREADS);
                 showControls(next);
                 network = next;
             } catch (IOException | ProtocolException | LinkageError error) {

@@ -17,6 +17,19 @@ public record Network(
         String task, String recipe, File file, String sha256, List<TensorForm> inputs, List<TensorForm> outputs) {
     private static final int MOST_NAMED = 16;
 
+    /**
+     * The program, if it is the one that was exported.
+     *
+     * @throws IOException it cannot be read, or is another one
+     */
+    public File checkedFile() throws IOException {
+        String found = Folders.sha256(file);
+        if (!found.equals(sha256)) {
+            throw new IOException("'" + file.getName() + "' is not the file that was exported; push it again");
+        }
+        return file;
+    }
+
     /** Whether it takes a picture for each frame of a focus stack. */
     public boolean takesStacks() {
         return inputs.stream().anyMatch(form -> form.isSpatial() && form.perFrame());

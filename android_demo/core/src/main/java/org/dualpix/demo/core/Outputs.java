@@ -1,5 +1,8 @@
 package org.dualpix.demo.core;
 
+import java.io.File;
+import java.io.IOException;
+import java.util.ArrayList;
 import java.util.List;
 
 /**
@@ -22,6 +25,27 @@ public record Outputs(List<TensorForm> forms, List<FloatTensor> values) {
             }
         }
         return null;
+    }
+
+    /**
+     * Writes every output as raw float32.
+     *
+     * @param prefix of the files' names
+     * @return what says so, as JSON: a list of {name, file, shape, unit}
+     */
+    public List<Object> write(File folder, String prefix) throws IOException {
+        List<Object> out = new ArrayList<>();
+        for (int i = 0; i < forms.size(); i++) {
+            TensorForm form = forms.get(i);
+            String file = prefix + form.name() + ".bin";
+            values.get(i).write(new File(folder, file));
+            List<Object> shape = new ArrayList<>();
+            for (long size : form.shape()) {
+                shape.add(size);
+            }
+            out.add(Json.object("name", form.name(), "file", file, "shape", shape, "unit", form.unit()));
+        }
+        return out;
     }
 
     /** The first output that is one value for each pixel and no confidence: what is shown; null where there is none. */

@@ -44,10 +44,16 @@ public record Shown(
 
     /** What was found, for people: {@code disparity_px +-3.2 px, 63 % sure}. */
     public String said() {
+        return said(true);
+    }
+
+    /** The same; where the phone's focus is worth no metres, what is in m loses its unit. */
+    public String said(boolean metric) {
         if (form == null) {
             return Outputs.SHARP;
         }
+        String unit = !metric && form.unit().equals("m") ? "(no metres)" : form.unit();
         String sure = sureShare == null ? "" : String.format(Locale.ROOT, ", %.0f %% sure", 100 * sureShare);
-        return form.name() + " " + Overlay.said(range, scale, form.unit()) + sure;
+        return form.name() + " " + Overlay.said(range, scale, unit) + sure;
     }
 }

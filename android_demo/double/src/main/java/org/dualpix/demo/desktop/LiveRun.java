@@ -55,7 +55,7 @@ final class LiveRun {
             Map<String, Object> result = Json.object("recipe", network.recipe(), "said", null, "error", null);
             try {
                 LiveInputs.check(network);
-                engine.load(network.file(), 1);
+                engine.load(network.checkedFile(), 1);
                 look(network, image, result);
             } catch (IOException | ProtocolException error) {
                 result.put("error", error.getMessage());
@@ -75,7 +75,7 @@ final class LiveRun {
         Outputs outputs = network.outputs(engine.run(LiveInputs.of(network, seen)));
         Shown shown = Shown.of(outputs, Preprocess.gain(seen.mean()), sureOnly);
         result.put("said", shown.said());
-        result.put("outputs", Pictures.written(folder, network.recipe(), outputs));
+        result.put("outputs", outputs.write(folder, network.recipe() + "."));
         int[] under = argb(seen);
         if (shown.argb() != null) {
             Pictures.write(new File(folder, network.recipe() + ".png"),

@@ -16,7 +16,10 @@ import org.dualpix.demo.core.Folders;
 import org.dualpix.demo.core.InferenceEngine;
 import org.dualpix.demo.core.Json;
 import org.dualpix.demo.core.Messages;
+import org.dualpix.demo.core.Network;
 import org.dualpix.demo.core.ProtocolException;
+import org.dualpix.demo.core.Shown;
+import org.dualpix.demo.core.StackDepth;
 
 /**
  * The app's activities as commands.
@@ -24,12 +27,13 @@ import org.dualpix.demo.core.ProtocolException;
  * <pre>
  * Main --root FILES [--camera SCRIPT --frames DIR [--state FILE]] [--engine SCRIPT] capture SESSION
  * Main --root FILES ... bench RUN
+ * Main --root FILES ... [--sure-only yes] depth SESSION
  * Main --root FILES --engine SCRIPT [--sure-only yes] live NAME
  * Main --root FILES ... serve
  * </pre>
  *
  * <p>{@code FILES} is the folder that the app has on a phone. {@code serve} reads {@code capture SESSION}, {@code bench
- * RUN} and {@code quit} from its input, line by line, and answers each with a line of JSON once it has started; a
+ * RUN}, {@code depth SESSION} and {@code quit} from its input, line by line, and answers each with a line of JSON once it has started; a
  * capture ends the one before, as on the phone. {@code live} is {@link LiveRun}. An engine's script with a {@code
  * command} starts a process with a real runtime ({@link HostEngine}), any other is played ({@link ScriptedEngine}). Exit
  * codes: 0; 1 where the session or the benchmark failed; 2 for wrong
@@ -82,12 +86,14 @@ public final class Main {
                 return newSession(name).run() == Messages.EndReason.FAILED ? 1 : 0;
             case "bench":
                 return bench(name) ? 0 : 1;
+            case "depth":
+                return depth(name) ? 0 : 1;
             case "live":
                 try (InferenceEngine engine = engine()) {
                     return new LiveRun(files, name, engine, sureOnly).run(files) ? 0 : 1;
                 }
             default:
-                throw new ProtocolException("command '" + command + "'", "capture, bench, live or serve");
+                throw new ProtocolException("command '" + command + "'", "capture, bench, depth, live or serve");
         }
     }
 
@@ -120,8 +126,11 @@ public final class Main {
         } else if (command.equals("bench")) {
             AppFiles.bench(files, name);
             new Thread(() -> quietly(() -> bench(name))).start();
+        } else if (command.equals("depth")) {
+            AppFiles.session(files, name);
+            new Thread(() -> quietly(() -> depth(name))).start();
         } else {
-            throw new ProtocolException("command '" + command + "'", "capture, bench or quit");
+            throw new ProtocolException("command '" + command + "'", "capture, bench, depth or quit");
         }
     }
 
@@ -152,6 +161,22 @@ public final class Main {
         }
         BenchRunner runner = new BenchRunner(engine(), new DesktopProbe(camera.device()), APP, what -> { });
         return runner.run(AppFiles.bench(files, run)).get("error") == null;
+    }
+
+    /** What {@code DepthActivity} does: takes the stack where it is not there yet, and finds its depth. */
+    private boolean depth(String name) throws IOException {
+        File folder = AppFiles.session(files, name);
+        if (!StackDepth.isTaken(folder)) {
+            newSession(name).run();
+        }
+        try (InferenceEngine engine = engine()) {
+            Network network = StackDepth.network(AppFiles.models(files), null);
+            StackDepth.Found found = new StackDepth(folder, network, engine).run(APP, 1);
+            Shown shown = found.shown(sureOnly);
+            Pictures.write(new File(folder, "depth.png"), Pictures.over(found.picture(), shown.argb()), shown.width(),
+                    shown.height());
+        }
+        return true;
     }
 
     private InferenceEngine engine() throws IOException {

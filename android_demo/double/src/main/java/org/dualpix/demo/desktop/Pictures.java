@@ -3,13 +3,8 @@ package org.dualpix.demo.desktop;
 import java.awt.image.BufferedImage;
 import java.io.File;
 import java.io.IOException;
-import java.util.ArrayList;
-import java.util.List;
 import javax.imageio.ImageIO;
 import org.dualpix.demo.core.Folders;
-import org.dualpix.demo.core.Json;
-import org.dualpix.demo.core.Outputs;
-import org.dualpix.demo.core.TensorForm;
 
 /** What a phone's screen shows, as files. */
 final class Pictures {
@@ -34,20 +29,5 @@ final class Pictures {
         BufferedImage image = new BufferedImage(width, height, BufferedImage.TYPE_INT_ARGB);
         image.setRGB(0, 0, width, height, argb, 0, width);
         Folders.write(file, out -> ImageIO.write(image, "png", out));
-    }
-
-    /** Every output as raw float32, and what says so. */
-    static List<Object> written(File folder, String recipe, Outputs outputs) throws IOException {
-        List<Object> out = new ArrayList<>();
-        for (TensorForm form : outputs.forms()) {
-            String name = recipe + "." + form.name() + ".bin";
-            outputs.named(form.name()).write(new File(folder, name));
-            List<Object> shape = new ArrayList<>();
-            for (long size : form.shape()) {
-                shape.add(size);
-            }
-            out.add(Json.object("name", form.name(), "file", name, "shape", shape, "unit", form.unit()));
-        }
-        return out;
     }
 }
