@@ -1,7 +1,7 @@
 """What Python makes of focus stacks, for the app's core: see ``make_golden.py``.
 
-Convention: as there. Frames are small raw files of every form that the app may meet; what is matched is a formula, which
-both sides evaluate, so that its motion is known exactly.
+Convention: as there. Frames are small raw files of every form that the app may meet; what is matched is a formula,
+which both sides evaluate, so that its motion is known exactly.
 """
 
 from __future__ import annotations
@@ -214,7 +214,7 @@ def alignment() -> dict[str, Any]:
 
 
 def warp(rng: np.random.Generator) -> dict[str, Any]:
-    """A picture (3, 6, 8) through a map, by the cubic of Keys with slope -3/4 as OpenCV has it, but between its steps."""
+    """A picture (3, 6, 8) through a map, by Keys' cubic with slope -3/4 as OpenCV has it, but between its steps."""
     picture = _float32(rng.uniform(0, 1, (3, 6, 8)))
     matrix = np.array([[1.01, -0.02, 0.3], [0.015, 0.99, -0.4]])
     return {

@@ -26,10 +26,11 @@ import org.dualpix.demo.core.Shown;
 import org.dualpix.demo.core.StackDepth;
 
 /**
- * Depth of a focus stack: takes as many frames as the network of {@code models/} wants, and shows what it makes of them.
+ * Depth of a focus stack: takes as many frames as the network of {@code models/} wants, and shows what it makes of
+ * them.
  *
- * <p>By its own button, or as the host names a session: with a plan, which is taken first, or with frames that are there.
- * {@link StackDepth} does the work; everything stays in the session's folder.
+ * <p>By its own button, or as the host names a session: with a plan, which is taken first, or with frames that are
+ * there. {@link StackDepth} does the work; everything stays in the session's folder.
  */
 public final class DepthActivity extends Screen {
     private static final int THREADS = 4;

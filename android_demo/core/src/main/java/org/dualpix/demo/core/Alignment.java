@@ -8,8 +8,9 @@ import org.dualpix.demo.core.Preprocess.Picture;
  * them.
  *
  * <p>Convention: the map of a frame takes a point of the <em>reference</em> to where it is seen <em>in the frame</em>:
- * {@code scale R (p - c) + c + t} with {@code scale = 1 + beta (D - D0)}. The reference is the frame that shows least of
- * the scene. Neighbours are matched outwards from the middle frame; one beta is fitted to the scales of all that match.
+ * {@code scale R (p - c) + c + t} with {@code scale = 1 + beta (D - D0)}. The reference is the frame that shows least
+ * of the scene. Neighbours are matched outwards from the middle frame; one beta is fitted to the scales of all that
+ * match.
  *
  * @param maps of each frame
  * @param correlation of each with its neighbour; NaN where nothing was found

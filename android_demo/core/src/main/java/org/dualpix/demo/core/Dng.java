@@ -15,10 +15,10 @@ import java.util.Map;
  * A raw frame as Android's {@code DngCreator} writes it, and dualpix's own: one mosaic of 16 bits, uncompressed, in
  * strips; of several samples per pixel, as dual-pixel files have, the first.
  *
- * <p>Convention: cells of 2 x 2 samples, red, two greens and blue, red at their corner, are pixels (superpixels); light is linear, in camera
- * colour, black at 0, white level 1 but for what the black levels differ by, as {@code dualpix.capture.stack.frames} has
- * it: neither white balance nor shading is taken out. Nothing is turned: frames lie as the sensor does. Coordinates
- * count from the corner of the active area.
+ * <p>Convention: cells of 2 x 2 samples, red, two greens and blue, red at their corner, are pixels (superpixels); light
+ * is linear, in camera colour, black at 0, white level 1 but for what the black levels differ by, as {@code
+ * dualpix.capture.stack.frames} has it: neither white balance nor shading is taken out. Nothing is turned: frames lie
+ * as the sensor does. Coordinates count from the corner of the active area.
  */
 public final class Dng {
     private static final int SUBIFDS = 0x014a;

@@ -40,8 +40,8 @@ public final class ModelFolder {
             if (name.endsWith(SUFFIX)) {
                 File file = Folders.child(folder, name);
                 if (file.isFile()) {
-                    out.add(new Network(
-                            task == null ? "" : task, entry.text("recipe"), file, entry.text("sha256"), inputs, outputs));
+                    out.add(new Network(task == null ? "" : task, entry.text("recipe"), file, entry.text("sha256"),
+                            inputs, outputs));
                 }
             }
         }

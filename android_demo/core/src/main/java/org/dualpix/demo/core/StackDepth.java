@@ -265,7 +265,7 @@ public final class StackDepth {
         return one + (1 / Math.max(otherM, NEAREST_M) - one) * share;
     }
 
-    /** The depth in the size of the part that was taken of the frames, as a file beside them; null where there is none. */
+    /** The depth in the size of the part that was taken of the frames, as a file; null where there is none. */
     private Map<String, Object> full(Found found) throws IOException {
         TensorForm form = found.outputs().shown();
         if (form == null || !form.name().equals(Outputs.DEPTH)) {
@@ -273,7 +273,8 @@ public final class StackDepth {
         }
         int width = found.part().width();
         int height = found.part().height();
-        float[] values = enlarged(found.outputs().named(form.name()).values(), form.width(), form.height(), width, height);
+        float[] small = found.outputs().named(form.name()).values();
+        float[] values = enlarged(small, form.width(), form.height(), width, height);
         FloatTensor.of(values, height, width).write(new File(folder, FULL));
         return Json.object("file", FULL, "shape", Arrays.asList(height, width), "unit", form.unit());
     }
@@ -288,8 +289,8 @@ public final class StackDepth {
         frames.sort(Comparator.comparingDouble(FrameDone::diopters));
         for (int i = 1; i < frames.size(); i++) {
             if (frames.get(i).diopters() - frames.get(i - 1).diopters() < SAME_FOCUS_D) {
-                throw new IOException(String.format(Locale.ROOT, "'%s' and '%s' are both at %.4f D; expected a focus of "
-                        + "its own for each frame", frames.get(i - 1).file(), frames.get(i).file(),
+                throw new IOException(String.format(Locale.ROOT, "'%s' and '%s' are both at %.4f D; expected a focus "
+                        + "of its own for each frame", frames.get(i - 1).file(), frames.get(i).file(),
                         frames.get(i).diopters()));
             }
         }

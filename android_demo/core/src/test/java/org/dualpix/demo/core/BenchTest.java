@@ -26,7 +26,7 @@ public class BenchTest {
     private File folder;
     private Map<String, Object> request;
 
-    /** Doubles its input, and gives a half besides where it has two outputs; every run takes as long as the list says. */
+    /** Doubles its input, and gives a half besides where it has two outputs; runs take as long as the list says. */
     private static final class FakeEngine implements InferenceEngine, DeviceProbe {
         double now = 5;
         double wrong;

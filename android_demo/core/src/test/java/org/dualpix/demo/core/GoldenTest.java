@@ -195,12 +195,13 @@ public class GoldenTest {
     public void whatANetworkGivesIsShownAsLight() throws IOException {
         Map<String, Object> g = Golden.object(Golden.object(Golden.json("core-preprocess.json")).get("sharp"));
         double[] encoded = Golden.numbers(g.get("encoded"));
+        double gain = Golden.number(g.get("gain"));
         float[] values = new float[encoded.length];
         for (int i = 0; i < values.length; i++) {
             values[i] = (float) encoded[i];
-            same("light", Golden.numbers(g.get("linear"))[i], Preprocess.decode(encoded[i], Golden.number(g.get("gain"))));
+            same("light", Golden.numbers(g.get("linear"))[i], Preprocess.decode(encoded[i], gain));
         }
-        int[] argb = Preprocess.argbOfEncoded(values, Golden.number(g.get("gain")));
+        int[] argb = Preprocess.argbOfEncoded(values, gain);
         assertArrayEquals(Golden.numbers(g.get("argb")), Arrays.stream(argb).asDoubleStream().toArray(), 0);
     }
 

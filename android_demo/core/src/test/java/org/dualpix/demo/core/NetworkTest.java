@@ -325,8 +325,8 @@ public class NetworkTest {
         for (int i = 0; i < argb.length; i++) {
             assertEquals(200, argb[i] >>> 24);
             for (int c = 0; c < 3; c++) {
-                assertEquals("colour " + c + " of " + depths[i] + " m", colours[3 * i + c], argb[i] >> 8 * (2 - c) & 255,
-                        7);
+                int shown = argb[i] >> 8 * (2 - c) & 255;
+                assertEquals("colour " + c + " of " + depths[i] + " m", colours[3 * i + c], shown, 7);
             }
         }
         assertEquals("0.200 to 10.0 m", Overlay.said(new Overlay.Range(0.1, 5), Overlay.Scale.DEPTH, "m"));

@@ -33,11 +33,10 @@ import org.dualpix.demo.core.StackDepth;
  * </pre>
  *
  * <p>{@code FILES} is the folder that the app has on a phone. {@code serve} reads {@code capture SESSION}, {@code bench
- * RUN}, {@code depth SESSION} and {@code quit} from its input, line by line, and answers each with a line of JSON once it has started; a
- * capture ends the one before, as on the phone. {@code live} is {@link LiveRun}. An engine's script with a {@code
- * command} starts a process with a real runtime ({@link HostEngine}), any other is played ({@link ScriptedEngine}). Exit
- * codes: 0; 1 where the session or the benchmark failed; 2 for wrong
- * arguments.
+ * RUN}, {@code depth SESSION} and {@code quit} from its input, line by line, and answers each with a line of JSON once it
+ * has started; a capture ends the one before, as on the phone. {@code live} is {@link LiveRun}. An engine's script with a
+ * {@code command} starts a process with a real runtime ({@link HostEngine}), any other is played ({@link
+ * ScriptedEngine}). Exit codes: 0; 1 where the session, the benchmark or a network failed; 2 for wrong arguments.
  */
 public final class Main {
     private static final String APP = "1.0-desktop";

@@ -15,7 +15,8 @@ import org.dualpix.demo.core.InferenceEngine;
  * A network that a script plays.
  *
  * <p>The script is a JSON object: {@code outputs}, a list of {file, shape}, raw float32 beside the script; {@code
- * offset}, added to every value; {@code load_ms}; {@code run_ms}, a list gone through in turn; {@code backends}; {@code fault}: null,
+ * offset}, added to every value; {@code load_ms}; {@code run_ms}, a list gone through in turn; {@code backends}; {@code
+ * fault}: null,
  * {@code load} or {@code run}.
  */
 public final class ScriptedEngine implements InferenceEngine {
