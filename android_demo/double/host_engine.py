@@ -25,6 +25,9 @@ from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.profile.stored import read_program
 from dualpix.quantize.score import tensors_of
 
+_MOST_TEXT = 900
+"""Of an error, in characters: the app reads no more than 1000."""
+
 
 class Host:
     """The program that is loaded."""
@@ -71,7 +74,7 @@ def serve(answer: Callable[[Mapping[str, Any]], dict[str, Any]]) -> None:
         try:
             result = answer(json.loads(line))
         except (DualpixError, OSError, ValueError) as error:
-            result = {"error": str(error)}
+            result = {"error": str(error)[:_MOST_TEXT]}
         print(json.dumps(result), file=said, flush=True)
 
 

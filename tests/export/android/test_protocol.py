@@ -16,8 +16,8 @@ from dualpix.export.android.protocol import BenchError, BenchRequest, ExpectedFi
 from dualpix.export.profile.result import Memory, Profile, Settings, Subject, TargetFacts, Thermal
 
 REQUEST = BenchRequest(
-    "run-1", "a" * 64, (TensorFile("input_0.bin", (1, 3, 2, 2)),), (ExpectedFile("expected_0.bin", (1, 1), 0.01),), (1, 2),
-    1, 3, "xnnpack-int8",
+    "run-1", "a" * 64, (TensorFile("input_0.bin", (1, 3, 2, 2)),), (ExpectedFile("expected_0.bin", (1, 1), 0.01),),
+    (1, 2), 1, 3, "xnnpack-int8",
 )  # fmt: skip
 
 
@@ -57,8 +57,15 @@ def test_a_request_says_everything_that_the_app_asks_for() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"threads": ()}, {"threads": (65,)}, {"threads": (0,)}, {"runs": 0}, {"warmup": 1001}, {"inputs": ()},
-     {"expected": ()}],
+    [
+        {"threads": ()},
+        {"threads": (65,)},
+        {"threads": (0,)},
+        {"runs": 0},
+        {"warmup": 1001},
+        {"inputs": ()},
+        {"expected": ()},
+    ],
     ids=str,
 )
 def test_what_the_app_would_refuse_is_refused_here(change: dict[str, Any]) -> None:

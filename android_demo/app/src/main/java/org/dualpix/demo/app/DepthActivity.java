@@ -116,8 +116,8 @@ public final class DepthActivity extends Screen {
                     return; // the journal's last lines, which are shown, say why
                 }
                 say(getString(R.string.depth_wait));
-                Network network = StackDepth.network(AppFiles.models(files()), null);
-                StackDepth.Found made = new StackDepth(folder, network, engine).run(version(), THREADS);
+                File models = AppFiles.models(files());
+                StackDepth.Found made = StackDepth.run(folder, models, engine, version(), THREADS);
                 runOnUiThread(() -> {
                     found = made;
                     show();

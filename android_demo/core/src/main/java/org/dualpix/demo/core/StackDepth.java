@@ -152,13 +152,35 @@ public final class StackDepth {
     }
 
     /**
+     * Finds the depth by the first network for stacks in {@code models}; otherwise as {@link #run}.
+     *
+     * @throws IOException as {@link #run}, or there is no such network
+     */
+    public static Found run(File folder, File models, InferenceEngine engine, String app, int threads)
+            throws IOException {
+        Network network;
+        try {
+            network = network(models, null);
+        } catch (IOException | ProtocolException error) {
+            Map<String, Object> result = begun(folder, app);
+            result.put("error", error.getMessage());
+            Folders.write(new File(folder, RESULT), Json.write(result));
+            throw error;
+        }
+        return new StackDepth(folder, network, engine).run(app, threads);
+    }
+
+    private static Map<String, Object> begun(File folder, String app) {
+        return Json.object("format", FORMAT, "created", Clock.SYSTEM.utc(), "session", folder.getName(), "app", app);
+    }
+
+    /**
      * Finds the depth, and writes {@code depth.json} whatever happens, with the outputs as raw float32 beside it.
      *
      * @throws IOException no depth can be found, or nothing can be written
      */
     public Found run(String app, int threads) throws IOException {
-        Map<String, Object> result =
-                Json.object("format", FORMAT, "created", Clock.SYSTEM.utc(), "session", folder.getName(), "app", app);
+        Map<String, Object> result = begun(folder, app);
         String error = null;
         try {
             Found found = find(threads);

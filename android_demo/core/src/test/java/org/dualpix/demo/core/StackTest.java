@@ -268,6 +268,16 @@ public class StackTest {
     }
 
     @Test
+    public void aFolderWithoutANetworkForStacksIsALine() throws IOException {
+        File folder = session(true, 0.5, 2);
+        File models = temporary.newFolder();
+        assertThrows(IOException.class, () -> StackDepth.run(folder, models, null, "1.0", 1));
+        byte[] result = Folders.read(new File(folder, StackDepth.RESULT), 1 << 20);
+        assertTrue(Fields.parse(result, "it").text("error").contains("manifest.json"));
+        assertTrue(StackDepth.isTaken(folder) && !StackDepth.isTaken(models));
+    }
+
+    @Test
     public void networksThatTakeSomethingElseAreRefused() {
         FloatTensor.Type type = FloatTensor.Type.FLOAT32;
         Network stack = network(3, 32, 48);

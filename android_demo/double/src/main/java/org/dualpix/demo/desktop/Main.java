@@ -16,7 +16,6 @@ import org.dualpix.demo.core.Folders;
 import org.dualpix.demo.core.InferenceEngine;
 import org.dualpix.demo.core.Json;
 import org.dualpix.demo.core.Messages;
-import org.dualpix.demo.core.Network;
 import org.dualpix.demo.core.ProtocolException;
 import org.dualpix.demo.core.Shown;
 import org.dualpix.demo.core.StackDepth;
@@ -169,8 +168,7 @@ public final class Main {
             newSession(name).run();
         }
         try (InferenceEngine engine = engine()) {
-            Network network = StackDepth.network(AppFiles.models(files), null);
-            StackDepth.Found found = new StackDepth(folder, network, engine).run(APP, 1);
+            StackDepth.Found found = StackDepth.run(folder, AppFiles.models(files), engine, APP, 1);
             Shown shown = found.shown(sureOnly);
             Pictures.write(new File(folder, "depth.png"), Pictures.over(found.picture(), shown.argb()), shown.width(),
                     shown.height());
