@@ -32,7 +32,7 @@ def profile(threads: int) -> Profile:
 
 def document() -> dict[str, Any]:
     return {
-        "format": 2, "run_id": "run-1", "app": "1.0", "verified": True, "max_abs_error": 0.002, "error": None,
+        "format": 1, "run_id": "run-1", "app": "1.0", "verified": True, "max_abs_error": 0.002, "error": None,
         "max_abs_errors": [0.002],
         "profiles": [profile(1).to_json(), profile(2).to_json()],
     }  # fmt: skip
@@ -83,6 +83,13 @@ def test_an_output_that_is_off_counts_although_the_app_calls_it_right() -> None:
     data = document()
     data["profiles"][1]["max_abs_error"] = data["max_abs_errors"][0] = 0.02
     with pytest.raises(BenchError, match=r"off by 0\.02; expected at most 0\.01"):
+        read(data)
+
+
+def test_what_an_older_app_says_of_the_request_is_said() -> None:
+    data = document() | {"profiles": [], "verified": False, "error": "request.json: format is 2; expected 1"}
+    del data["max_abs_errors"]
+    with pytest.raises(BenchError, match=r"the app cannot measure 'net.pte': request.json: format is 2"):
         read(data)
 
 

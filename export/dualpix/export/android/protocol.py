@@ -30,9 +30,11 @@ from typing import Any
 
 from dualpix.capture.cameras.android_protocol import FILES, PACKAGE
 from dualpix.capture.files import parse_json
+from dualpix.export.profile.result import FORMAT as PROFILE_FORMAT
 from dualpix.export.profile.result import Profile, ProfileError, profiles_from_json
 
 FORMAT = 2
+"""Of requests; results have the format of profiles."""
 ACTIVITY = f"{PACKAGE}/.BenchActivity"
 RUN_EXTRA = "run"
 MODEL, REQUEST, RESULT = "model.pte", "request.json", "result.json"
@@ -145,8 +147,8 @@ def read_result(content: bytes, request: BenchRequest, file: str) -> tuple[Profi
         data = parse_json(content, RESULT, "the result of a measurement", BenchError)
     except BenchError as error:
         raise BenchError(f"{RESULT} of the phone is damaged ({len(content)} bytes)", hint="measure again") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise BenchError(f"{RESULT} is not of format {FORMAT}", hint="install the app that belongs to this version")
+    if not isinstance(data, dict) or data.get("format") != PROFILE_FORMAT:
+        raise BenchError(f"{RESULT} is not of format {PROFILE_FORMAT}", hint="install the app that belongs to this version")
     if data.get("run_id") != request.run_id:
         raise BenchError(f"{RESULT} is of run '{_text(data.get('run_id'))}'", expected=f"'{request.run_id}'")
     profiles = profiles_from_json(data, RESULT)
@@ -185,7 +187,7 @@ def _errors(data: dict[str, Any], request: BenchRequest) -> list[float]:
     Raises:
         BenchError: it holds something else.
     """
-    errors = data.get("max_abs_errors")
+    errors = data.get("max_abs_errors", [])
     whole = isinstance(errors, list) and len(errors) <= len(request.expected)
     if not whole or not all(type(e) in (int, float) and 0 <= e < math.inf for e in errors or ()):
         raise BenchError(f"{RESULT} has max_abs_errors {_text(errors)}", expected="one number >= 0 of each output")

@@ -15,6 +15,8 @@ import java.util.regex.Pattern;
 public record BenchRequest(String runId, String model, String sha256, String recipe, List<Blob> inputs,
         List<Expected> expected, List<Long> threads, int warmup, int runs) {
     public static final int FORMAT = 2;
+    /** Of the result: that of profiles. */
+    static final int RESULT_FORMAT = 1;
     public static final String REQUEST = "request.json";
     public static final String RESULT = "result.json";
     public static final String RUN_EXTRA = "run";

@@ -34,7 +34,7 @@ public final class BenchRunner {
      * @throws IOException it cannot be written
      */
     public Map<String, Object> run(File folder) throws IOException {
-        Map<String, Object> result = Json.object("format", BenchRequest.FORMAT, "created", Clock.SYSTEM.utc(), "run_id",
+        Map<String, Object> result = Json.object("format", BenchRequest.RESULT_FORMAT, "created", Clock.SYSTEM.utc(), "run_id",
                 folder.getName(), "app", app, "verified", false, "max_abs_error", null, "max_abs_errors",
                 Collections.emptyList(), "error", null);
         List<Object> profiles = new ArrayList<>();
