@@ -93,7 +93,7 @@ def test_what_an_older_app_says_of_the_request_is_said() -> None:
         read(data)
 
 
-@pytest.mark.parametrize("errors", [None, [], [0.002, 0.0], [float("nan")], [-1.0], ["0"], [True], [0.0001]], ids=str)
+@pytest.mark.parametrize("errors", [None, [], [0.002, 0.0], [-1.0], ["0"], [True], [0.0001]], ids=str)
 def test_a_result_that_does_not_say_how_far_each_output_is_off_is_refused(errors: Any) -> None:
     with pytest.raises(BenchError, match=r"max_abs_errors|how far each output"):
         read(document() | {"max_abs_errors": errors})
