@@ -148,7 +148,9 @@ def read_result(content: bytes, request: BenchRequest, file: str) -> tuple[Profi
     except BenchError as error:
         raise BenchError(f"{RESULT} of the phone is damaged ({len(content)} bytes)", hint="measure again") from error
     if not isinstance(data, dict) or data.get("format") != PROFILE_FORMAT:
-        raise BenchError(f"{RESULT} is not of format {PROFILE_FORMAT}", hint="install the app that belongs to this version")
+        raise BenchError(
+            f"{RESULT} is not of format {PROFILE_FORMAT}", hint="install the app that belongs to this version"
+        )
     if data.get("run_id") != request.run_id:
         raise BenchError(f"{RESULT} is of run '{_text(data.get('run_id'))}'", expected=f"'{request.run_id}'")
     profiles = profiles_from_json(data, RESULT)
