@@ -454,7 +454,7 @@ def verify(apk: Path, properties: Mapping[str, str]) -> str:
     if permissions != [PERMISSION]:
         raise BuildError(f"permissions {permissions}; expected {PERMISSION} alone")
     tree = run("aapt", "dump", "xmltree", apk, "AndroidManifest.xml")
-    for activity in ("CaptureActivity", "BenchActivity"):
+    for activity in ("CaptureActivity", "BenchActivity", "DepthActivity"):
         if f'"{properties["applicationId"]}.{activity}"' not in tree:
             raise BuildError(f"no activity .{activity} in the manifest")
     dumped = run("dexdump", "-f", apk)

@@ -15,12 +15,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from tests.android_demo.stack_golden import stack
 
 from dualpix.capture import optics
+from dualpix.capture.colour_map import Panel, coloured, default_limits
 from dualpix.capture.focus.modes import PlanOptics
 from dualpix.capture.focus.plan import make_plan
+from dualpix.capture.picture import srgb_from_linear
 from dualpix.capture.types import LensModel
-from dualpix.models.prepare import network_inputs
+from dualpix.models.prepare import decode, encode, image_gain, network_inputs
 
 FOLDER = Path(__file__).parents[1] / "golden" / "android"
 Bytes = npt.NDArray[np.uint8]
@@ -36,6 +39,8 @@ def build() -> dict[str, Any]:
         "core-focus.json": plans(),
         "core-preprocess.json": preprocessing(),
         "core-bench.json": statistics(),
+        "core-overlay.json": overlay(),
+        "core-stack.json": stack(),
     }
 
 
@@ -104,22 +109,56 @@ def preprocessing() -> dict[str, Any]:
     rgb = rng.integers(0, 256, (5, 7, 3)).astype(np.uint8)
     halves = rng.integers(60, 1024, (2, 6, 8)).astype(np.uint16)
     linear = _linear_of(_rgb_of(y, u.repeat(2, 0).repeat(2, 1), v.repeat(2, 0).repeat(2, 1)))
-    raw = [_float32(_reduced((half.astype(np.float64) - 64) / (1023 - 64), 4, 3))[None] for half in halves]
-    colour = _float32(_reduced(linear, 4, 3))
+    raw = [_float32(reduced((half.astype(np.float64) - 64) / (1023 - 64), 4, 3))[None] for half in halves]
+    colour = _float32(reduced(linear, 4, 3))
     inputs = [*_inputs(raw[0], raw[1], colour), *_inputs(raw[0], raw[1], raw[0])]
     return {
         "yuv": {name: plane.tolist() for name, plane in zip("yuv", (y, u, v), strict=True)},
         "yuv_linear": _float32(linear).ravel().tolist(),
         "yuv_reduced": colour.ravel().tolist(),
         "rgb": rgb.tolist(),
-        "rgb_reduced": _float32(_reduced(_linear_of(rgb.transpose(2, 0, 1)), 3, 2)).ravel().tolist(),
+        "rgb_reduced": _float32(reduced(_linear_of(rgb.transpose(2, 0, 1)), 3, 2)).ravel().tolist(),
         "halves": halves.tolist(),
         "black": 64,
         "white": 1023,
         "halves_reduced": [half.ravel().tolist() for half in raw],
         "inputs": [value.ravel().tolist() for value in inputs],
+        "grey_input": _grey_input(colour).ravel().tolist(),
+        "yuv_part": _float32(reduced(linear[:, 2:6, 2:8], 3, 2)).ravel().tolist(),
+        "sharp": _sharp(rng),
         "gains": {f"{mean!r}": 0.18 / max(mean, 1e-4) for mean in (0.0, 1e-5, 0.18, 0.9)},
         "rgb_sums": {"seed": _LCG_SEED, "count": _LCG_COUNT, "sums": _lcg_sums()},
+    }
+
+
+def _grey_input(colour: Doubles) -> Doubles:
+    """What a network of one channel sees of a colour picture: its grey, with the gain of the colours."""
+    picture = torch.from_numpy(colour)[None]
+    grey = torch.from_numpy(_float32(colour.mean(0, keepdims=True)))[None]
+    return _float32(encode(grey, image_gain(picture)).numpy())
+
+
+def _sharp(rng: np.random.Generator) -> dict[str, Any]:
+    """A picture that a network gave, and how it is shown."""
+    encoded, gain = _float32(rng.uniform(-0.6, 1.6, (3, 2, 4))), 1.7
+    linear = decode(torch.from_numpy(encoded), gain).numpy()
+    red, green, blue = np.rint(255 * srgb_from_linear(linear.clip(0, 1))).astype(np.int64)
+    argb = (255 << 24 | red << 16 | green << 8 | blue).astype(np.uint32).view(np.int32)
+    return {
+        "encoded": encoded.ravel().tolist(), "gain": gain, "linear": linear.ravel().tolist(),
+        "argb": argb.ravel().tolist(),
+    }  # fmt: skip
+
+
+def overlay() -> dict[str, Any]:
+    """Depths with the colours that the host shows them in."""
+    depth_m = np.geomspace(0.2, 8.0, 24).astype(np.float32)[None]
+    low, high = default_limits(depth_m, None, "depth")
+    shown = coloured(Panel("", depth_m, "depth", "m"))
+    return {
+        "depths_m": depth_m[0].astype(float).tolist(),
+        "limits_d": [low, high],
+        "colours": shown[0].ravel().tolist(),
     }
 
 
@@ -162,7 +201,7 @@ def _linear_of(rgb: Bytes) -> Doubles:
     return np.where(value <= 0.04045, value / 12.92, ((value + 0.055) / 1.055) ** 2.4)
 
 
-def _reduced(picture: Doubles, width: int, height: int) -> Doubles:
+def reduced(picture: Doubles, width: int, height: int) -> Doubles:
     """(..., H, W) to (..., height, width): means over the pixels that fall into each."""
     rows = [k * picture.shape[-2] // height for k in range(height + 1)]
     columns = [k * picture.shape[-1] // width for k in range(width + 1)]
@@ -176,6 +215,13 @@ def _reduced(picture: Doubles, width: int, height: int) -> Doubles:
 def _inputs(left: Doubles, right: Doubles, combined: Doubles) -> list[Doubles]:
     tensors = [torch.from_numpy(np.asarray(view, np.float64))[None] for view in (left, right, combined)]
     return [_float32(value.numpy()) for value in network_inputs(*tensors)]
+
+
+def live_inputs(rgb: Bytes, size_hw: tuple[int, int]) -> list[Doubles]:
+    """What a network is to see of a picture (H, W, 3) of its own proportions in the live view: image, left, right."""
+    colour = _float32(reduced(_linear_of(rgb.transpose(2, 0, 1)), size_hw[1], size_hw[0]))
+    grey = _float32(colour.mean(0, keepdims=True))
+    return [value.astype(np.float64) for value in _inputs(grey, grey, colour)]
 
 
 def _float32(values: Any) -> Doubles:

@@ -171,9 +171,9 @@ def write_bench(folder: Path, **change: Any) -> None:
     (folder / "input_0.bin").write_bytes(rng.normal(size=12).astype("<f4").tobytes())
     (folder / "expected.bin").write_bytes(rng.normal(size=6).astype("<f4").tobytes())
     request = {
-        "format": 1, "run_id": folder.name, "model": "model.pte", "sha256": hashlib.sha256(b"program").hexdigest(),
+        "format": 2, "run_id": folder.name, "model": "model.pte", "sha256": hashlib.sha256(b"program").hexdigest(),
         "recipe": "xnnpack-int8", "inputs": [{"file": "input_0.bin", "shape": [1, 3, 2, 2]}],
-        "expected": {"file": "expected.bin", "shape": [1, 1, 2, 3], "max_abs": 0.01},
+        "expected": [{"file": "expected.bin", "shape": [1, 1, 2, 3], "max_abs": 0.01}],
         "threads": [1, 2, 4], "warmup": 1, "runs": 5,
     }  # fmt: skip
     (folder / "request.json").write_text(json.dumps(request | change))
@@ -182,7 +182,7 @@ def write_bench(folder: Path, **change: Any) -> None:
 def write_engine(path: Path, output: Path, **change: Any) -> None:
     (path.parent / "output.bin").write_bytes(output.read_bytes())
     script = {
-        "output": {"file": "output.bin", "shape": [6]}, "offset": 0.0, "load_ms": 3, "run_ms": [1, 2, 3],
+        "outputs": [{"file": "output.bin", "shape": [1, 1, 2, 3]}], "offset": 0.0, "load_ms": 3, "run_ms": [1, 2, 3],
         "backends": "XnnpackBackend", "fault": None,
     }  # fmt: skip
     path.write_text(json.dumps(script | change))

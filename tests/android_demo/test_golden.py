@@ -6,8 +6,12 @@ import json
 import math
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
-from tests.android_demo import make_golden
+from tests.android_demo import make_golden, stack_golden
+
+from dualpix.capture.stack.align import distance_px, warped
 
 
 def same(stored: Any, computed: Any) -> bool:
@@ -30,10 +34,28 @@ def test_the_files_are_those_that_the_script_makes(built: dict[str, Any]) -> Non
     assert sorted(path.name for path in make_golden.FOLDER.glob("core-*.json")) == sorted(built)
 
 
-@pytest.mark.parametrize("name", ["core-lens.json", "core-focus.json", "core-preprocess.json", "core-bench.json"])
+NAMES = ("lens", "focus", "preprocess", "bench", "overlay", "stack")
+
+
+@pytest.mark.parametrize("name", [f"core-{name}.json" for name in NAMES])
 def test_a_golden_file_is_what_python_computes(built: dict[str, Any], name: str) -> None:
     stored = json.loads((make_golden.FOLDER / name).read_text())
     assert same(stored, built[name]), "run tests/android_demo/make_golden.py"
+
+
+def test_the_exact_warp_is_opencvs_but_for_its_steps() -> None:
+    picture = cv2.resize(np.random.default_rng(2).uniform(0, 1, (6, 8)), (48, 32), interpolation=cv2.INTER_CUBIC)
+    matrix = np.array([[1.013, -0.004, 0.37], [0.004, 1.013, -0.81]])
+    found = warped(picture.astype(np.float32), matrix)
+    assert np.abs(found - stack_golden.exactly_warped(picture[None], matrix)[0]).max() < 0.02
+
+
+def test_the_alignment_that_java_is_held_against_is_the_true_one(built: dict[str, Any]) -> None:
+    golden = built["core-stack.json"]["alignment"]
+    assert golden["linear"] and golden["reference"] == len(golden["diopters"]) - 1
+    for found, true in zip(golden["found"], golden["relative"], strict=True):
+        apart = distance_px(np.reshape(found, (2, 3)), np.reshape(true, (2, 3)), (96, 128))
+        assert apart < 0.05
 
 
 def test_a_difference_is_seen(built: dict[str, Any]) -> None:

@@ -84,5 +84,8 @@ def test_stacks_go_the_whole_way(here: Path) -> None:
     assert manifest["model"]["task"] == "focus_stack"
     shapes = {value["name"]: value["shape"] for value in manifest["input"]["tensors"]}
     assert shapes == {"frames": [1, 5, 3, 32, 48], "focus_diopters": [1, 5]}
+    frames, focus = manifest["input"]["tensors"]
+    assert (frames["kind"], frames["per_frame"], "unit" in frames) == ("picture", True, False)
+    assert (focus["kind"], focus["per_frame"], focus["unit"]) == ("scalar", True, "1/m")
     assert manifest["outputs"][0]["unit"] == "m"
     assert "AbsRel" in (here / "out" / "gate.json").read_text()

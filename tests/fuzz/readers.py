@@ -146,7 +146,7 @@ def _manifest(folder: Path, case: Case) -> None:
 
 
 def _bench(folder: Path, case: Case) -> None:
-    tensor, expected = TensorFile("input0.bin", (1,)), ExpectedFile("expected.bin", (1,), 0.01)
+    tensor, expected = TensorFile("input0.bin", (1,)), (ExpectedFile("expected_0.bin", (1,), 0.01),)
     request = BenchRequest("run-1", "ab" * 32, (tensor,), expected, (1,), 1, 3, "xnnpack-int8", "net.pte")
     read_result((folder / case.main).read_bytes(), request, "net.pte")
 

@@ -139,6 +139,7 @@ def export_model(
         keep_float=keep_modules(*model.card.get("keep_float", ())),
         scene=_scene(sample),
         scale="diverging" if known.signed else "sequential",
+        input_fields=tuple(task.field(name) for name in model.spec.input_names),
     )
     return run_export(subject, out, recipes, Options(threads, rounds, on_step, budget, assignment), pictures)
 

@@ -86,7 +86,6 @@ def write_manifest(result: ExportResult, subject: Subject, runs: Sequence[Run], 
     folder = result.folder
     gate = result.to_json() | {"limits": subject.limits_source}
     write_json(folder / GATE, gate)
-    inputs = zip(subject.input_names, subject.samples[0], strict=True)
     artefacts = [(r.recipe.name, r.artefact.path) for r in runs if r.artefact]
     manifest = {
         "format": manifests.FORMAT,
@@ -98,7 +97,7 @@ def write_manifest(result: ExportResult, subject: Subject, runs: Sequence[Run], 
             "weights_sha256": tensor_digest(t for _, t in sorted(subject.module.state_dict().items())),
         },
         "input": {
-            "tensors": [{"name": name, "shape": list(t.shape), "dtype": type_name(t.dtype)} for name, t in inputs],
+            "tensors": _input_entries(subject),
             **subject.facts["input"],
         },
         "outputs": [_output_entry(o, array.shape) for o, array in zip(subject.outputs, outputs, strict=True)],
@@ -121,6 +120,19 @@ def write_manifest(result: ExportResult, subject: Subject, runs: Sequence[Run], 
     known = {path.name for _, path in artefacts}
     others = sorted(p for p in folder.iterdir() if p.name not in known and not p.name.startswith("."))
     manifests.write_manifest(folder, manifest | {"files": [manifests.file_entry(folder, p) for p in others]})
+
+
+def _input_entries(subject: Subject) -> list[dict[str, object]]:
+    """Name, shape and type of each input; kind, unit and whether there is one a frame, where its task says so."""
+    entries: list[dict[str, object]] = []
+    for place, (name, tensor) in enumerate(zip(subject.input_names, subject.samples[0], strict=True)):
+        entry: dict[str, object] = {"name": name, "shape": list(tensor.shape), "dtype": type_name(tensor.dtype)}
+        if subject.input_fields:
+            field = subject.input_fields[place]
+            unit = {"unit": field.unit} if field.unit else {}
+            entry |= {"kind": field.kind, "per_frame": field.per_frame, **unit}
+        entries.append(entry)
+    return entries
 
 
 def _output_entry(output: Output, shape: tuple[int, ...]) -> dict[str, object]:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from torch import nn
 
 from dualpix.capture.colour_map import Rgb, Scale
+from dualpix.models.tasks.task import Field
 from dualpix.models.zoo import check_weights as check_weights
 from dualpix.quantize.calibration import CalibrationSet, Inputs
 from dualpix.quantize.gate import Limits
@@ -57,6 +58,8 @@ class Subject:
     """The first sample for people to look at, (H, W, 3)."""
     scale: Scale = "sequential"
     """Colours of the output."""
+    input_fields: tuple[Field, ...] = ()
+    """What each input holds, where its task says so: the app on a phone makes them by it."""
     notes: tuple[str, ...] = ()
     """What a user should know of how it is exported."""
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 from safetensors.torch import load_file
 from tests.android_demo.conftest import DEMO, Classes, compile_java
@@ -76,11 +78,11 @@ class Exported:
     """A program of an export, and what it gives for the stored input."""
 
     pte: Path
-    output: bytes
+    outputs: tuple[npt.NDArray[np.float32], ...]
 
     def play(self, phone: JavaPhone, **change: Any) -> None:
         """Let the phone's network give that."""
-        write_engine(phone.java.scripts, self.output, **change)
+        write_engine(phone.java.scripts, *self.outputs, **change)
 
 
 @pytest.fixture(scope="session")
@@ -88,4 +90,4 @@ def exported(foreign_export: ExportResult) -> Exported:
     """One float32 program in a folder of ``dualpix export``."""
     tensors = load_file(foreign_export.folder / REFERENCE)
     (pte,) = foreign_export.folder.glob("*.pte")
-    return Exported(pte, tensors["output.xnnpack-fp32"].numpy().astype("<f4").tobytes())
+    return Exported(pte, (tensors["output.xnnpack-fp32"].numpy(),))

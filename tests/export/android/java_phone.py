@@ -17,6 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 from tests.android_demo.conftest import Classes
 
 from dualpix.capture.cameras import android_protocol as capture_protocol
@@ -186,7 +188,7 @@ def java_phone(folder: Path, classes: Classes, *faults: Fault) -> Iterator[tuple
     """The phone and its server, with frames and scripts in ``folder``; the app is ended with the block."""
     scripts = folder / "scripts"
     write_camera(scripts)
-    write_engine(scripts, b"\0" * 4)
+    write_engine(scripts, np.zeros(1, np.float32))
     phone = JavaPhone(folder / "phone", scripts, classes, faults)
     with serving(phone) as server:
         server.RequestHandlerClass = _CutConnection
@@ -225,11 +227,14 @@ def write_camera(scripts: Path, faults: Sequence[dict[str, Any]] = ()) -> None:
     (scripts / "camera.json").write_text(json.dumps(script))
 
 
-def write_engine(scripts: Path, output: bytes, **change: Any) -> None:
-    """A network that gives ``output``, raw float32; read anew by every benchmark."""
-    (scripts / "output.bin").write_bytes(output)
+def write_engine(scripts: Path, *outputs: npt.NDArray[np.float32], **change: Any) -> None:
+    """A network that gives ``outputs``; read anew by every benchmark."""
+    entries = []
+    for index, output in enumerate(outputs):
+        (scripts / f"output_{index}.bin").write_bytes(output.astype("<f4").tobytes())
+        entries.append({"file": f"output_{index}.bin", "shape": list(output.shape)})
     script = {
-        "output": {"file": "output.bin", "shape": [len(output) // 4]}, "offset": 0.0, "load_ms": 2, "run_ms": [1, 2, 3],
+        "outputs": entries, "offset": 0.0, "load_ms": 2, "run_ms": [1, 2, 3],
         "backends": "XnnpackBackend", "fault": None,
     }  # fmt: skip
     (scripts / "engine.json").write_text(json.dumps(script | change))

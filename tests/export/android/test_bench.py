@@ -6,6 +6,7 @@ import json
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from click.testing import CliRunner
 from safetensors.torch import save_file
 from tests.export.android.conftest import Connect, Connected, Exported
+from tests.export.android.java_phone import write_engine
 
 from dualpix.capture.cameras.android_protocol import FILES, PACKAGE
 from dualpix.capture.cameras.protocol import CameraError, CameraLost
@@ -106,6 +108,23 @@ def test_what_computes_something_else_is_not_measured(connect: Connect, exported
         with pytest.raises(BenchError, match=r"computes something else on the phone: its output is off by 0\.5"):
             measure(at, exported)
         assert not left_on(at)
+
+
+def test_every_output_is_compared_with_its_own_limit(connect: Connect, exported: Exported) -> None:
+    (case,) = bench.make_cases((exported.pte,))
+    sure = torch.full((1, 1, 16, 24), 0.5)
+    two = replace(case, expected=(*case.expected, sure), max_abs=(*case.max_abs, 1e-3))
+    request = ProfileRequest((exported.pte,), (1,), 1, 2)
+    with connect() as at:
+        write_engine(at.phone.java.scripts, exported.outputs[0], sure.numpy() + np.float32(5e-4))
+        (profile,) = bench.bench_on(phone_at(at.serial), (two,), request)
+        assert profile.verified and profile.max_abs_error == pytest.approx(5e-4, rel=1e-3)
+        write_engine(at.phone.java.scripts, exported.outputs[0], sure.numpy() + np.float32(2e-3))
+        with pytest.raises(BenchError, match=r"output 2 of 2 is off by 0\.002; expected at most 0\.001"):
+            bench.bench_on(phone_at(at.serial), (two,), request)
+        write_engine(at.phone.java.scripts, exported.outputs[0])
+        with pytest.raises(BenchError, match="1 outputs came; expected 2"):
+            bench.bench_on(phone_at(at.serial), (two,), request)
 
 
 @pytest.mark.parametrize("fault", ["load", "run"])
@@ -330,8 +349,9 @@ def test_a_lone_file_is_compared_with_what_it_gives_here(exported: Exported, tmp
     half = torch.full((1, 1, 16, 24), 0.5)
     save_file({"a": half}, tmp_path / "inputs.safetensors")
     (case,) = bench.make_cases((alone,), tmp_path / "inputs.safetensors", 0.25)
-    assert case.recipe is None and case.max_abs == 0.25 and torch.equal(case.inputs[0], half)
-    assert case.expected.shape == (1, 2, 16, 24) and float(case.expected.std()) > 0
+    assert case.recipe is None and case.max_abs == (0.25,) and torch.equal(case.inputs[0], half)
+    (output,) = case.expected
+    assert output.shape == (1, 2, 16, 24) and float(output.std()) > 0
     save_file({"a": torch.zeros(1, 1, 16, 25)}, tmp_path / "inputs.safetensors")
     with pytest.raises(BenchError, match=r"is given 1x1x16x25; expected 1x1x16x24"):
         bench.make_cases((alone,), tmp_path / "inputs.safetensors")
@@ -339,9 +359,10 @@ def test_a_lone_file_is_compared_with_what_it_gives_here(exported: Exported, tmp
 
 def test_the_stored_output_is_what_counts(exported: Exported) -> None:
     (case,) = bench.make_cases((exported.pte,))
-    stored = np.frombuffer(exported.output, "<f4")
-    assert np.array_equal(case.expected.numpy().ravel(), stored)
-    assert case.max_abs == pytest.approx(1e-3 * float(np.abs(stored).max()))
+    stored = exported.outputs[0].ravel()
+    (output,), (most,) = case.expected, case.max_abs
+    assert np.array_equal(output.numpy().ravel(), stored)
+    assert most == pytest.approx(1e-3 * float(np.abs(stored).max()))
 
 
 @pytest.mark.parametrize("name", ["net-xnnpack-fp32.pte", "reference.safetensors"])

@@ -16,8 +16,8 @@ from dualpix.export.android.protocol import BenchError, BenchRequest, ExpectedFi
 from dualpix.export.profile.result import Memory, Profile, Settings, Subject, TargetFacts, Thermal
 
 REQUEST = BenchRequest(
-    "run-1", "a" * 64, (TensorFile("input_0.bin", (1, 3, 2, 2)),), ExpectedFile("expected.bin", (1, 1), 0.01), (1, 2),
-    1, 3, "xnnpack-int8",
+    "run-1", "a" * 64, (TensorFile("input_0.bin", (1, 3, 2, 2)),), (ExpectedFile("expected_0.bin", (1, 1), 0.01),),
+    (1, 2), 1, 3, "xnnpack-int8",
 )  # fmt: skip
 
 
@@ -33,6 +33,7 @@ def profile(threads: int) -> Profile:
 def document() -> dict[str, Any]:
     return {
         "format": 1, "run_id": "run-1", "app": "1.0", "verified": True, "max_abs_error": 0.002, "error": None,
+        "max_abs_errors": [0.002],
         "profiles": [profile(1).to_json(), profile(2).to_json()],
     }  # fmt: skip
 
@@ -48,15 +49,23 @@ def test_a_result_becomes_profiles_of_the_file_that_was_meant() -> None:
 
 def test_a_request_says_everything_that_the_app_asks_for() -> None:
     assert REQUEST.to_json() | {"inputs": None} == {
-        "format": 1, "run_id": "run-1", "sha256": "a" * 64, "inputs": None, "threads": (1, 2), "warmup": 1, "runs": 3,
-        "expected": {"file": "expected.bin", "shape": (1, 1), "max_abs": 0.01}, "recipe": "xnnpack-int8",
+        "format": 2, "run_id": "run-1", "sha256": "a" * 64, "inputs": None, "threads": (1, 2), "warmup": 1, "runs": 3,
+        "expected": ({"file": "expected_0.bin", "shape": (1, 1), "max_abs": 0.01},), "recipe": "xnnpack-int8",
         "model": "model.pte",
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "change",
-    [{"threads": ()}, {"threads": (65,)}, {"threads": (0,)}, {"runs": 0}, {"warmup": 1001}, {"inputs": ()}],
+    [
+        {"threads": ()},
+        {"threads": (65,)},
+        {"threads": (0,)},
+        {"runs": 0},
+        {"warmup": 1001},
+        {"inputs": ()},
+        {"expected": ()},
+    ],
     ids=str,
 )
 def test_what_the_app_would_refuse_is_refused_here(change: dict[str, Any]) -> None:
@@ -72,9 +81,33 @@ def test_no_other_name_becomes_a_folder_on_the_phone(name: str) -> None:
 
 def test_an_output_that_is_off_counts_although_the_app_calls_it_right() -> None:
     data = document()
-    data["profiles"][1]["max_abs_error"] = 0.02
+    data["profiles"][1]["max_abs_error"] = data["max_abs_errors"][0] = 0.02
     with pytest.raises(BenchError, match=r"off by 0\.02; expected at most 0\.01"):
         read(data)
+
+
+def test_what_an_older_app_says_of_the_request_is_said() -> None:
+    data = document() | {"profiles": [], "verified": False, "error": "request.json: format is 2; expected 1"}
+    del data["max_abs_errors"]
+    with pytest.raises(BenchError, match=r"the app cannot measure 'net.pte': request.json: format is 2"):
+        read(data)
+
+
+@pytest.mark.parametrize("errors", [None, [], [0.002, 0.0], [-1.0], ["0"], [True], [0.0001]], ids=str)
+def test_a_result_that_does_not_say_how_far_each_output_is_off_is_refused(errors: Any) -> None:
+    with pytest.raises(BenchError, match=r"max_abs_errors|how far each output"):
+        read(document() | {"max_abs_errors": errors})
+
+
+def test_each_of_several_outputs_has_its_own_limit() -> None:
+    data = document()
+    two = (ExpectedFile("expected_0.bin", (1, 1), 0.01), ExpectedFile("expected_1.bin", (1, 1), 0.001))
+    request = replace(REQUEST, expected=two)
+    data["max_abs_errors"] = [0.002, 0.0005]
+    protocol.read_result(json.dumps(data).encode(), request, "net.pte")
+    data["max_abs_errors"] = [0.002, 0.0015]
+    with pytest.raises(BenchError, match=r"output 2 of 2 is off by 0\.0015; expected at most 0\.001"):
+        protocol.read_result(json.dumps(data).encode(), request, "net.pte")
 
 
 def test_profiles_in_another_order_are_refused() -> None:

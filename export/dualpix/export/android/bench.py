@@ -1,7 +1,8 @@
 """Measuring ``.pte`` files on a phone, through the app: for ``android bench`` and for ``profile --on adb:SERIAL``.
 
 Convention: what the output must be is what this host's runtime gives for the same file and inputs, or what the export
-stored; the phone may differ from it by a share of its largest value, because another processor rounds another way.
+stored; the phone may differ from each output by a share of its largest value, because another processor rounds another
+way.
 Files are measured one after the other, so no ratios between them are given: a phone slows down as it warms up.
 """
 
@@ -32,8 +33,9 @@ from dualpix.export.profile.result import Profile
 from dualpix.export.profile.stored import read_program
 from dualpix.export.profile.target import OnStep, ProfileRequest
 from dualpix.export.recipes import RECIPES
-from dualpix.export.record import FLOAT, REFERENCE
+from dualpix.export.record import FLOAT, REFERENCE, reference_key
 from dualpix.quantize.calibration import Inputs
+from dualpix.quantize.score import tensors_of
 
 LIMIT_S = 900.0
 """For the app to measure one file."""
@@ -48,19 +50,22 @@ _MOST_BYTES = protocol.MAX_RESULT_BYTES + 1
 _GONE_LOOKS = 3
 """In a row at which the app is not running, before it counts as ended."""
 _MAX_INPUT_BYTES = 1 << 30
+_OUTPUT_TYPES = (torch.float32, torch.uint8, torch.int32, torch.int64)
+"""Which ExecuTorch's Java classes give; they have no bool."""
 _SEED = 0
 
 
 @dataclass(frozen=True)
 class Case:
-    """A program with inputs and the output that is to come."""
+    """A program with inputs and the outputs that are to come."""
 
     path: Path
     sha256: str
     recipe: str | None
     inputs: Inputs
-    expected: Tensor
-    max_abs: float
+    expected: tuple[Tensor, ...]
+    max_abs: tuple[float, ...]
+    """Of each output."""
 
 
 def profile_on_device(
@@ -99,12 +104,9 @@ def make_cases(files: Sequence[Path], inputs: Path | None = None, max_abs: float
 def _case(path: Path, inputs: Path | None, max_abs: float | None) -> Case:
     program = read_program(path)
     shapes = program.input_shapes
-    if program.outputs != 1 or any(form.dtype != torch.float32 for form in program.inputs):
+    if any(form.dtype != torch.float32 for form in program.inputs):
         forms = ", ".join(map(str, program.inputs))
-        raise BenchError(
-            f"'{path.name}' takes {forms} and gives {program.outputs} outputs",
-            expected="float32 inputs and one output, which is what the app can run",
-        )
+        raise BenchError(f"'{path.name}' takes {forms}", expected="float32 inputs, which is what is sent to the app")
     if path.stat().st_size > protocol.MAX_MODEL_BYTES:
         raise BenchError(f"'{path.name}' has {path.stat().st_size} bytes", expected=f"{protocol.MAX_MODEL_BYTES}")
     recipe = recipe_of(path)
@@ -114,14 +116,21 @@ def _case(path: Path, inputs: Path | None, max_abs: float | None) -> Case:
     if found != shapes or any(t.dtype != torch.float32 for t in tensors):
         raise BenchError(f"'{path.name}' is given {_shapes(found)}", expected=f"{_shapes(shapes)} of float32")
     expected, share = _expected(path, recipe, tensors, stored[1] if stored else {})
-    peak = float(expected.abs().max())
-    if not np.isfinite(peak):
-        raise BenchError(f"'{path.name}' gives values that are not finite", expected="finite ones on these inputs")
-    allowed = max_abs if max_abs is not None else share * max(peak, 1e-6)
+    allowed = tuple(_allowed(path, output, share, max_abs) for output in expected)
     return Case(path, sha256_of(path), recipe, tensors, expected, allowed)
 
 
-def _stored(path: Path, recipe: str | None) -> tuple[Inputs, Mapping[str, Tensor]] | None:
+def _allowed(path: Path, output: Tensor, share: float, max_abs: float | None) -> float:
+    """How far the phone may be off an output."""
+    if output.dtype not in _OUTPUT_TYPES:
+        raise BenchError(f"'{path.name}' gives {output.dtype}", expected=", ".join(map(str, _OUTPUT_TYPES)))
+    peak = float(output.abs().max())
+    if not np.isfinite(peak):
+        raise BenchError(f"'{path.name}' gives values that are not finite", expected="finite ones on these inputs")
+    return max_abs if max_abs is not None else share * max(peak, 1e-6)
+
+
+def _stored(path: Path, recipe: str | None) -> tuple[Inputs, Mapping[str, tuple[Tensor, ...]]] | None:
     """(inputs, outputs by recipe) of the export that the file is part of; raises where either was changed since."""
     if recipe is None or not (path.parent / REFERENCE).is_file():
         return None
@@ -131,11 +140,17 @@ def _stored(path: Path, recipe: str | None) -> tuple[Inputs, Mapping[str, Tensor
             check_entry(path.parent, entry)
     try:
         names = [str(t["name"]) for t in manifest["input"]["tensors"]]
+        outputs = [str(o["name"]) for o in manifest["outputs"]]
         tensors = load_file(path.parent / REFERENCE)
         inputs = tuple(tensors[f"input.{name}"] for name in names)
-    except (OSError, KeyError, SafetensorError) as error:
+        made = {}
+        for of in (FLOAT, recipe):
+            keys = [reference_key(of, name, len(outputs) > 1) for name in outputs]
+            if all(key in tensors for key in keys):
+                made[of] = tuple(tensors[key] for key in keys)
+    except (OSError, KeyError, TypeError, SafetensorError) as error:
         raise BenchError(f"'{REFERENCE}' beside '{path.name}' is damaged", hint="export again") from error
-    return inputs, {key.removeprefix("output."): t for key, t in tensors.items() if key.startswith("output.")}
+    return inputs, made
 
 
 def _read(path: Path) -> Inputs:
@@ -152,14 +167,16 @@ def _random(shapes: Sequence[tuple[int, ...]]) -> Inputs:
     return tuple(torch.rand(shape, generator=generator) for shape in shapes)
 
 
-def _expected(path: Path, recipe: str | None, inputs: Inputs, stored: Mapping[str, Tensor]) -> tuple[Tensor, float]:
-    """(output, share of its largest value that the phone may be off)"""
+def _expected(
+    path: Path, recipe: str | None, inputs: Inputs, stored: Mapping[str, tuple[Tensor, ...]]
+) -> tuple[tuple[Tensor, ...], float]:
+    """(outputs, share of their largest values that the phone may be off)"""
     precision = RECIPES[recipe].precision if recipe in RECIPES else None
     share = _SHARE.get(precision or "", _SHARE_QUANTISED)
     if recipe and recipe in stored:
         return stored[recipe], share
     try:
-        return run_apart(path, inputs), share
+        return tensors_of(run_apart(path, inputs)), share
     except ExportError as error:
         if FLOAT not in stored:  # a program for the phone's other processors does not run here
             raise BenchError(
@@ -212,7 +229,7 @@ def _on(facts: PhoneFacts, profile: Profile) -> Profile:
 
 
 def _size_of(case: Case) -> int:
-    tensors = (*case.inputs, case.expected)
+    tensors = (*case.inputs, *case.expected)
     for tensor in tensors:
         if 4 * tensor.numel() > protocol.MAX_TENSOR_BYTES:
             raise BenchError(f"a tensor of {4 * tensor.numel()} bytes", expected=f"{protocol.MAX_TENSOR_BYTES}")
@@ -224,7 +241,10 @@ def _measure(phone: Phone, case: Case, request: ProfileRequest, limit_s: float) 
         run_id=new_name(),
         sha256=case.sha256,
         inputs=tuple(TensorFile(protocol.input_file(i), tuple(t.shape)) for i, t in enumerate(case.inputs)),
-        expected=ExpectedFile(protocol.EXPECTED, tuple(case.expected.shape), case.max_abs),
+        expected=tuple(
+            ExpectedFile(protocol.expected_file(i), tuple(t.shape), most)
+            for i, (t, most) in enumerate(zip(case.expected, case.max_abs, strict=True))
+        ),
         threads=request.threads,
         warmup=request.warmup,
         runs=request.runs,
@@ -241,7 +261,8 @@ def _measure(phone: Phone, case: Case, request: ProfileRequest, limit_s: float) 
 
 def _push(phone: Phone, folder: str, case: Case, asked: BenchRequest) -> None:
     """The request last: where it is, all is."""
-    tensors = {protocol.input_file(i): t for i, t in enumerate(case.inputs)} | {protocol.EXPECTED: case.expected}
+    tensors = {protocol.input_file(i): t for i, t in enumerate(case.inputs)}
+    tensors |= {protocol.expected_file(i): t for i, t in enumerate(case.expected)}
     files = {protocol.MODEL: case.path.read_bytes()}
     files |= {name: np.ascontiguousarray(t.numpy(), "<f4").tobytes() for name, t in tensors.items()}
     files[protocol.REQUEST] = json.dumps(asked.to_json(), allow_nan=False).encode()

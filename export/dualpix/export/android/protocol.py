@@ -1,4 +1,4 @@
-"""What the host and the app write for each other when a network is measured on the phone. Format 1.
+"""What the host and the app write for each other when a network is measured on the phone. Format 2.
 
 Convention: everything happens through files in ``FILES/bench/RUN/`` on the phone, whose names are fixed here: no name
 of the host's files reaches the phone, and none of the phone's reaches the host. Values are raw float32, little-endian,
@@ -9,10 +9,11 @@ file               written by                  what it says
 =================  ==========================  ==========================================================
 ``model.pte``      host                        the program
 ``input_0.bin``    host                        one file per input
-``expected.bin``   host                        what the first output must be within ``max_abs``
+``expected_0.bin`` host                        one file per output: what it must be within its ``max_abs``
 ``request.json``   host, last of all           :class:`BenchRequest`
 ``result.json``    app, renamed when whole     profiles (``profile.schema.json``) with ``run_id``, ``app``,
-                                               ``verified``, ``max_abs_error`` and ``error``
+                                               ``verified``, ``max_abs_error``, ``max_abs_errors`` (one of each
+                                               output) and ``error``
 =================  ==========================  ==========================================================
 
 The app checks the digest of the program, runs it once per number of threads and compares, and times it only if the
@@ -29,16 +30,18 @@ from typing import Any
 
 from dualpix.capture.cameras.android_protocol import FILES, PACKAGE
 from dualpix.capture.files import parse_json
+from dualpix.export.profile.result import FORMAT as PROFILE_FORMAT
 from dualpix.export.profile.result import Profile, ProfileError, profiles_from_json
 
-FORMAT = 1
+FORMAT = 2
+"""Of requests; results have the format of profiles."""
 ACTIVITY = f"{PACKAGE}/.BenchActivity"
 RUN_EXTRA = "run"
-MODEL, EXPECTED, REQUEST, RESULT = "model.pte", "expected.bin", "request.json", "result.json"
+MODEL, REQUEST, RESULT = "model.pte", "request.json", "result.json"
 MAX_RESULT_BYTES = 16 << 20
 MAX_MODEL_BYTES = 1 << 30
 MAX_TENSOR_BYTES = 256 << 20
-MAX_INPUTS, MAX_THREAD_COUNTS, MAX_THREADS, MAX_WARMUP, MAX_RUNS = 16, 8, 64, 1000, 10_000
+MAX_INPUTS, MAX_OUTPUTS, MAX_THREAD_COUNTS, MAX_THREADS, MAX_WARMUP, MAX_RUNS = 16, 16, 8, 64, 1000, 10_000
 
 _RUN = re.compile(r"[a-z0-9][a-z0-9-]{2,39}")
 _MAX_TEXT = 500
@@ -60,7 +63,7 @@ class TensorFile:
 
 @dataclass(frozen=True)
 class ExpectedFile(TensorFile):
-    """The output that is to come."""
+    """An output that is to come."""
 
     max_abs: float
     """Largest difference of a value."""
@@ -74,7 +77,8 @@ class BenchRequest:
     sha256: str
     """Of the program."""
     inputs: tuple[TensorFile, ...]
-    expected: ExpectedFile
+    expected: tuple[ExpectedFile, ...]
+    """In the order in which the program gives them."""
     threads: tuple[int, ...]
     warmup: int
     runs: int
@@ -85,10 +89,11 @@ class BenchRequest:
         """Refuse what the app would refuse.
 
         Raises:
-            BenchError: too many inputs, thread counts, warm-up runs or runs.
+            BenchError: too many inputs, outputs, thread counts, warm-up runs or runs.
         """
         bounds = (
             ("inputs", len(self.inputs), 1, MAX_INPUTS),
+            ("outputs", len(self.expected), 1, MAX_OUTPUTS),
             ("thread counts", len(self.threads), 1, MAX_THREAD_COUNTS),
             *(("threads", count, 1, MAX_THREADS) for count in self.threads),
             ("warm-up runs", self.warmup, 0, MAX_WARMUP),
@@ -119,6 +124,11 @@ def input_file(index: int) -> str:
     return f"input_{index}.bin"
 
 
+def expected_file(index: int) -> str:
+    """Name of an output that is to come on the phone."""
+    return f"expected_{index}.bin"
+
+
 def read_result(content: bytes, request: BenchRequest, file: str) -> tuple[Profile, ...]:
     """The profiles of a run, in the order of ``request.threads``, as those of ``file``.
 
@@ -137,8 +147,10 @@ def read_result(content: bytes, request: BenchRequest, file: str) -> tuple[Profi
         data = parse_json(content, RESULT, "the result of a measurement", BenchError)
     except BenchError as error:
         raise BenchError(f"{RESULT} of the phone is damaged ({len(content)} bytes)", hint="measure again") from error
-    if not isinstance(data, dict) or data.get("format") != FORMAT:
-        raise BenchError(f"{RESULT} is not of format {FORMAT}", hint="install the app that belongs to this version")
+    if not isinstance(data, dict) or data.get("format") != PROFILE_FORMAT:
+        raise BenchError(
+            f"{RESULT} is not of format {PROFILE_FORMAT}", hint="install the app that belongs to this version"
+        )
     if data.get("run_id") != request.run_id:
         raise BenchError(f"{RESULT} is of run '{_text(data.get('run_id'))}'", expected=f"'{request.run_id}'")
     profiles = profiles_from_json(data, RESULT)
@@ -154,16 +166,34 @@ def read_result(content: bytes, request: BenchRequest, file: str) -> tuple[Profi
 def _check_agreement(data: dict[str, Any], profiles: Sequence[Profile], request: BenchRequest, file: str) -> None:
     """Raises BenchError with what the app says of the run."""
     said = next((p.error for p in profiles if p.error), None) or data.get("error")
-    worst = max((p.max_abs_error for p in profiles if p.max_abs_error is not None), default=None)
-    if worst is not None and worst > request.expected.max_abs:
-        raise BenchError(
-            f"'{file}' computes something else on the phone: its output is off by {worst:.3g}",
-            expected=f"at most {request.expected.max_abs:.3g}",
-        )
+    errors = _errors(data, request)
+    for index, (error, expected) in enumerate(zip(errors, request.expected, strict=False), 1):
+        if error > expected.max_abs:
+            which = "its output" if len(request.expected) == 1 else f"output {index} of {len(request.expected)}"
+            raise BenchError(
+                f"'{file}' computes something else on the phone: {which} is off by {error:.3g}",
+                expected=f"at most {expected.max_abs:.3g}",
+            )
     if said:
         raise BenchError(f"the app cannot measure '{file}': {_text(said)}")
     if data.get("verified") is not True or not all(p.verified is True for p in profiles):
         raise BenchError(f"the output of '{file}' was not verified on the phone")
+    worst = max(errors, default=math.inf)
+    if len(errors) != len(request.expected) or any((p.max_abs_error or 0.0) > worst for p in profiles):
+        raise BenchError(f"{RESULT} does not say how far each output is off")
+
+
+def _errors(data: dict[str, Any], request: BenchRequest) -> list[float]:
+    """How far each output was off, the worst of all thread counts.
+
+    Raises:
+        BenchError: it holds something else.
+    """
+    errors = data.get("max_abs_errors", [])
+    whole = isinstance(errors, list) and len(errors) <= len(request.expected)
+    if not whole or not all(type(e) in (int, float) and 0 <= e < math.inf for e in errors or ()):
+        raise BenchError(f"{RESULT} has max_abs_errors {_text(errors)}", expected="one number >= 0 of each output")
+    return [float(e) for e in errors or ()]
 
 
 def _check(profile: Profile, request: BenchRequest) -> None:

@@ -11,18 +11,20 @@ import android.widget.ToggleButton;
 import java.io.File;
 import java.io.IOException;
 import java.util.ArrayList;
-import java.util.Arrays;
 import java.util.List;
 import java.util.concurrent.atomic.AtomicBoolean;
 import org.dualpix.demo.core.AppFiles;
 import org.dualpix.demo.core.FloatTensor;
+import org.dualpix.demo.core.LiveInputs;
 import org.dualpix.demo.core.ModelFolder;
-import org.dualpix.demo.core.ModelFolder.Network;
-import org.dualpix.demo.core.Overlay;
+import org.dualpix.demo.core.Network;
+import org.dualpix.demo.core.Outputs;
 import org.dualpix.demo.core.Preprocess;
 import org.dualpix.demo.core.Preprocess.Picture;
 import org.dualpix.demo.core.Preprocess.Plane;
+import org.dualpix.demo.core.Preprocess.Region;
 import org.dualpix.demo.core.ProtocolException;
+import org.dualpix.demo.core.Shown;
 
 /**
  * Live depth: what the camera sees, and over it what a network of {@code models/} says, at the network's own pace.
@@ -34,14 +36,14 @@ public final class MainActivity extends Screen {
     private static final int THREADS = 4;
     private static final int SHOWN_WIDTH = 320;
     private static final int SHOWN_HEIGHT = 240;
-    private static final double LEAST_LIMIT = 0.5;
 
     private Engine engine;
     private final AtomicBoolean busy = new AtomicBoolean();
-    private final int[] shown = new int[SHOWN_WIDTH * SHOWN_HEIGHT];
     private List<Network> networks = new ArrayList<>();
     private volatile Network network;
     private volatile boolean overlaid = true;
+    private volatile boolean sureOnly;
+    private volatile boolean sharpened;
     private LiveCamera camera;
     private int chosen;
 
@@ -51,11 +53,14 @@ public final class MainActivity extends Screen {
         setContentView(R.layout.main);
         engine = new Engine(getString(R.string.executorch));
         findViewById(R.id.capture).setOnClickListener(view -> startActivity(new Intent(this, CaptureActivity.class)));
+        findViewById(R.id.stack).setOnClickListener(view -> startActivity(new Intent(this, DepthActivity.class)));
         findViewById(R.id.network).setOnClickListener(view -> choose(chosen + 1));
         ((ToggleButton) findViewById(R.id.overlay)).setOnCheckedChangeListener((button, on) -> {
             overlaid = on;
             findViewById(R.id.depth).setVisibility(on ? View.VISIBLE : View.INVISIBLE);
         });
+        ((ToggleButton) findViewById(R.id.sure)).setOnCheckedChangeListener((button, on) -> sureOnly = on);
+        ((ToggleButton) findViewById(R.id.sharpen)).setOnCheckedChangeListener((button, on) -> sharpened = on);
     }
 
     @Override
@@ -65,14 +70,17 @@ public final class MainActivity extends Screen {
         try {
             folder = AppFiles.models(files());
             networks = ModelFolder.read(folder);
-        } catch (IOException | ProtocolException | IllegalArgumentException error) {
+            if (networks.isEmpty()) {
+                say(getString(R.string.no_network, folder));
+            }
+        } catch (ProtocolException error) { // a manifest that is there, and cannot be used
             networks = new ArrayList<>();
-        }
-        if (networks.isEmpty()) {
+            say(getString(R.string.failed, error.getMessage()));
+        } catch (IOException error) {
+            networks = new ArrayList<>();
             say(getString(R.string.no_network, folder));
-        } else {
-            choose(chosen);
         }
+        choose(chosen);
         if (mayUseCamera()) {
             allowed();
         }
@@ -103,18 +111,21 @@ public final class MainActivity extends Screen {
     }
 
     private void choose(int number) {
+        network = null;
+        ((ImageView) findViewById(R.id.depth)).setImageDrawable(null);
         if (networks.isEmpty()) {
             return;
         }
         chosen = number % networks.size();
         Network next = networks.get(chosen);
-        network = null;
         ((Button) findViewById(R.id.network)).setText(next.recipe());
         work.execute(() -> {
             try {
-                engine.load(next.file(), THREADS);
+                LiveInputs.check(next);
+                engine.load(next.checkedFile(), THREADS);
+                showControls(next);
                 network = next;
-            } catch (IOException | LinkageError error) {
+            } catch (IOException | ProtocolException | LinkageError error) {
                 say(getString(R.string.failed, error.getMessage()));
             }
         });
@@ -128,16 +139,21 @@ public final class MainActivity extends Screen {
         Plane v = plane(planes[2]);
         int width = image.getWidth();
         int height = image.getHeight();
-        Preprocess.toArgb(y, u, v, width, height, SHOWN_WIDTH, SHOWN_HEIGHT, shown);
-        show(R.id.picture, Bitmap.createBitmap(shown, SHOWN_WIDTH, SHOWN_HEIGHT, Bitmap.Config.ARGB_8888));
         Network now = network;
-        if (now == null || !overlaid || !busy.compareAndSet(false, true)) {
+        Region part = now == null ? Region.whole(width, height)
+                : Region.centred(width, height, now.picture().width(), now.picture().height());
+        int shownWidth = Math.min(SHOWN_WIDTH, part.width());
+        int shownHeight = Math.max(1, shownWidth * part.height() / part.width());
+        if (now == null || !sharpened || !givesSharp(now)) {
+            int[] argb = new int[shownWidth * shownHeight];
+            Preprocess.toArgb(y, u, v, part, shownWidth, shownHeight, argb);
+            show(R.id.picture, Bitmap.createBitmap(argb, shownWidth, shownHeight, Bitmap.Config.ARGB_8888));
+        }
+        if (now == null || !overlaid && !sharpened || !busy.compareAndSet(false, true)) {
             return;
         }
         try {
-            long[] shape = now.inputs().get(0).shape();
-            Picture seen = Preprocess.fromYuv(
-                    y, u, v, width, height, (int) shape[shape.length - 1], (int) shape[shape.length - 2]);
+            Picture seen = Preprocess.fromYuv(y, u, v, part, now.picture().width(), now.picture().height());
             work.execute(() -> infer(now, seen));
         } catch (RuntimeException error) {
             busy.set(false);
@@ -150,13 +166,11 @@ public final class MainActivity extends Screen {
             if (now != network) {
                 return;
             }
-            Picture grey = Preprocess.grey(seen);
-            List<FloatTensor> inputs = Arrays.asList(Preprocess.networkInputs(grey, grey, seen)).subList(
-                    0, Math.min(3, now.inputs().size()));
+            List<FloatTensor> inputs = LiveInputs.of(now, seen);
             long start = System.nanoTime();
-            float[] out = engine.run(inputs);
+            List<FloatTensor> given = engine.run(inputs);
             long ms = (System.nanoTime() - start) / 1_000_000;
-            showDepth(now, out, ms);
+            show(now, Shown.of(now.outputs(given), Preprocess.gain(seen.mean()), sureOnly), ms);
         } catch (IOException | RuntimeException error) {
             network = null;
             say(getString(R.string.failed, error.getMessage()));
@@ -165,19 +179,31 @@ public final class MainActivity extends Screen {
         }
     }
 
-    private void showDepth(Network now, float[] values, long ms) {
-        long[] shape = now.inputs().get(0).shape();
-        int width = (int) shape[shape.length - 1];
-        int height = (int) shape[shape.length - 2];
-        if (values.length != width * height) {
-            throw new IllegalStateException(values.length + " values for " + width + " x " + height + " pixels");
+    private void show(Network now, Shown shown, long ms) {
+        if (shown.argb() != null) {
+            show(R.id.depth,
+                    Bitmap.createBitmap(shown.argb(), shown.width(), shown.height(), Bitmap.Config.ARGB_8888));
         }
-        double limit = Overlay.limit(values, LEAST_LIMIT);
-        int[] argb = new int[values.length];
-        Overlay.colours(values, limit, argb);
-        show(R.id.depth, Bitmap.createBitmap(argb, width, height, Bitmap.Config.ARGB_8888));
-        String line = getString(R.string.running, now.recipe(), ms, limit, String.join(" ", engine.backends()));
-        say(now.inputs().size() > 1 ? line + "\n" + getString(R.string.no_halves) : line);
+        if (shown.sharp() != null && sharpened) {
+            show(R.id.picture,
+                    Bitmap.createBitmap(shown.sharp(), shown.width(), shown.height(), Bitmap.Config.ARGB_8888));
+        }
+        String line = getString(R.string.running, now.recipe(), ms, shown.said(), String.join(" ", engine.backends()));
+        say(LiveInputs.repeatsHalves(now) ? line + "\n" + getString(R.string.no_halves) : line);
+    }
+
+    /** The buttons of what this network gives. */
+    private void showControls(Network next) {
+        boolean sure = next.gives(Outputs.CONFIDENCE);
+        boolean sharp = givesSharp(next);
+        runOnUiThread(() -> {
+            findViewById(R.id.sure).setVisibility(sure ? View.VISIBLE : View.GONE);
+            findViewById(R.id.sharpen).setVisibility(sharp ? View.VISIBLE : View.GONE);
+        });
+    }
+
+    private static boolean givesSharp(Network network) {
+        return network.gives(Outputs.SHARP);
     }
 
     private void show(int id, Bitmap bitmap) {

@@ -14,7 +14,7 @@ import java.util.Map;
 public final class BenchReport {
     /** A run that is timed. */
     public interface Run {
-        float[] now() throws IOException;
+        List<FloatTensor> now() throws IOException;
     }
 
     private final BenchRequest request;
@@ -47,11 +47,11 @@ public final class BenchReport {
         runtime = engine.runtime();
     }
 
-    float[] first(Run run) throws IOException {
+    List<FloatTensor> first(Run run) throws IOException {
         double start = probe.seconds();
-        float[] output = run.now();
+        List<FloatTensor> outputs = run.now();
         first = probe.seconds() - start;
-        return output;
+        return outputs;
     }
 
     void sample(Run run) throws IOException {
@@ -63,7 +63,7 @@ public final class BenchReport {
     /**
      * The profile.
      *
-     * @param maxAbsError of the output, null where none came
+     * @param maxAbsError the largest of any output, null where none came
      * @param error why there are no times, or null
      */
     Map<String, Object> toJson(boolean verified, Double maxAbsError, String error) {

@@ -10,11 +10,13 @@ import java.util.regex.Pattern;
  * What the host wants measured: {@code request.json} in the folder of a run, beside the files that it names.
  *
  * @param recipe how the model was made, for the report; may be null
- * @param expected what the first output must be within {@code maxAbs}, before anything is timed
+ * @param expected what each output must be, in order, before anything is timed
  */
-public record BenchRequest(String runId, String model, String sha256, String recipe, List<Blob> inputs, Blob expected,
-        double maxAbs, List<Long> threads, int warmup, int runs) {
-    public static final int FORMAT = 1;
+public record BenchRequest(String runId, String model, String sha256, String recipe, List<Blob> inputs,
+        List<Expected> expected, List<Long> threads, int warmup, int runs) {
+    public static final int FORMAT = 2;
+    /** Of the result: that of profiles. */
+    static final int RESULT_FORMAT = 1;
     public static final String REQUEST = "request.json";
     public static final String RESULT = "result.json";
     public static final String RUN_EXTRA = "run";
@@ -30,7 +32,14 @@ public record BenchRequest(String runId, String model, String sha256, String rec
         }
 
         static Blob parse(Fields f) {
-            return new Blob(f.text("file"), f.wholes("shape", 1, 8, 1, 1 << 28));
+            return new Blob(f.text("file"), f.wholes("shape", 0, 8, 1, 1 << 28));
+        }
+    }
+
+    /** An output that is to come, each value within {@code maxAbs}. */
+    public record Expected(Blob blob, double maxAbs) {
+        static Expected parse(Fields f) {
+            return new Expected(Blob.parse(f), f.number("max_abs", 0, 1e9));
         }
     }
 
@@ -42,15 +51,22 @@ public record BenchRequest(String runId, String model, String sha256, String rec
      */
     public static BenchRequest read(File folder) throws IOException {
         Fields f = Fields.parse(Folders.read(new File(folder, REQUEST), MAX_BYTES), REQUEST);
-        f.count("format", FORMAT, FORMAT);
+        int format = f.count("format", 0, 1_000_000);
+        if (format != FORMAT) {
+            throw new ProtocolException(REQUEST + " is of format " + format,
+                    "format " + FORMAT + ": install the app that belongs to this dualpix");
+        }
         List<Blob> inputs = new ArrayList<>();
         for (Fields input : f.objects("inputs", 1, 16)) {
             inputs.add(Blob.parse(input));
         }
-        Fields expected = f.object("expected");
+        List<Expected> expected = new ArrayList<>();
+        for (Fields output : f.objects("expected", 1, 16)) {
+            expected.add(Expected.parse(output));
+        }
         BenchRequest request = new BenchRequest(Messages.checkSession(f.text("run_id")), f.text("model"),
-                f.text("sha256", SHA256), f.optional("recipe", f::text), inputs, Blob.parse(expected),
-                expected.number("max_abs", 0, 1e9), f.wholes("threads", 1, 8, 1, 64), f.count("warmup", 0, 1000),
+                f.text("sha256", SHA256), f.optional("recipe", f::text), inputs, expected,
+                f.wholes("threads", 1, 8, 1, 64), f.count("warmup", 0, 1000),
                 f.count("runs", 1, 10_000));
         if (!request.runId.equals(folder.getName())) {
             throw new ProtocolException(REQUEST + ": run_id is '" + request.runId + "'", folder.getName());

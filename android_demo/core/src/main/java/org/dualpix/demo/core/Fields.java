@@ -88,6 +88,17 @@ public final class Fields {
         return out;
     }
 
+    public List<String> texts(String key, int shortest, int longest) {
+        List<String> out = new ArrayList<>();
+        for (Object value : list(key, shortest, longest)) {
+            if (!(value instanceof String text) || text.length() > MAX_TEXT) {
+                throw error(key, "texts");
+            }
+            out.add(text);
+        }
+        return out;
+    }
+
     public boolean flag(String key) {
         if (values.get(key) instanceof Boolean flag) {
             return flag;

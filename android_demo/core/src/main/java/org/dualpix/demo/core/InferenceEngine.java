@@ -13,8 +13,12 @@ public interface InferenceEngine extends Closeable {
     /** Names of the backends that the loaded program delegates to. */
     List<String> backends();
 
-    /** The first output, flat. */
-    float[] run(List<FloatTensor> inputs) throws IOException;
+    /**
+     * All outputs, in the program's order.
+     *
+     * @throws IOException the program fails, or gives something that is no tensor
+     */
+    List<FloatTensor> run(List<FloatTensor> inputs) throws IOException;
 
     /** What runs it, with its version as far as it says. */
     String runtime();

@@ -16,6 +16,7 @@ public final class Preprocess {
     public static final double MEAN_LEVEL = 0.18;
 
     private static final double FLOOR = 1e-4;
+    private static final double BLACK = 0.4;
     private static final double[] LINEAR = new double[256];
 
     static {
@@ -62,6 +63,29 @@ public final class Preprocess {
         }
     }
 
+    /** A part of an image, in its pixels. */
+    public record Region(int left, int top, int width, int height) {
+        /** All of an image. */
+        public static Region whole(int width, int height) {
+            return new Region(0, 0, width, height);
+        }
+
+        /**
+         * The largest part about the middle that has the shape of a result, so that nothing is squeezed; its corner is
+         * even, so that a mosaic and halved colours keep their phase.
+         */
+        public static Region centred(int width, int height, int outWidth, int outHeight) {
+            if (width < 1 || height < 1 || outWidth < 1 || outHeight < 1) {
+                throw new IllegalArgumentException(
+                        width + " x " + height + " in the shape of " + outWidth + " x " + outHeight);
+            }
+            long across = Math.min(width, Math.max(1, Math.round((double) height * outWidth / outHeight)));
+            long down = Math.min(height, Math.max(1, Math.round((double) width * outHeight / outWidth)));
+            return new Region((int) ((width - across) / 2) & ~1, (int) ((height - down) / 2) & ~1, (int) across,
+                    (int) down);
+        }
+    }
+
     private Preprocess() {}
 
     /** Red, green or blue (0, 1, 2) of full-range BT.601, exact in integers. */
@@ -85,22 +109,30 @@ public final class Preprocess {
      * @param width of the luminance, even, as is the height; not below those of the result
      */
     public static Picture fromYuv(Plane y, Plane u, Plane v, int width, int height, int outWidth, int outHeight) {
-        y.check(width, height, 1);
-        u.check((width + 1) / 2, (height + 1) / 2, 1);
-        v.check((width + 1) / 2, (height + 1) / 2, 1);
-        return reduced(3, width, height, outWidth, outHeight, (channel, x, row) -> LINEAR[rgb(channel, y.byteAt(x, row),
+        return fromYuv(y, u, v, Region.whole(width, height), outWidth, outHeight);
+    }
+
+    /** A part of a YUV_420_888 image as linear light (3, outHeight, outWidth). */
+    public static Picture fromYuv(Plane y, Plane u, Plane v, Region part, int outWidth, int outHeight) {
+        checkYuv(y, u, v, part);
+        return reduced(3, part, outWidth, outHeight, (channel, x, row) -> LINEAR[rgb(channel, y.byteAt(x, row),
                 u.byteAt(x / 2, row / 2), v.byteAt(x / 2, row / 2))]);
     }
 
-    /** A YUV_420_888 image as ARGB for the screen: of each block the pixel at its corner. */
-    public static void toArgb(
-            Plane y, Plane u, Plane v, int width, int height, int outWidth, int outHeight, int[] argb) {
-        y.check(width, height, 1);
-        u.check((width + 1) / 2, (height + 1) / 2, 1);
-        v.check((width + 1) / 2, (height + 1) / 2, 1);
+    private static void checkYuv(Plane y, Plane u, Plane v, Region part) {
+        int right = part.left() + part.width();
+        int bottom = part.top() + part.height();
+        y.check(right, bottom, 1);
+        u.check((right + 1) / 2, (bottom + 1) / 2, 1);
+        v.check((right + 1) / 2, (bottom + 1) / 2, 1);
+    }
+
+    /** A part of a YUV_420_888 image as ARGB for the screen: of each block the pixel at its corner. */
+    public static void toArgb(Plane y, Plane u, Plane v, Region part, int outWidth, int outHeight, int[] argb) {
+        checkYuv(y, u, v, part);
         for (int i = 0; i < outWidth * outHeight; i++) {
-            int row = i / outWidth * height / outHeight;
-            int x = i % outWidth * width / outWidth;
+            int row = part.top() + (int) ((long) (i / outWidth) * part.height() / outHeight);
+            int x = part.left() + (int) ((long) (i % outWidth) * part.width() / outWidth);
             int luma = y.byteAt(x, row);
             int cb = u.byteAt(x / 2, row / 2);
             int cr = v.byteAt(x / 2, row / 2);
@@ -111,8 +143,13 @@ public final class Preprocess {
     /** An image of bytes R, G, B and perhaps more beside each other, as linear light (3, outHeight, outWidth). */
     public static Picture fromRgb(Plane rgb, int width, int height, int outWidth, int outHeight) {
         rgb.check(width, height, 3);
-        return reduced(3, width, height, outWidth, outHeight,
-                (channel, x, row) -> LINEAR[rgb.byteAt(x, row, channel)]);
+        return fromRgb(rgb, Region.whole(width, height), outWidth, outHeight);
+    }
+
+    /** A part of such an image. */
+    public static Picture fromRgb(Plane rgb, Region part, int outWidth, int outHeight) {
+        rgb.check(part.left() + part.width(), part.top() + part.height(), 3);
+        return reduced(3, part, outWidth, outHeight, (channel, x, row) -> LINEAR[rgb.byteAt(x, row, channel)]);
     }
 
     /** 16-bit samples, such as one half of a dual-pixel sensor, as linear light (1, outHeight, outWidth). */
@@ -122,7 +159,7 @@ public final class Preprocess {
         if (!(white > black)) {
             throw new IllegalArgumentException("white level " + white + ", black level " + black);
         }
-        return reduced(1, width, height, outWidth, outHeight,
+        return reduced(1, Region.whole(width, height), outWidth, outHeight,
                 (channel, x, row) -> (raw.shortAt(x, row) - black) / (white - black));
     }
 
@@ -133,7 +170,7 @@ public final class Preprocess {
 
     /** What the network sees of a linear value. */
     public static double encode(double linear, double gain) {
-        return Math.sqrt(Math.max(0, Math.min(4, linear * gain))) - 0.4;
+        return Math.sqrt(Math.max(0, Math.min(4, linear * gain))) - BLACK;
     }
 
     /**
@@ -146,6 +183,38 @@ public final class Preprocess {
         return new FloatTensor[] {
             tensor(combined, 3, gain(combined.mean())), tensor(left, 1, halves), tensor(right, 1, halves)
         };
+    }
+
+    /** A picture as a network takes it, (1, channels, H, W), with a gain of its own; see {@link #networkInputs}. */
+    public static FloatTensor imageInput(Picture picture, int channels) {
+        return tensor(channels < picture.channels() ? grey(picture) : picture, channels, gain(picture.mean()));
+    }
+
+    /** Linear light of an encoded value: {@link #encode} undone, but for what it clipped. */
+    public static double decode(double encoded, double gain) {
+        double root = Math.max(0, encoded + BLACK);
+        return root * root / gain;
+    }
+
+    /** A picture (3, H, W) that a network gave, encoded with a gain, as ARGB for the screen. */
+    public static int[] argbOfEncoded(float[] encoded, double gain) {
+        int pixels = encoded.length / 3;
+        int[] argb = new int[pixels];
+        for (int i = 0; i < pixels; i++) {
+            int colour = 0xff;
+            for (int c = 0; c < 3; c++) {
+                colour = colour << 8 | srgb(decode(encoded[c * pixels + i], gain));
+            }
+            argb[i] = colour;
+        }
+        return argb;
+    }
+
+    /** The byte of linear light by the curve of sRGB. */
+    static int srgb(double linear) {
+        double v = Math.max(0, Math.min(1, linear));
+        double shown = v <= 0.0031308 ? 12.92 * v : 1.055 * Math.pow(v, 1 / 2.4) - 0.055;
+        return (int) Math.rint(255 * shown);
     }
 
     /** The mean of the channels, as a picture of one. */
@@ -176,20 +245,20 @@ public final class Preprocess {
         double at(int channel, int x, int y);
     }
 
-    private static Picture reduced(int channels, int width, int height, int outWidth, int outHeight, Sample sample) {
-        if (outWidth < 1 || outHeight < 1 || outWidth > width || outHeight > height) {
+    private static Picture reduced(int channels, Region part, int outWidth, int outHeight, Sample sample) {
+        if (outWidth < 1 || outHeight < 1 || outWidth > part.width() || outHeight > part.height()) {
             throw new IllegalArgumentException(
-                    width + " x " + height + " cannot be reduced to " + outWidth + " x " + outHeight);
+                    part.width() + " x " + part.height() + " cannot be reduced to " + outWidth + " x " + outHeight);
         }
         float[] out = new float[channels * outWidth * outHeight];
         int at = 0;
         for (int c = 0; c < channels; c++) {
             for (int y = 0; y < outHeight; y++) {
-                int top = (int) ((long) y * height / outHeight);
-                int bottom = (int) ((long) (y + 1) * height / outHeight);
+                int top = part.top() + (int) ((long) y * part.height() / outHeight);
+                int bottom = part.top() + (int) ((long) (y + 1) * part.height() / outHeight);
                 for (int x = 0; x < outWidth; x++) {
-                    int left = (int) ((long) x * width / outWidth);
-                    int right = (int) ((long) (x + 1) * width / outWidth);
+                    int left = part.left() + (int) ((long) x * part.width() / outWidth);
+                    int right = part.left() + (int) ((long) (x + 1) * part.width() / outWidth);
                     out[at++] = (float) mean(sample, c, left, top, right, bottom);
                 }
             }

@@ -1,5 +1,6 @@
 package org.dualpix.demo.core;
 
+import static org.junit.Assert.assertArrayEquals;
 import static org.junit.Assert.assertEquals;
 import static org.junit.Assert.assertFalse;
 import static org.junit.Assert.assertThrows;
@@ -25,10 +26,12 @@ public class BenchTest {
     private File folder;
     private Map<String, Object> request;
 
-    /** Doubles its input; every run takes as long as the list says. */
+    /** Doubles its input, and gives a half besides where it has two outputs; runs take as long as the list says. */
     private static final class FakeEngine implements InferenceEngine, DeviceProbe {
         double now = 5;
         double wrong;
+        double secondWrong;
+        int outputs = 1;
         int runs;
         int loaded;
         int closes;
@@ -51,14 +54,16 @@ public class BenchTest {
         }
 
         @Override
-        public float[] run(List<FloatTensor> inputs) {
+        public List<FloatTensor> run(List<FloatTensor> inputs) {
             now += 0.010 + 0.001 * (runs++ % 4);
-            float[] out = new float[4];
+            float[] doubled = new float[4];
             for (int i = 0; i < 4; i++) {
-                out[i] = 2 * inputs.get(0).data().get(i);
+                doubled[i] = 2 * inputs.get(0).data().get(i);
             }
-            out[3] += wrong;
-            return out;
+            doubled[3] += wrong;
+            float[] second = {0.5f + (float) secondWrong};
+            List<FloatTensor> both = Arrays.asList(FloatTensor.of(doubled, 1, 4), FloatTensor.of(second, 1));
+            return both.subList(0, outputs);
         }
 
         @Override
@@ -114,11 +119,15 @@ public class BenchTest {
         Folders.write(new File(folder, "model.pte"), "ET12");
         floats("in.bin", 1, 2, 3, 4);
         floats("expected.bin", 2, 4, 6, 8);
-        request = Json.object("format", 1, "run_id", "run-1", "model", "model.pte", "sha256",
+        request = Json.object("format", 2, "run_id", "run-1", "model", "model.pte", "sha256",
                 Folders.sha256(new File(folder, "model.pte")), "recipe", "xnnpack-int8",
                 "inputs", Arrays.asList(Json.object("file", "in.bin", "shape", Arrays.asList(1, 1, 2, 2))),
-                "expected", Json.object("file", "expected.bin", "shape", Arrays.asList(1, 4), "max_abs", 0.001),
+                "expected", Arrays.asList(expected("expected.bin", 0.001, 1, 4)),
                 "threads", Arrays.asList(1, 2), "warmup", 2, "runs", 8);
+    }
+
+    private static Map<String, Object> expected(String file, double maxAbs, Integer... shape) {
+        return Json.object("file", file, "shape", Arrays.asList(shape), "max_abs", maxAbs);
     }
 
     private Map<String, Object> run() throws IOException {
@@ -169,6 +178,38 @@ public class BenchTest {
     }
 
     @Test
+    public void everyOutputIsCompared() throws IOException {
+        engine.outputs = 2;
+        floats("second.bin", 0.5f);
+        request.put("expected",
+                Arrays.asList(expected("expected.bin", 0.001, 1, 4), expected("second.bin", 0.1, 1)));
+        engine.secondWrong = 0.0625;
+        Map<String, Object> result = run();
+        assertEquals(true, result.get("verified"));
+        assertArrayEquals(new double[] {0, 0.0625}, Golden.numbers(result.get("max_abs_errors")), 0);
+        assertEquals(0.0625, Golden.number(result.get("max_abs_error")), 0);
+        engine.secondWrong = 0.125;
+        assertEquals("output 2 of 2 is off by 0.125; expected at most 0.1", error(run()));
+        engine.secondWrong = Double.NaN;
+        assertEquals("value 0 of output 2 is NaN", error(run()));
+    }
+
+    @Test
+    public void outputsOfAnotherNumberOrShapeAreNotTimed() throws IOException {
+        engine.outputs = 2;
+        assertEquals("2 outputs came; expected 1", error(run()));
+        engine.outputs = 1;
+        request.put("expected", Arrays.asList(expected("expected.bin", 0.001, 4, 1)));
+        assertEquals("the output is (1, 4); expected (4, 1)", error(run()));
+    }
+
+    @Test
+    public void anOlderHostIsToldToInstallTheAppThatBelongs() throws IOException {
+        request.put("format", 1);
+        assertTrue(error(run()).contains("is of format 1; expected format 2: install the app"));
+    }
+
+    @Test
     public void whatWasMeasuredBeforeAFaultIsKept() throws IOException {
         engine.fault = new IOException("out of memory");
         Map<String, Object> result = run();
@@ -189,8 +230,9 @@ public class BenchTest {
     @Test
     public void badRequestsAreAnswered() throws IOException {
         Object[][] changes = {
-            {"model", "../model.pte"}, {"model", "none.pte"}, {"format", 2}, {"run_id", "run-2"}, {"runs", 0},
+            {"model", "../model.pte"}, {"model", "none.pte"}, {"format", 1}, {"run_id", "run-2"}, {"runs", 0},
             {"threads", Arrays.asList()}, {"threads", Arrays.asList(1000)}, {"sha256", "x"}, {"expected", null},
+            {"expected", Arrays.asList()}, {"expected", Arrays.asList(expected("expected.bin", 0.001, 5))},
             {"inputs", Arrays.asList()},
             {"inputs", Arrays.asList(Json.object("file", "in.bin", "shape", Arrays.asList(5)))},
             {"inputs", Arrays.asList(Json.object("file", "in.bin", "shape", Arrays.asList(1 << 20, 1 << 20)))},

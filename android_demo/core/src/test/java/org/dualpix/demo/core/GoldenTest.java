@@ -4,10 +4,8 @@ import static org.junit.Assert.assertArrayEquals;
 import static org.junit.Assert.assertEquals;
 import static org.junit.Assert.assertThrows;
 
-import java.io.File;
 import java.io.IOException;
 import java.nio.ByteBuffer;
-import java.nio.file.Files;
 import java.util.Arrays;
 import java.util.List;
 import java.util.Map;
@@ -139,12 +137,6 @@ public class GoldenTest {
         }
     }
 
-    private static float[] values(FloatTensor tensor) {
-        float[] out = new float[tensor.data().capacity()];
-        tensor.data().get(out);
-        return out;
-    }
-
     @Test
     public void preprocessing() throws IOException {
         Map<String, Object> g = Golden.object(Golden.json("core-preprocess.json"));
@@ -154,7 +146,7 @@ public class GoldenTest {
         Preprocess.Plane v = plane(yuv.get("v"), 2, 5, 1);
         sameBits(g.get("yuv_linear"), Preprocess.fromYuv(y, u, v, 8, 6, 8, 6).values());
         int[] argb = new int[12];
-        Preprocess.toArgb(y, u, v, 8, 6, 4, 3, argb);
+        Preprocess.toArgb(y, u, v, Preprocess.Region.whole(8, 6), 4, 3, argb);
         for (int i = 0; i < 12; i++) {
             double linear = Golden.numbers(g.get("yuv_linear"))[i / 4 * 16 + i % 4 * 2];
             double shown = (argb[i] >> 16 & 255) / 255.0;
@@ -174,10 +166,14 @@ public class GoldenTest {
         FloatTensor[] three = Preprocess.networkInputs(raw[0], raw[1], colour);
         FloatTensor[] one = Preprocess.networkInputs(raw[0], raw[1], raw[0]);
         for (int i = 0; i < 3; i++) {
-            sameBits(inputs.get(i), values(three[i]));
-            sameBits(inputs.get(3 + i), values(one[i]));
+            sameBits(inputs.get(i), three[i].values());
+            sameBits(inputs.get(3 + i), one[i].values());
         }
         assertArrayEquals(new long[] {1, 3, 3, 4}, one[0].shape());
+        sameBits(inputs.get(0), Preprocess.imageInput(colour, 3).values());
+        sameBits(g.get("grey_input"), Preprocess.imageInput(colour, 1).values());
+        Preprocess.Region part = new Preprocess.Region(2, 2, 6, 4);
+        sameBits(g.get("yuv_part"), Preprocess.fromYuv(y, u, v, part, 3, 2).values());
     }
 
     @Test
@@ -196,33 +192,34 @@ public class GoldenTest {
     }
 
     @Test
+    public void whatANetworkGivesIsShownAsLight() throws IOException {
+        Map<String, Object> g = Golden.object(Golden.object(Golden.json("core-preprocess.json")).get("sharp"));
+        double[] encoded = Golden.numbers(g.get("encoded"));
+        double gain = Golden.number(g.get("gain"));
+        float[] values = new float[encoded.length];
+        for (int i = 0; i < values.length; i++) {
+            values[i] = (float) encoded[i];
+            same("light", Golden.numbers(g.get("linear"))[i], Preprocess.decode(encoded[i], gain));
+        }
+        int[] argb = Preprocess.argbOfEncoded(values, gain);
+        assertArrayEquals(Golden.numbers(g.get("argb")), Arrays.stream(argb).asDoubleStream().toArray(), 0);
+    }
+
+    @Test
+    public void partsKeepTheShapeOfTheResultAndThePhaseOfTheMosaic() {
+        assertEquals(new Preprocess.Region(0, 0, 640, 480), Preprocess.Region.centred(640, 480, 512, 384));
+        assertEquals(new Preprocess.Region(0, 60, 640, 360), Preprocess.Region.centred(640, 480, 320, 180));
+        assertEquals(new Preprocess.Region(80, 0, 480, 480), Preprocess.Region.centred(640, 480, 96, 96));
+        assertEquals(new Preprocess.Region(0, 0, 5, 5), Preprocess.Region.centred(6, 5, 3, 3));
+        assertThrows(IllegalArgumentException.class, () -> Preprocess.Region.centred(6, 5, 0, 3));
+    }
+
+    @Test
     public void gains() throws IOException {
         Golden.object(Golden.object(Golden.json("core-preprocess.json")).get("gains")).forEach((mean, gain) ->
                 assertEquals(Golden.number(gain), Preprocess.gain(Double.parseDouble(mean)), 1e-9));
         assertEquals(-0.4, Preprocess.encode(-3, 1), 0);
         assertEquals(1.6, Preprocess.encode(99, 1), 0);
-    }
-
-    @Test
-    public void theNetworksOfAnExportAreFoundByTheirManifest() throws IOException {
-        File folder = Files.createTempDirectory("models").toFile();
-        folder.deleteOnExit();
-        String digest = "00";
-        Folders.write(new File(folder, "a.pte"), "x");
-        Folders.write(new File(folder, "manifest.json"), Json.write(Json.object(
-                "input", Json.object("tensors", Arrays.asList(
-                        Json.object("name", "image", "shape", Arrays.asList(1, 3, 4, 6), "dtype", "float32"))),
-                "artefacts", Arrays.asList(Json.object("recipe", "xnnpack-fp32", "file", "a.pte", "sha256", digest),
-                        Json.object("recipe", "xnnpack-int8", "file", "gone.pte", "sha256", digest),
-                        Json.object("recipe", "coreml-fp16", "file", "b.mlpackage", "sha256", digest)))));
-        List<ModelFolder.Network> found = ModelFolder.read(folder);
-        assertEquals(1, found.size());
-        assertEquals("xnnpack-fp32", found.get(0).recipe());
-        assertArrayEquals(new long[] {1, 3, 4, 6}, found.get(0).inputs().get(0).shape());
-        Folders.write(new File(folder, "manifest.json"), Json.write(Json.object(
-                "input", Json.object("tensors", Arrays.asList(Json.object("name", "image", "shape", Arrays.asList(1)))),
-                "artefacts", Arrays.asList(Json.object("recipe", "x", "file", "../a.pte", "sha256", digest)))));
-        assertThrows(ProtocolException.class, () -> ModelFolder.read(folder));
     }
 
     @Test
@@ -235,19 +232,5 @@ public class GoldenTest {
         assertThrows(IllegalArgumentException.class, () -> Preprocess.fromRaw(raw, 8, 6, 0, 1, 9, 3));
         assertThrows(IllegalArgumentException.class,
                 () -> Preprocess.fromRaw(new Preprocess.Plane(raw.data(), 16, 1), 8, 6, 0, 1, 4, 3));
-    }
-
-    @Test
-    public void theOverlayIsClearInFocusRedInFrontAndBlueBehind() {
-        float[] values = {0, -2, 2, Float.NaN, -9};
-        int[] argb = new int[5];
-        Overlay.colours(values, 2, argb);
-        assertEquals(0, argb[0] >>> 24);
-        assertEquals(0xc8b2182b, argb[1]);
-        assertEquals(0xc82166ac, argb[2]);
-        assertEquals(0, argb[3]);
-        assertEquals(argb[1], argb[4]);
-        assertEquals(1, Overlay.limit(new float[] {Float.NaN}, 1), 0);
-        assertEquals(3, Overlay.limit(new float[] {3, -3}, 1), 1e-6);
     }
 }

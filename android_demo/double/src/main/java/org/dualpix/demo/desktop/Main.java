@@ -11,9 +11,14 @@ import org.dualpix.demo.core.AppFiles;
 import org.dualpix.demo.core.BenchRunner;
 import org.dualpix.demo.core.CaptureSession;
 import org.dualpix.demo.core.Clock;
+import org.dualpix.demo.core.Fields;
+import org.dualpix.demo.core.Folders;
+import org.dualpix.demo.core.InferenceEngine;
 import org.dualpix.demo.core.Json;
 import org.dualpix.demo.core.Messages;
 import org.dualpix.demo.core.ProtocolException;
+import org.dualpix.demo.core.Shown;
+import org.dualpix.demo.core.StackDepth;
 
 /**
  * The app's activities as commands.
@@ -21,19 +26,24 @@ import org.dualpix.demo.core.ProtocolException;
  * <pre>
  * Main --root FILES [--camera SCRIPT --frames DIR [--state FILE]] [--engine SCRIPT] capture SESSION
  * Main --root FILES ... bench RUN
+ * Main --root FILES ... [--sure-only yes] depth SESSION
+ * Main --root FILES --engine SCRIPT [--sure-only yes] live NAME
  * Main --root FILES ... serve
  * </pre>
  *
  * <p>{@code FILES} is the folder that the app has on a phone. {@code serve} reads {@code capture SESSION}, {@code bench
- * RUN} and {@code quit} from its input, line by line, and answers each with a line of JSON once it has started; a
- * capture ends the one before, as on the phone. Exit codes: 0; 1 where the session or the benchmark failed; 2 for wrong
- * arguments.
+ * RUN}, {@code depth SESSION} and {@code quit} from its input, line by line, and answers each with a line of JSON once it
+ * has started; a capture ends the one before, as on the phone. {@code live} is {@link LiveRun}. An engine's script with a
+ * {@code command} starts a process with a real runtime ({@link HostEngine}), any other is played ({@link
+ * ScriptedEngine}). Exit codes: 0; 1 where the session, the benchmark or a network failed; 2 for wrong arguments.
  */
 public final class Main {
     private static final String APP = "1.0-desktop";
+    private static final int MAX_SCRIPT_BYTES = 1 << 20;
 
     private final File files;
     private final File engineScript;
+    private final boolean sureOnly;
     private final ScriptedCamera camera;
     private CaptureSession session;
     private Thread worker;
@@ -41,6 +51,7 @@ public final class Main {
     private Main(Map<String, String> options) throws IOException {
         files = file(options, "--root");
         engineScript = file(options, "--engine");
+        sureOnly = "yes".equals(options.get("--sure-only"));
         File cameraScript = file(options, "--camera");
         File frames = options.get("--frames") == null ? files : file(options, "--frames");
         camera = cameraScript == null ? null
@@ -73,8 +84,14 @@ public final class Main {
                 return newSession(name).run() == Messages.EndReason.FAILED ? 1 : 0;
             case "bench":
                 return bench(name) ? 0 : 1;
+            case "depth":
+                return depth(name) ? 0 : 1;
+            case "live":
+                try (InferenceEngine engine = engine()) {
+                    return new LiveRun(files, name, engine, sureOnly).run(files) ? 0 : 1;
+                }
             default:
-                throw new ProtocolException("command '" + command + "'", "capture, bench or serve");
+                throw new ProtocolException("command '" + command + "'", "capture, bench, depth, live or serve");
         }
     }
 
@@ -107,8 +124,11 @@ public final class Main {
         } else if (command.equals("bench")) {
             AppFiles.bench(files, name);
             new Thread(() -> quietly(() -> bench(name))).start();
+        } else if (command.equals("depth")) {
+            AppFiles.session(files, name);
+            new Thread(() -> quietly(() -> depth(name))).start();
         } else {
-            throw new ProtocolException("command '" + command + "'", "capture, bench or quit");
+            throw new ProtocolException("command '" + command + "'", "capture, bench, depth or quit");
         }
     }
 
@@ -134,12 +154,35 @@ public final class Main {
     }
 
     private boolean bench(String run) throws IOException {
-        if (engineScript == null || camera == null) {
-            throw new ProtocolException("no engine", "--engine SCRIPT, and --camera SCRIPT for the device");
+        if (camera == null) {
+            throw new ProtocolException("no device", "--camera SCRIPT");
         }
-        BenchRunner runner = new BenchRunner(new ScriptedEngine(engineScript, Clock.SYSTEM),
-                new DesktopProbe(camera.device()), APP, what -> { });
+        BenchRunner runner = new BenchRunner(engine(), new DesktopProbe(camera.device()), APP, what -> { });
         return runner.run(AppFiles.bench(files, run)).get("error") == null;
+    }
+
+    /** What {@code DepthActivity} does: takes the stack where it is not there yet, and finds its depth. */
+    private boolean depth(String name) throws IOException {
+        File folder = AppFiles.session(files, name);
+        if (!StackDepth.isTaken(folder)) {
+            newSession(name).run();
+        }
+        try (InferenceEngine engine = engine()) {
+            StackDepth.Found found = StackDepth.run(folder, AppFiles.models(files), engine, APP, 1);
+            Shown shown = found.shown(sureOnly);
+            Pictures.write(new File(folder, "depth.png"), Pictures.over(found.picture(), shown.argb()), shown.width(),
+                    shown.height());
+        }
+        return true;
+    }
+
+    private InferenceEngine engine() throws IOException {
+        if (engineScript == null) {
+            throw new ProtocolException("no engine", "--engine SCRIPT");
+        }
+        Fields script = Fields.parse(Folders.read(engineScript, MAX_SCRIPT_BYTES), engineScript.getName());
+        return script.has("command") ? new HostEngine(script.texts("command", 1, 16))
+                : new ScriptedEngine(engineScript, Clock.SYSTEM);
     }
 
     private interface Work {

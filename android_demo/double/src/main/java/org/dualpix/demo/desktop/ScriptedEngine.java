@@ -14,13 +14,14 @@ import org.dualpix.demo.core.InferenceEngine;
 /**
  * A network that a script plays.
  *
- * <p>The script is a JSON object: {@code output} {file, shape}, raw float32 beside the script; {@code offset}, added to
- * every value; {@code load_ms}; {@code run_ms}, a list gone through in turn; {@code backends}; {@code fault}: null,
+ * <p>The script is a JSON object: {@code outputs}, a list of {file, shape}, raw float32 beside the script; {@code
+ * offset}, added to every value; {@code load_ms}; {@code run_ms}, a list gone through in turn; {@code backends}; {@code
+ * fault}: null,
  * {@code load} or {@code run}.
  */
 public final class ScriptedEngine implements InferenceEngine {
     private final Clock clock;
-    private final FloatTensor output;
+    private final List<FloatTensor> outputs = new ArrayList<>();
     private final double offset;
     private final long loadMs;
     private final List<Long> runMs;
@@ -32,9 +33,10 @@ public final class ScriptedEngine implements InferenceEngine {
     public ScriptedEngine(File script, Clock clock) throws IOException {
         this.clock = clock;
         Fields f = Fields.parse(Folders.read(script, 1 << 20), script.getName());
-        Fields out = f.object("output");
-        output = FloatTensor.read(Folders.child(script.getAbsoluteFile().getParentFile(), out.text("file")),
-                out.wholes("shape", 1, 8, 1, 1 << 28).stream().mapToLong(Long::longValue).toArray());
+        for (Fields out : f.objects("outputs", 1, 16)) {
+            outputs.add(FloatTensor.read(Folders.child(script.getAbsoluteFile().getParentFile(), out.text("file")),
+                    out.wholes("shape", 0, 8, 1, 1 << 28).stream().mapToLong(Long::longValue).toArray()));
+        }
         offset = f.number("offset", -1e9, 1e9);
         loadMs = f.whole("load_ms", 0, 60_000);
         runMs = f.wholes("run_ms", 1, 1000, 0, 60_000);
@@ -57,7 +59,7 @@ public final class ScriptedEngine implements InferenceEngine {
     }
 
     @Override
-    public float[] run(List<FloatTensor> inputs) throws IOException {
+    public List<FloatTensor> run(List<FloatTensor> inputs) throws IOException {
         if (!loaded) {
             throw new IOException("nothing is loaded");
         }
@@ -65,9 +67,13 @@ public final class ScriptedEngine implements InferenceEngine {
         if ("run".equals(fault)) {
             throw new IOException("the method failed: error 0x12");
         }
-        float[] out = new float[output.data().capacity()];
-        for (int i = 0; i < out.length; i++) {
-            out[i] = (float) (output.data().get(i) + offset);
+        List<FloatTensor> out = new ArrayList<>();
+        for (FloatTensor output : outputs) {
+            float[] values = output.values();
+            for (int i = 0; i < values.length; i++) {
+                values[i] = (float) (values[i] + offset);
+            }
+            out.add(FloatTensor.of(values, output.shape()));
         }
         return out;
     }
