@@ -46,8 +46,10 @@ from dualpix.models.prepare import BLACK
 _MOST_CHANNELS = 1024
 _SCALES, _FILTERS = 4, 4
 _LUMA = (0.25, 0.5, 0.25)
-_FLOOR = 0.02
+_FLOOR = 0.01
 """Of the energy's root, at first: about the noise of a frame as networks see it."""
+_ENERGY_POWER = 5.0
+"""At first, by which a frame's mean log energy makes its weight."""
 _LEAST_RANGE_D = 1e-3
 _SMOOTH_SHARE = 0.05
 """Of the range: where estimates bend, so that depth stays above 0."""
@@ -165,19 +167,34 @@ class FocusEmbedding(nn.Module):
 
 
 class Estimate(nn.Module):
-    """Each frame's weight and its own idea of the place of focus: features (B * N, C, H, W) -> two maps of N frames."""
+    """Each frame's weight and its own idea of the place of focus: features (B * N, C, H, W) -> two maps of N frames.
 
-    FLOAT_IN_INT8: ClassVar[tuple[str, ...]] = ("head",)
+    Before it has learnt anything a frame's weight is its energy, to a power: depth from focus, as it has always been.
+    """
+
+    FLOAT_IN_INT8: ClassVar[tuple[str, ...]] = ("head", "sharp")
 
     def __init__(self, channels: int) -> None:
         super().__init__()
         self.refine = InvertedResidual(channels, channels, expand=2)
         self.head = nn.Conv2d(channels, 2, 3, padding=1)
+        self.sharp = nn.Conv2d(SharpnessCue.channels, 1, 1, bias=False)
+        nn.init.zeros_(self.head.weight)
+        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        finest = 2 * _FILTERS  # of the first two scales, against the mean of the frames
+        with torch.no_grad():
+            self.sharp.weight.zero_()[:, :finest] = _ENERGY_POWER / finest
 
-    def forward(self, x: Tensor, frames: int) -> tuple[Tensor, Tensor]:
-        """Weights (B * N, 1, H, W), summing to 1 over frames, and steps beside the frame's place, likewise."""
+    def forward(self, x: Tensor, sharpness: Tensor, frames: int) -> tuple[Tensor, Tensor]:
+        """Weights (B * N, 1, H, W), summing to 1 over frames, and steps beside the frame's place, likewise.
+
+        Args:
+            x: (B * N, C, H, W) features.
+            sharpness: (B * N, 48, H, W) of :class:`SharpnessCue`.
+            frames: N.
+        """
         y = self.head(self.refine(x))
-        return frame_softmax(y[:, :1], frames), y[:, 1:]
+        return frame_softmax(y[:, :1] + self.sharp(sharpness), frames), y[:, 1:]
 
 
 class FOSSA(nn.Module):
@@ -272,7 +289,8 @@ class FOSSA(nn.Module):
         # the root of light that networks are shown is within a tenth of the encoding of the pictures it was trained on
         f2 = self._trunk(self.model.normalise((x + self.black).clamp(0.0, 1.0)), 0)
         f4 = self._trunk(f2, 1)
-        cue = torch.relu(self.cue_in(torch.cat([self.sharpness(x, count), f4], 1)) + focus[0])
+        sharpness = self.sharpness(x, count)
+        cue = torch.relu(self.cue_in(torch.cat([sharpness, f4], 1)) + focus[0])
         cue = self.cue(cue)
         beside8 = self.beside8(cue)
         f8 = self.attend8(self._trunk(f4, 2), focus[1], beside8, count)
@@ -284,7 +302,7 @@ class FOSSA(nn.Module):
         else:
             one8 = self._pooled(f8, count)
             one16 = self._trunk(one8, 3)
-        weights, beside = self.estimate(torch.relu(seen), count)
+        weights, beside = self.estimate(torch.relu(seen), sharpness, count)
         steps = beside * (self.one / (count - 1)) + place.reshape(-1, 1, 1, 1)
         first = frame_sum(weights * steps, count)
         sure = frame_sum(weights * weights, count)
