@@ -29,6 +29,6 @@ class DfDNetPaper(fossa_paper.FOSSAPaper):
     """``forward(frames, focus_diopters, width_per_focal) -> depth_m``, as :class:`.fossa_paper.FOSSAPaper`."""
 
 
-def loss_of_options(options: Mapping[str, Any]) -> Any:
+def loss_of_options(options: Mapping[str, Any]) -> fossa_paper.Loss:
     """See :func:`dualpix.models.networks.fossa_paper.loss_of_options`."""
     return fossa_paper.loss_of_options(options, DfDNetPaperConfig)

@@ -17,10 +17,10 @@ Convention: inputs are prepared by :func:`dualpix.models.prepare.stack_inputs`; 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -238,7 +238,7 @@ def official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             blocks.setdefault(f"{head}{middle}{place}.", []).append(key)
     for prefix, keys in blocks.items():
         channels = int(state[f"{prefix}to_q.weight"].shape[0]) if f"{prefix}to_q.weight" in state else 0
-        shapes = {(4 * channels, 1): "mlp.0.weight", (4 * channels,): "mlp.0.bias"}
+        shapes: dict[tuple[int, ...], str] = {(4 * channels, 1): "mlp.0.weight", (4 * channels,): "mlp.0.bias"}
         shapes |= {(channels, 4 * channels): "mlp.2.weight", (channels,): "mlp.2.bias", (): "scale", (1,): "scale"}
         ours = {key: shapes.get(tuple(state[key].shape)) for key in keys}
         if sorted(filter(None, ours.values())) != sorted(set(shapes.values())) or len(keys) != len(set(ours.values())):
@@ -249,13 +249,16 @@ def official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return found
 
 
-def loss_of_options(options: Mapping[str, Any], config: type[FOSSAPaperConfig] = FOSSAPaperConfig) -> Any:
+Loss: TypeAlias = Callable[[Sequence[Any], Mapping[str, Tensor]], Tensor]
+
+
+def loss_of_options(options: Mapping[str, Any], config: type[FOSSAPaperConfig] = FOSSAPaperConfig) -> Loss:
     """SiLog and gradients of canonical depth, see :func:`dualpix.models.losses.silog_gradient_loss`."""
     defaults = {field.name: field.default for field in fields(config)}
     weights = {name: options.get(name, defaults[name]) for name in LOSS_OPTIONS}
     farthest_m = weights.pop("farthest_m")
 
-    def loss(predictions: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Tensor:
+    def loss(predictions: Sequence[Any], batch: Mapping[str, Tensor]) -> Tensor:
         canonical, factor = predictions[0][:, :1], predictions[0][:, 1:]
         truth = batch["depth_m"]
         known = ((truth > 0) & (truth <= farthest_m)).to(truth.dtype)
