@@ -57,15 +57,43 @@ def image_input(picture: Tensor) -> Tensor:
 
 
 def stack_inputs(frames: Tensor, focus_distances_m: Tensor) -> tuple[Tensor, Tensor]:
-    """A focus stack to network inputs ``(frames, focus_diopters)``.
+    """A focus stack to network inputs ``(frames, focus_diopters)``, the farthest focus first.
 
     Args:
         frames: (B, N, 3, H, W) linear light, any exposure, the same for all frames of a stack but for small errors;
-            black at 0, NaN must be gone. One gain per stack, so that what frames differ by stays.
+            black at 0, NaN must be gone. One gain per stack, so that what frames differ by stays. In any order.
         focus_distances_m: (B, N) from the lens; infinity is allowed.
 
     Returns:
-        frames (B, N, 3, H, W), about in [-0.4, 1.6], and their focus (B, N) in 1/m.
+        frames (B, N, 3, H, W), about in [-0.4, 1.6], and their focus (B, N) in 1/m, rising.
     """
+    focus_diopters, order = (1.0 / focus_distances_m).sort(dim=1, stable=True)
+    if not bool((order == torch.arange(order.shape[1], device=order.device)).all()):
+        frames = torch.stack([stack[places] for stack, places in zip(frames, order, strict=True)])
     gain = MEAN_LEVEL / frames.mean((1, 2, 3, 4), keepdim=True).clamp_min(_FLOOR)
-    return encode(frames, gain), 1.0 / focus_distances_m
+    return encode(frames, gain), focus_diopters
+
+
+USUAL_WIDTH_PER_FOCAL = 1.0
+"""Of a picture of which nothing is known: 36 mm on 35 mm film, 53 degrees wide."""
+_UM_PER_MM = 1000.0
+
+
+def width_per_focal(width_px: int, focal_length_mm: Tensor, pixel_pitch_um: Tensor) -> Tensor:
+    """Width of the picture over its focal length, twice the tangent of half its angle: of what canonical space is made.
+
+    What is as far as the focal length times this looks the same through any lens: a thing of 1 m at that distance is
+    as many pixels wide. Depth times it is canonical depth (Yin et al., "Metric3D", ICCV 2023, section 3.1, with the
+    picture's width as the canonical focal length, as in FOSSA).
+
+    Args:
+        width_px: of the picture that the network sees.
+        focal_length_mm: (B,); with ``pixel_pitch_um`` it gives the focal length in px.
+        pixel_pitch_um: (B,) of that picture.
+
+    Returns:
+        (B,), :data:`USUAL_WIDTH_PER_FOCAL` where one of the two is not above 0 or no number.
+    """
+    known = (focal_length_mm > 0) & (pixel_pitch_um > 0) & torch.isfinite(focal_length_mm * pixel_pitch_um)
+    focal_px = torch.where(known, focal_length_mm, 1.0) * _UM_PER_MM / torch.where(known, pixel_pitch_um, 1.0)
+    return torch.where(known, width_px / focal_px, USUAL_WIDTH_PER_FOCAL)

@@ -14,7 +14,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import FloatImage, FocusStack
 from dualpix.models.networks.spec import first_output
 from dualpix.models.tasks import FOCUS_STACK
-from dualpix.models.tasks.focus_stack import DISTANCES, FARTHEST_M, FRAMES, NEAREST_M
+from dualpix.models.tasks.focus_stack import DISTANCES, FARTHEST_M, FOCAL_LENGTH, FRAMES, NEAREST_M, PITCH
 from dualpix.models.zoo import LoadedModel
 
 WORKING_LONG_SIDE_PX = 640
@@ -60,6 +60,8 @@ def predict_stack_depth(
     batch = {
         FRAMES: torch.nn.functional.pad(shown, pad, mode="reflect")[None],
         DISTANCES: torch.from_numpy(np.minimum(stack.focus_distance_m, FARTHEST_M).astype(np.float32))[None],
+        FOCAL_LENGTH: torch.tensor([stack.lens.focal_length_mm], dtype=torch.float32),
+        PITCH: torch.tensor([stack.lens.pixel_pitch_um * width / size[1]], dtype=torch.float32),
     }
     with torch.inference_mode():
         depth = first_output(model.module(*model.spec.inputs_of(batch)))[0, 0, : size[0], : size[1]]

@@ -61,7 +61,7 @@ def test_features_are_the_tapped_blocks_in_order() -> None:
     image = torch.randn(2, 3, 42, 70)
     with torch.no_grad():
         features = network(image)
-        tokens = network._embed(image)
+        tokens = network.embed(image)
         for i, block in enumerate(network.blocks):
             tokens = block(tokens)
             if i in TINY_VIT.taps:

@@ -10,6 +10,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dualpix.models.blocks.resize import upsample
+
 
 class ConvBNReLU(nn.Sequential):
     """Convolution, batch norm, ReLU: (B, in, H, W) -> (B, out, H/stride, W/stride)."""
@@ -71,6 +73,21 @@ class FusedInvertedResidual(nn.Module):
         """Apply the block."""
         y: Tensor = self.project(self.expand(x))
         return x + y if self.residual else y
+
+
+class UpsampleJoin(nn.Module):
+    """Upsample what lies below by 2, join what stands beside it, convolve."""
+
+    def __init__(self, below: int, beside: int, out_channels: int) -> None:
+        super().__init__()
+        self.reduce = ConvBNReLU(below, out_channels, 1)
+        self.join = ConvBNReLU(out_channels + beside, out_channels, 1)
+        self.refine = InvertedResidual(out_channels, out_channels, expand=2)
+
+    def forward(self, below: Tensor, beside: Tensor) -> Tensor:
+        """(B, below, H/2, W/2), (B, beside, H, W) -> (B, out, H, W)."""
+        y: Tensor = self.refine(self.join(torch.cat([upsample(self.reduce(below), 2), beside], 1)))
+        return y
 
 
 def row_windows(x: Tensor, window: int) -> Tensor:

@@ -108,6 +108,14 @@ class LayerNormTokens(nn.Module):
         return F.layer_norm(x, (x.shape[-1],), self.weight, self.bias, self._eps)
 
 
+class EagerLayerNormTokens(LayerNormTokens):
+    """:class:`LayerNormTokens` that is torch's own in eager mode: autocast would run its sums in half precision."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The delegated form only where it is needed."""
+        return super().forward(x) if torch.compiler.is_exporting() else self.plain(x)
+
+
 class TokenMean(nn.Module):
     """``x.mean(-1, keepdim=True)`` as a linear layer of equal frozen weights: (B, N, C) -> (B, N, 1)."""
 

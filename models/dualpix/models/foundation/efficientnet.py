@@ -151,13 +151,20 @@ class EfficientNetLite(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Features, finest first."""
-        features = []
-        x = self.stem(x)
-        for i, block in enumerate(self.blocks):
-            x = block(x)
-            if i in self.taps:
-                features.append(x)
+        features: list[Tensor] = []
+        for level in range(len(self.taps)):
+            x = self.level(x, level)
+            features.append(x)
         return features
+
+    def level(self, x: Tensor, level: int) -> Tensor:
+        """Feature map number ``level``, from 0, of the one before it; of the picture, normalised, for the first."""
+        if level == 0:
+            x = self.stem(x)
+        first = self.taps[level - 1] + 1 if level else 0
+        for block in self.blocks[first : self.taps[level] + 1]:
+            x = block(x)
+        return x
 
 
 class EfficientNetLiteClassifier(nn.Module):

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualpix.models.blocks.attention import fold_heads, unfold_heads
-from dualpix.models.blocks.channels import LayerNormTokens
+from dualpix.models.blocks.channels import EagerLayerNormTokens
 
 PATCH_PX = 14
 _TRAINED_GRID = 37  # 518 px
@@ -45,12 +45,6 @@ VIT = {
     "vitl": ViTConfig(1024, 24, 16, (4, 11, 17, 23)),
 }
 """Taps as Depth Anything V2 takes them."""
-
-
-class _LayerNorm(LayerNormTokens):
-    def forward(self, x: Tensor) -> Tensor:
-        """The delegated form only where it is needed: autocast would run its sums in half precision."""
-        return super().forward(x) if torch.compiler.is_exporting() else self.plain(x)
 
 
 class SelfAttention(nn.Module):
@@ -100,8 +94,9 @@ class TransformerBlock(nn.Module):
 
     def __init__(self, channels: int, heads: int) -> None:
         super().__init__()
-        self.norm1, self.attn, self.ls1 = _LayerNorm(channels), SelfAttention(channels, heads), LayerScale(channels)
-        self.norm2, self.ls2 = _LayerNorm(channels), LayerScale(channels)
+        self.norm1, self.norm2 = EagerLayerNormTokens(channels), EagerLayerNormTokens(channels)
+        self.attn = SelfAttention(channels, heads)
+        self.ls1, self.ls2 = LayerScale(channels), LayerScale(channels)
         self.mlp = nn.Sequential(
             OrderedDict(fc1=nn.Linear(channels, 4 * channels), act=nn.GELU(), fc2=nn.Linear(4 * channels, channels))
         )
@@ -129,7 +124,7 @@ class DinoViT(nn.Module):
         self.mask_token = nn.Parameter(torch.zeros(1, c))
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, c, PATCH_PX, PATCH_PX)})
         self.blocks = nn.ModuleList(TransformerBlock(c, config.heads) for _ in range(config.blocks))
-        self.norm = _LayerNorm(c)
+        self.norm = EagerLayerNormTokens(c)
         self.register_buffer("fixed_first", None, persistent=False)
         self.register_buffer("fixed_positions", None, persistent=False)
         self._fixed_grid: tuple[int, int] | None = None
@@ -158,14 +153,15 @@ class DinoViT(nn.Module):
 
     def tapped_tokens(self, x: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> (B, 1 + N, C) of each tapped block, class token first, after the final layer norm."""
-        tokens, outputs = self._embed(x), []
+        tokens, outputs = self.embed(x), []
         for i, block in enumerate(self.blocks[: self.config.taps[-1] + 1]):
             tokens = block(tokens)
             if i in self.config.taps:
                 outputs.append(self.norm(tokens))
         return outputs
 
-    def _embed(self, x: Tensor) -> Tensor:
+    def embed(self, x: Tensor) -> Tensor:
+        """(B, 3, H, W) -> (B, 1 + N, C): class token and patches with their positions, before the first block."""
         rows, columns = x.shape[2] // PATCH_PX, x.shape[3] // PATCH_PX
         patches = self.patch_embed["proj"](x).flatten(2).transpose(1, 2)
         if self.fixed_first is not None and self.fixed_positions is not None and torch.compiler.is_exporting():

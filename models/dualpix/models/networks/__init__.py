@@ -100,6 +100,47 @@ def _dddnet_paper_loss(options: Mapping[str, Any]) -> Loss:
     return loss_of_options(options)
 
 
+def _fossa(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.fossa import FOSSA, FOSSAConfig
+
+    return FOSSA(FOSSAConfig(**{k: _tuples(v) for k, v in options.items()}))
+
+
+def _fossa_loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
+    from dualpix.models.networks.fossa import loss
+
+    return loss(predictions, batch)
+
+
+def _fossa_paper(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.fossa_paper import FOSSAPaper, FOSSAPaperConfig
+
+    return FOSSAPaper(FOSSAPaperConfig(**options))
+
+
+def _fossa_paper_loss(options: Mapping[str, Any]) -> Loss:
+    from dualpix.models.networks.fossa_paper import loss_of_options
+
+    return loss_of_options(options)
+
+
+def _dfdnet_paper(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.dfdnet_paper import DfDNetPaper, DfDNetPaperConfig
+
+    return DfDNetPaper(DfDNetPaperConfig(**options))
+
+
+def _dfdnet_paper_loss(options: Mapping[str, Any]) -> Loss:
+    from dualpix.models.networks.dfdnet_paper import loss_of_options
+
+    return loss_of_options(options)
+
+
+def _any_size_or_patches(spec: NetworkSpec, options: Mapping[str, Any]) -> NetworkSpec:
+    """Without the resize inside, frames must be whole patches."""
+    return replace(spec, size_multiple=14) if options.get("short_side_px", 0) is None else spec
+
+
 def _fmdp_paper(options: dict[str, Any]) -> nn.Module:
     from dualpix.models.networks.fmdp_paper import FMDPPaper, FMDPPaperConfig
 
@@ -113,6 +154,7 @@ def _fmdp_paper_loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
 
 
 _INPUTS = (("image", 3), ("left", 1), ("right", 1))
+_STACK_INPUTS = (("frames", 3), ("focus_diopters", 1), ("width_per_focal", 1))
 NETWORKS: dict[str, NetworkSpec] = {
     "difusenet": NetworkSpec(
         build=_difusenet,
@@ -167,6 +209,36 @@ NETWORKS: dict[str, NetworkSpec] = {
         size_multiple=16,
         paper="FMDP, Lee et al., MVA 2025",
         loss=_fmdp_paper_loss,
+    ),
+    "fossa": NetworkSpec(
+        build=_fossa,
+        inputs=_STACK_INPUTS,
+        output="depth_m",
+        size_multiple=32,
+        paper="FOSSA, arXiv 2603.26658",
+        task="focus_stack",
+        loss=_fossa_loss,
+        further_outputs=("confidence",),
+    ),
+    "fossa-paper": NetworkSpec(
+        build=_fossa_paper,
+        inputs=_STACK_INPUTS,
+        output="depth_m",
+        size_multiple=1,
+        paper="FOSSA, arXiv 2603.26658",
+        task="focus_stack",
+        loss_of_options=_fossa_paper_loss,
+        of_options=_any_size_or_patches,
+    ),
+    "dfdnet-paper": NetworkSpec(
+        build=_dfdnet_paper,
+        inputs=_STACK_INPUTS,
+        output="depth_m",
+        size_multiple=1,
+        paper="DfDNet, Princeton independent work, 2025",
+        task="focus_stack",
+        loss_of_options=_dfdnet_paper_loss,
+        of_options=_any_size_or_patches,
     ),
 }
 

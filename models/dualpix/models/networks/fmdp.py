@@ -21,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from dualpix.models.blocks import ConvBNReLU, FusedInvertedResidual, InvertedResidual
+from dualpix.models.blocks.basic import UpsampleJoin
 from dualpix.models.blocks.correlation import CentredCorrelation, TentLookup
 from dualpix.models.blocks.recurrent import LightConvGRU
 from dualpix.models.blocks.resize import ConvexUpsample, mean_pool, upsample
@@ -113,21 +114,6 @@ class FoundationContext(nn.Module):
         return [block(x) for block, x in zip(self.adapt, features, strict=True)]
 
 
-class Join(nn.Module):
-    """Upsample what lies below by 2, join what stands beside it, convolve."""
-
-    def __init__(self, below: int, beside: int, out_channels: int) -> None:
-        super().__init__()
-        self.reduce = ConvBNReLU(below, out_channels, 1)
-        self.join = ConvBNReLU(out_channels + beside, out_channels, 1)
-        self.refine = InvertedResidual(out_channels, out_channels, expand=2)
-
-    def forward(self, below: Tensor, beside: Tensor) -> Tensor:
-        """(B, below, H/2, W/2), (B, beside, H, W) -> (B, out, H, W)."""
-        y: Tensor = self.refine(self.join(torch.cat([upsample(self.reduce(below), 2), beside], 1)))
-        return y
-
-
 class ContextNet(nn.Module):
     """Aggregates what was matched with what is known, down to 1/32 and back to 1/4."""
 
@@ -140,7 +126,8 @@ class ContextNet(nn.Module):
             ]
         )
         self.merge = nn.ModuleList([ConvBNReLU(2 * c, c, 1) for c in channels[1:]]) if known else None
-        self.up = nn.ModuleList([Join(below, c, c) for below, c in zip(channels[:0:-1], channels[-2::-1], strict=True)])
+        finer = zip(channels[:0:-1], channels[-2::-1], strict=True)
+        self.up = nn.ModuleList([UpsampleJoin(below, c, c) for below, c in finer])
 
     def forward(self, x: Tensor, known: list[Tensor]) -> Tensor:
         """(B, c4, H/4, W/4) and the foundation's context at 1/8 to 1/32 -> (B, c4, H/4, W/4)."""

@@ -29,6 +29,7 @@ from torch.nn import functional as F
 from dualpix.models.blocks.channels import FrozenConv1x1
 from dualpix.models.blocks.resize import ConvexUpsample
 from dualpix.models.foundation import FoundationModel, foundation, foundation_spec
+from dualpix.models.foundation.display import SrgbCurve
 from dualpix.models.losses import exact, masked_mean
 from dualpix.models.networks.raft_encoders import ContextEncoder, MatchingEncoder
 from dualpix.models.networks.raft_update import HIDDEN, SimilarityAttention, UpdateBlock
@@ -81,15 +82,10 @@ class FoundationContext(nn.Module):
         self.name = name
         self.model = _encoder(name)
         self.project = nn.ModuleList(nn.Conv2d(c, HIDDEN, 1) for c in self.model.spec.channels[-3:])
-        for key, value in _srgb_constants().items():
-            self.register_buffer(key, value, persistent=False)
+        self.curve = SrgbCurve()
+        self.register_buffer("offset", torch.tensor(BLACK), persistent=False)
 
     offset: Tensor
-    knee: Tensor
-    slope: Tensor
-    exponent: Tensor
-    gain: Tensor
-    at_knee: Tensor
 
     def start(self, weights: str) -> str:
         """Put published weights in; where they are from.
@@ -124,10 +120,8 @@ class FoundationContext(nn.Module):
         light = root * root
         brightest = F.max_pool2d(light, (image.shape[2], image.shape[3]))
         white = torch.maximum(torch.maximum(brightest[:, :1], brightest[:, 1:2]), brightest[:, 2:])
-        light = light / torch.maximum(white, self.knee)
-        # both branches of the curve as a sum, and the power by a logarithm: what phones delegate
-        power = torch.exp(torch.log(torch.maximum(light, self.knee)) * self.exponent)
-        return torch.minimum(light, self.knee) * self.slope + (power - self.at_knee) * self.gain
+        encoded: Tensor = self.curve(light / torch.maximum(white, self.curve.knee))
+        return encoded
 
     def forward(self, image: Tensor) -> list[Tensor]:
         """Context."""
@@ -154,13 +148,6 @@ def _encoder(name: str) -> FoundationModel:
     model = foundation(f"dinov2-{spec.variant}14", taps=TAPS[spec.variant])
     model.spec = replace(model.spec, name=spec.name, licence=spec.licence, paper=spec.paper)
     return model
-
-
-def _srgb_constants() -> dict[str, Tensor]:
-    """IEC 61966-2-1: 12.92 v up to 0.0031308, above it 1.055 v^(1/2.4) - 0.055."""
-    knee = 0.0031308
-    values = {"offset": BLACK, "knee": knee, "slope": 12.92, "exponent": 1 / 2.4, "gain": 1.055}
-    return {key: torch.tensor(value) for key, value in (values | {"at_knee": knee ** (1 / 2.4)}).items()}
 
 
 class FMDPPaper(nn.Module):

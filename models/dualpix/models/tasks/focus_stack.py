@@ -15,12 +15,14 @@ import torch
 from torch import Tensor
 
 from dualpix.models.losses import depth_loss, exact, masked_mean
-from dualpix.models.prepare import MEAN_LEVEL, stack_inputs
+from dualpix.models.prepare import MEAN_LEVEL, USUAL_WIDTH_PER_FOCAL, stack_inputs, width_per_focal
 from dualpix.models.tasks.exposure import Exposure
 from dualpix.models.tasks.task import KNOWN, Arrays, Batch, Field, NetworkOutput, Sample, Task, TaskMetric
 
 TRUTH = "depth_m"
 FRAMES, DISTANCES = "frames", "focus_distances_m"
+FOCUS, CANONICAL = "focus_diopters", "width_per_focal"
+FOCAL_LENGTH, PITCH = "focal_length_mm", "pixel_pitch_um"
 NEAREST_M = 1e-3
 FARTHEST_M = 1e4
 """Infinity, of depths and of focus distances, in samples: no error can be taken of it, and this is .1 mD away."""
@@ -46,9 +48,16 @@ def augment(sample: Sample, rng: np.random.Generator) -> Sample:
 
 
 def inputs_of(batch: Batch) -> Mapping[str, Tensor]:
-    """See :func:`dualpix.models.prepare.stack_inputs`."""
+    """See :func:`dualpix.models.prepare.stack_inputs` and :func:`~dualpix.models.prepare.width_per_focal`.
+
+    Where the sample does not say its focal length in pixels, the angle of the picture is the usual one.
+    """
     frames, focus_diopters = stack_inputs(batch[FRAMES], batch[DISTANCES])
-    return {FRAMES: frames, "focus_diopters": focus_diopters}
+    if FOCAL_LENGTH in batch and PITCH in batch:
+        canonical = width_per_focal(frames.shape[-1], batch[FOCAL_LENGTH], batch[PITCH])
+    else:
+        canonical = frames.new_full((frames.shape[0],), USUAL_WIDTH_PER_FOCAL)
+    return {FRAMES: frames, FOCUS: focus_diopters, CANONICAL: canonical}
 
 
 def error(prediction: Tensor, batch: Batch) -> Tensor:
@@ -98,14 +107,15 @@ FOCUS_STACK = Task(
         Field(DISTANCES, "scalar", per_frame=True, unit="m"),
         Field(TRUTH, "map", unit="m"),
         Field(KNOWN, "mask", optional=True),
-        Field("focal_length_mm", "scalar", unit="mm", optional=True),
+        Field(FOCAL_LENGTH, "scalar", unit="mm", optional=True),
         Field("f_number", "scalar", optional=True),
-        Field("pixel_pitch_um", "scalar", unit="um", optional=True),
+        Field(PITCH, "scalar", unit="um", optional=True),
         Field("sharp", "picture", 3, optional=True),
     ),
     inputs=(
         Field(FRAMES, "picture", 3, per_frame=True),
-        Field("focus_diopters", "scalar", per_frame=True, unit="1/m"),
+        Field(FOCUS, "scalar", per_frame=True, unit="1/m"),
+        Field(CANONICAL, "scalar"),
     ),
     outputs=(
         NetworkOutput(TRUTH, "m", "from the lens"),
@@ -113,8 +123,9 @@ FOCUS_STACK = Task(
     ),
     inputs_of=inputs_of,
     normalisation=f"linear light, black at 0; one gain for the stack brings its mean to {MEAN_LEVEL:g}; then sqrt(clip("
-    "gain * x, 0, 4)) - 0.4; focus in 1/m, farthest first (dualpix.models.prepare.stack_inputs)",
-    layout="float32, batch 1; pictures NFCHW with F frames, scalars NF",
+    "gain * x, 0, 4)) - 0.4; focus in 1/m, farthest first (dualpix.models.prepare.stack_inputs); width of the picture "
+    f"over focal length in px, {USUAL_WIDTH_PER_FOCAL:g} where it is not known",
+    layout="float32, batch 1; pictures NFCHW with F frames, scalars NF, and N",
     augment=augment,
     loss=loss,
     error=error,
