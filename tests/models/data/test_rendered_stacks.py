@@ -200,6 +200,8 @@ def test_stacks_are_formed_once_and_then_read(
     assert "is damaged; its scene is rendered anew" in capsys.readouterr().err
     other, _ = open_source("procedural", "focus_stack", replace(options, frames=4, cache_dir=tmp_path))
     assert other.prepare(1)["frames"].shape[0] == 4
+    more, _ = open_source("procedural", "focus_stack", replace(options, samples=9, cache_dir=tmp_path))
+    assert more.digest() != source.digest() and len(list(tmp_path.iterdir())) == 2  # the same scenes, kept once
     with pytest.raises(IndexError):
         source.prepare(len(source))
 

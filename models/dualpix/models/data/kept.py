@@ -94,13 +94,23 @@ class KeptStacks:
     forms: bool = False
 
     @classmethod
-    def of(cls, source: Source, cache: Path, size_hw: tuple[int, int], frames: int, *, sharp: bool) -> KeptStacks:
+    def of(
+        cls, source: Source, cache: Path, digest: str, size_hw: tuple[int, int], frames: int, *, sharp: bool
+    ) -> KeptStacks:
         """In a folder of the cache that is named after what the samples are.
+
+        Args:
+            source: of the task ``focus_stack``, each of whose samples has this size and so many frames.
+            cache: of a run.
+            digest: of all that a sample of some index depends on; of scenes without an end it leaves out their number.
+            size_hw: of its samples.
+            frames: of its samples.
+            sharp: whether to keep the picture in focus everywhere.
 
         Raises:
             OutputError: the folder cannot be made.
         """
-        folder = cache / f"stacks-{source.digest()}{'-sharp' if sharp else ''}"
+        folder = cache / f"stacks-{digest}{'-sharp' if sharp else ''}"
         make_output_dir(folder)
         return cls(source, folder, size_hw, frames, sharp)
 

@@ -96,9 +96,12 @@ class ProceduralStacks:
 
     def digest(self) -> str:
         """Of the settings and the seed."""
+        return digest_of({"samples": self.samples_digest(), "count": len(self)})
+
+    def samples_digest(self) -> str:
+        """Of all that sample ``index`` depends on, and so not of how many there are."""
         options = self.options
-        form = [options.stacks, self._about]
-        facts = {"seed": options.seed, "count": options.samples, "frames": options.frames, "form": form}
+        facts = {"seed": options.seed, "frames": options.frames, "form": [options.stacks, self._about]}
         return digest_of({"stacks": options.render.digest(), **facts})
 
 
@@ -160,7 +163,8 @@ def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
         stacks = ProceduralStacks(name, options)
         if options.cache_dir is None:
             return stacks
-        return KeptStacks.of(stacks, options.cache_dir, options.render.size_hw, options.frames, sharp=options.sharp)
+        size_hw, digest = options.render.size_hw, stacks.samples_digest()
+        return KeptStacks.of(stacks, options.cache_dir, digest, size_hw, options.frames, sharp=options.sharp)
     if task == MONOCULAR:
         return ProceduralPictures(name, options)
     data = RenderedDataset(

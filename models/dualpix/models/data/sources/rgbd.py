@@ -170,7 +170,8 @@ def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
     renders = RgbdRenders(name, task, survey.sources, options, described, survey.notes)
     if task != FOCUS_STACK or options.cache_dir is None:
         return renders
-    return KeptStacks.of(renders, options.cache_dir, options.render.size_hw, options.frames, sharp=options.sharp)
+    size_hw, digest = options.render.size_hw, renders.digest()
+    return KeptStacks.of(renders, options.cache_dir, digest, size_hw, options.frames, sharp=options.sharp)
 
 
 RGBD = SourceKind(
