@@ -18,6 +18,7 @@ scaled as a whole.
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -31,7 +32,6 @@ from dualpix.models.data.focus_lists import MIXED, PUBLISHED, Diopters, draw_lis
 from dualpix.models.data.formation import RgbdView, mask_tensor, picture_tensor
 from dualpix.models.data.published_blur import neighbour_gather
 from dualpix.models.data.rendered import draw_psf
-from dualpix.models.data.sources.kind import SourceOptions
 from dualpix.models.data.stack_camera import (
     Misalignment,
     coc_ends_px,
@@ -45,6 +45,9 @@ from dualpix.models.data.stack_camera import (
 )
 from dualpix.models.tasks.focus_stack import FARTHEST_M
 from dualpix.models.tasks.task import KNOWN, Sample
+
+if TYPE_CHECKING:
+    from dualpix.models.data.sources.kind import SourceOptions
 
 STACK_FORMATION = 2
 """Changes with what this module makes of the same scene."""
