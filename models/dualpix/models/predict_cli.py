@@ -123,7 +123,9 @@ def command(
     also depth_m.tiff with depth.png and depth_uncertainty_d.tiff (NaN where not measured). A network that restores the
     picture (dddnet) leaves sharp.tiff (16-bit linear light, the view's own colours and size) and sharp.png. A focus
     stack becomes
-    OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json.
+    OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json; with --model, a network
+    for stacks, the map of --stack-method lies beside it (depth_m_blur.tiff). Of a capture of the simulated camera the
+    scene is known: its error is printed without --truth.
     """
     debug = bool((ctx.obj or {}).get("debug"))
     stacks = [path for path in files if is_stack(path)]
@@ -171,12 +173,12 @@ def command(
 def _with_network(options: StackOptions, model: str) -> StackOptions:
     """Focus stacks by a network; without one they need no torch."""
     model_folder(model)
-    from dualpix.models.stack_network import check_stack_model, predict_stack_depth
+    from dualpix.models.stack_network import check_stack_model, predict_stack
     from dualpix.models.zoo import load_model
 
     loaded = load_model(model)
     check_stack_model(loaded)
-    return replace(options, network=partial(predict_stack_depth, model=loaded), network_name=loaded.name)
+    return replace(options, network=partial(predict_stack, model=loaded), network_name=loaded.name)
 
 
 def _report(ctx: click.Context, outcomes: list[Outcome], table: Table, as_json: bool, below: str) -> None:
