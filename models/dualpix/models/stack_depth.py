@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +46,8 @@ class StackOptions:
     network: Callable[[FocusStack], StackPrediction] | None = None
     """Gives depth and, where it has one, confidence in place of the method, whose map is kept beside."""
     network_name: str = ""
+    lens: Mapping[str, float] = field(default_factory=dict)
+    """``focal_length_mm`` and ``pixel_pitch_um`` (of the decoded frames) that the stack lacks or has wrong."""
 
 
 def run_stacks(
@@ -87,7 +89,7 @@ def depth_of_stack(stack_folder: Path, folder: Path, options: StackOptions) -> d
             the truth does not fit.
     """
     read = read_aligned(stack_folder, options.f_number)
-    stack = read.stack
+    stack = replace(read.stack, lens=replace(read.stack.lens, **options.lens))
     truth = _truth_of(stack_folder, read, options.truth)
     started = time.perf_counter()
     predicted = None if options.network is None else options.network(stack)

@@ -42,7 +42,7 @@ def lens_unknown(stack: FocusStack, *, network: bool) -> list[str]:
     if not missing or stack.focus_distance_m is None:
         return []
     instead = "the network takes a usual lens" if network else "how much blur a diopter makes was found from the frames"
-    hint = "dualpix capture import takes --focal-length-mm, --f-number and --pixel-pitch-um"
+    hint = "--focal-length-mm and --pixel-pitch-um say it, and --f-number of dualpix capture import"
     return [f"nothing says the {' and '.join(missing)}: {instead}; {hint}"]
 
 
