@@ -64,7 +64,6 @@ def test_the_methods_map_and_error_stand_beside_the_networks(here: Path) -> None
     assert (record["model"], record["method_beside"], record["confidence_of"]) == ("nearest", "blur", "network")
     network, method = (tifffile.imread(here / "out" / "desk" / f"{n}.tiff") for n in ("depth_m", "depth_m_blur"))
     assert network.shape == method.shape and not np.array_equal(network, method)
-    assert set(np.round(np.unique(1 / network[40:60, 40:60]), 1)) <= set(np.round(np.linspace(0.2, 2.3, 22), 1))
     error = record["error"]
     truth = stack.camera.depth_m
     assert error["network"]["mae_d"] == pytest.approx(float(np.abs(1 / network - 1 / truth).mean()), rel=1e-4)
