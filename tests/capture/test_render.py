@@ -23,9 +23,10 @@ from dualpix.capture.render import (
     render_integral,
     render_layers,
     render_scene,
+    render_scene_stack,
     scene_margin_px,
 )
-from dualpix.capture.render.layered import Cells, coc_ladder, render_surfaces
+from dualpix.capture.render.layered import Cells, coc_ladder, render_surfaces, render_surfaces_whole, render_whole
 from dualpix.capture.render.psf import HalfKernels, PsfGrid, RadialPsf, project, split_cells
 from dualpix.capture.scenes import Scene, SceneLayer, make_scene
 
@@ -578,3 +579,30 @@ def test_the_standard_way_is_what_shipped_weights_saw() -> None:
 
 
 STANDARD_SUMS = (764.3010204779143, 764.4772049540085)
+
+
+def test_the_whole_aperture_is_the_sum_of_its_halves() -> None:
+    """But for visibility, which is judged in half as many parts; alone, a surface has none."""
+    psf = PsfModel(0.3, edge_px=0.4, rim=0.5)
+    colour, alpha, coc = some_surfaces()
+    left, right = render_surfaces(colour, alpha, coc, psf, MARGIN)
+    whole = render_surfaces_whole(colour, alpha, coc, psf, MARGIN)
+    assert float((whole - left - right).abs().mean()) < 2e-3 and float((whole - left - right).abs().max()) < 0.05
+    alone = [planes[:, :1] for planes in (colour, alpha, coc)]
+    left, right = render_surfaces(*alone, psf, MARGIN)
+    torch.testing.assert_close(render_surfaces_whole(*alone, psf, MARGIN), left + right, atol=1e-4, rtol=0)
+    fine = render_surfaces_whole(colour, alpha, coc, psf, MARGIN, cells=Cells(4, 2))
+    assert float((fine - whole).abs().mean()) < 2e-3
+
+
+def test_a_whole_view_and_a_scene_are_those_of_their_halves() -> None:
+    psf, margin = PsfModel(0.3), 12
+    scene = make_scene(3, (64 + 2 * margin, 80 + 2 * margin))
+    pair = render_scene(scene, 8.0, -5.0, psf, margin, quality="exact")
+    stack = render_scene_stack(scene, [(8.0, -5.0), (0.0, 0.0)], psf, margin)
+    assert stack.shape == (2, 3, 64, 80) and float((stack[0] - pair.combined).abs().mean()) < 2e-3
+    sharp = torch.from_numpy(scene.all_in_focus()[margin:-margin, margin:-margin]).permute(2, 0, 1)
+    in_focus = render_scene_stack(scene, [(0.0, 0.0)], replace(psf, edge_px=0.0), margin)[0]
+    torch.testing.assert_close(in_focus, sharp, atol=1e-4, rtol=0)
+    left, right = render_dual_pixel(sharp[None], pair.coc_px[None], psf, quality="exact")
+    assert float((render_whole(sharp[None], pair.coc_px[None], psf) - left - right).abs().mean()) < 2e-3

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-SOURCE = """
+SOURCE = '''
 import torch
 from torch import nn
 
@@ -54,6 +54,25 @@ class Stack(nn.Module):
         diopters = (weight * (focus.reshape(b, n, h, w) + 0.1 * out[:, :, 1])).sum(1, keepdim=True)
         return 1.0 / diopters.clamp_min(0.05)
 
+class Nearest(nn.Module):
+    """Depth from focus with no weights: the focus of the frame with the strongest gradients, and how strong they
+    are among all."""
+
+    size_multiple = 8
+
+    def __init__(self):
+        super().__init__()
+        self.share = nn.Parameter(torch.ones(1))
+
+    def forward(self, frames, focus_diopters):
+        grey = frames.mean(2)
+        sharp = torch.nn.functional.avg_pool2d((grey[..., 1:] - grey[..., :-1]).square(), 9, 1, 4)
+        sharp = torch.nn.functional.pad(sharp, (0, 1, 0, 0), mode="replicate")
+        best = sharp.argmax(1, keepdim=True)
+        diopters = focus_diopters[:, :, None, None].expand_as(sharp).gather(1, best)
+        sure = sharp.amax(1, keepdim=True) / sharp.sum(1, keepdim=True).clamp_min(1e-9)
+        return 1.0 / diopters.clamp_min(0.05), sure * self.share
+
 def make(width=8):
     return Toy(width)
 
@@ -63,16 +82,20 @@ def sure():
 def stack():
     return Stack()
 
+def nearest():
+    return Nearest()
+
 def wrong():
     return nn.Conv2d(1, 1, 1)
 
 def number():
     return 3
-"""
+'''
 
 
 def write_toy(folder: Path) -> Path:
-    """``toynet.py`` in ``folder``: ``make`` and ``sure`` (with a confidence) take pairs, ``stack`` focus stacks."""
+    """``toynet.py`` in ``folder``: ``make`` and ``sure`` (with a confidence) take pairs, ``stack`` and ``nearest``
+    (with a confidence) focus stacks."""
     path = folder / "toynet.py"
     path.write_text(SOURCE)
     return path

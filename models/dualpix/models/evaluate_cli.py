@@ -12,7 +12,7 @@ import click
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir
-from dualpix.models.protocol_names import METHODS, PROTOCOLS, RENDERED
+from dualpix.models.protocol_names import METHODS, PROTOCOLS, RENDERED, TAKE_FOLDERS
 from dualpix.models.shipped import DEFAULT_MODEL, model_folder
 
 _FILE = click.Path(path_type=Path)
@@ -54,7 +54,7 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
 @click.argument("folder", required=False, type=_FILE)
 @click.option(
     "--data", type=click.Choice([*PROTOCOLS, *RENDERED]), required=True,
-    help="The protocol; all but the rendered ones read FOLDER.",
+    help="The protocol; all but the rendered ones read FOLDER, stacks of pictures with depth may.",
 )  # fmt: skip
 @click.option(
     "--method", "methods", callback=_parse_methods,
@@ -111,7 +111,9 @@ def command(
     interval beside them: a bootstrap over the scenes.
 
     rendered:phone, rendered:fullframe and rendered:macro are validation sets for choosing weights: each scene is seen
-    by a camera of its own, drawn around the shipped profiles.
+    by a camera of its own, drawn around the shipped profiles. rendered:stack-fixed and rendered:stack-diopters are
+    focus stacks of procedural scenes at any distance, or of the RGB-D data in FOLDER, focused where no list follows the
+    scene.
 
     Edge MAE and edge AI(1) are the error within 8 px of edges of the truth: steps of more than a tenth of its range
     over 4 px. Edge F1 (higher is better) is of steps of 10 to 30 % of the range, which may lie 4 px beside.
@@ -141,7 +143,7 @@ def command(
 
 def _check(data: str, folder: Path | None, size: tuple[int, int]) -> None:
     """Whether there can be any scene."""
-    if data in RENDERED:
+    if data in RENDERED and not (folder is not None and data in TAKE_FOLDERS):
         if folder is not None:
             raise DualpixError(f"'{folder}' was given with --data {data}", expected="no folder: scenes are rendered")
         if size[0] % _MULTIPLE_PX or size[1] % _MULTIPLE_PX:

@@ -36,9 +36,10 @@ from dualpix.models.evaluate import (
 )
 from dualpix.models.evaluate.figures import AFFINE, RANGES_M
 from dualpix.models.evaluate.methods import Choice, methods_for
+from dualpix.models.evaluate.rendered_stacks import procedural_stacks, stack_protocol
 from dualpix.models.evaluate.summary import RESAMPLES, SEED
 from dualpix.models.evaluate_cli import Asked
-from dualpix.models.protocol_names import RENDERED
+from dualpix.models.protocol_names import RENDERED, TAKE_FOLDERS
 
 _CONFIDENCE_COLUMNS = {"ause": "AUSE", "ause_of_chance": "of chance", "measured": "measured"}
 _MOST_COLUMNS = 7
@@ -86,12 +87,17 @@ def evaluate_asked(asked: Asked, *, as_json: bool) -> None:
 
 
 def _protocol(data: str) -> Protocol:
-    return rendered_protocol(data.partition(":")[2]) if data in RENDERED else PROTOCOLS[data]
+    if data not in RENDERED:
+        return PROTOCOLS[data]
+    kind = data.partition(":")[2]
+    return stack_protocol(kind) if data in TAKE_FOLDERS else rendered_protocol(kind)
 
 
 def _pending(protocol: Protocol, folder: Path | None, count: int, size: tuple[int, int]) -> Sequence[Pending]:
     """The scenes, to be read or rendered as they are needed."""
-    if protocol.name in RENDERED:
+    if protocol.name in TAKE_FOLDERS and folder is None:
+        return procedural_stacks(protocol.name.partition(":")[2], count, size)
+    if protocol.name in RENDERED and protocol.name not in TAKE_FOLDERS:
         if folder is not None:
             raise DualpixError(
                 f"'{folder}' was given with --data {protocol.name}", expected="no folder: scenes are rendered"

@@ -30,6 +30,9 @@ if TYPE_CHECKING:
     from dualpix.models.stack_depth import StackOptions
 
 _FILE = click.Path(path_type=Path)
+_STACK_LENS = ("focal_length_mm", "pixel_pitch_um")
+"""Of a stack: its f-number chooses among its apertures, its distances are those of its frames."""
+_NOT_OF_STACKS = ("profile", "focus_distance_m", "disparity_gain", "left", "right", "sub")
 _LENS_FIELDS = ("focal_length_mm", "f_number", "focus_distance_m", "pixel_pitch_um", "disparity_gain")
 
 
@@ -126,22 +129,22 @@ def command(
     also depth_m.tiff with depth.png and depth_uncertainty_d.tiff (NaN where not measured). A network that restores the
     picture (dddnet) leaves sharp.tiff (16-bit linear light, the view's own colours and size) and sharp.png. A focus
     stack becomes
-    OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json.
+    OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json; with --model, a network
+    for stacks, the map of --stack-method lies beside it (depth_m_blur.tiff). Of a capture of the simulated camera the
+    scene is known: its error is printed without --truth.
     """
     debug = bool((ctx.obj or {}).get("debug"))
     stacks = [path for path in files if is_stack(path)]
     if stacks:
         _check_stacks(stacks, files, truth)
-        if profile is not None:
-            raise DualpixError("--profile was given with a focus stack", expected="dual-pixel captures with it")
-        if points:
-            raise DualpixError("--ply was given with a focus stack", expected="dual-pixel captures with it")
+        _check_of_stacks(ctx)
         make_output_dir(output)
         from dualpix.models import stack_depth
 
-        chosen = stack_depth.StackOptions(stack_method, settings["f_number"], truth)
+        lens = {name: settings[name] for name in _STACK_LENS if settings[name] is not None}
+        chosen = stack_depth.StackOptions(stack_method, settings["f_number"], truth, lens=lens)
         if model != DEFAULT_MODEL:
-            chosen = _with_network(chosen, model)
+            chosen = _with_network(chosen, model, working_size)
         strict = debug or (len(stacks) == 1 and not as_json)
         found = stack_depth.run_stacks(stacks, output, chosen, resume=resume, strict=strict)
         _report(ctx, found, stack_depth.table(found), as_json, stack_depth.below_text(found))
@@ -174,15 +177,18 @@ def command(
         _report(ctx, found, predict_run.table(found), as_json, predict_run.below_text(found))
 
 
-def _with_network(options: StackOptions, model: str) -> StackOptions:
+def _with_network(options: StackOptions, model: str, sizes_px: tuple[int, ...]) -> StackOptions:
     """Focus stacks by a network; without one they need no torch."""
+    if len(sizes_px) > 1:
+        raise DualpixError(f"{len(sizes_px)} working sizes for a focus stack", expected="one")
     model_folder(model)
-    from dualpix.models.stack_network import check_stack_model, predict_stack_depth
+    from dualpix.models.stack_network import check_stack_model, predict_stack
     from dualpix.models.zoo import load_model
 
     loaded = load_model(model)
     check_stack_model(loaded)
-    return replace(options, network=partial(predict_stack_depth, model=loaded), network_name=loaded.name)
+    size = {"working_long_side_px": sizes_px[0]} if sizes_px else {}
+    return replace(options, network=partial(predict_stack, model=loaded, **size), network_name=loaded.name)
 
 
 def _report(ctx: click.Context, outcomes: list[Outcome], table: Table, as_json: bool, below: str) -> None:
@@ -194,6 +200,24 @@ def _report(ctx: click.Context, outcomes: list[Outcome], table: Table, as_json: 
             click.echo(below)
     if any(o.error for o in outcomes):
         ctx.exit(2)
+
+
+def _check_of_stacks(ctx: click.Context) -> None:
+    """Refuse what was asked of dual-pixel captures alone, which stacks would silently do without.
+
+    Raises:
+        DualpixError: there is such an option.
+    """
+    given = [name for name in _NOT_OF_STACKS if ctx.params.get(name) not in (None, ())]
+    given += ["ply"] if ctx.params["points"] else []
+    given += ["method"] if ctx.params["method"] == "sgbm" else []
+    given += ["working_size"] if ctx.params["working_size"] and ctx.params["model"] == DEFAULT_MODEL else []
+    if given:
+        raise DualpixError(
+            f"--{given[0].replace('_', '-')} was given with a focus stack",
+            expected="dual-pixel captures with it",
+            hint="stacks take --stack-method, --model, --f-number, --focal-length-mm and --pixel-pitch-um",
+        )
 
 
 def _check_stacks(stacks: list[Path], files: tuple[Path, ...], truth: Path | None) -> None:

@@ -18,11 +18,16 @@ PROTOCOLS = (
     "ibims1-adaptive",
     "nyuv2-stacks",
     "fod500",
+    "simulated-camera",
 )
 """Each is ``PROTOCOL`` of the module of that name in :mod:`dualpix.models.evaluate.protocols`, - for _."""
 CAMERAS = ("phone", "fullframe", "macro")
 """Kinds of rendered validation sets."""
-RENDERED = ("rendered", *(f"rendered:{kind}" for kind in CAMERAS))
+STACKS = ("stack-fixed", "stack-diopters")
+"""Lists of focus distances of rendered stacks, of scenes or of the pictures of a folder."""
+RENDERED = ("rendered", *(f"rendered:{kind}" for kind in (*CAMERAS, *STACKS)))
+TAKE_FOLDERS = tuple(f"rendered:{kind}" for kind in STACKS)
+"""Of the rendered ones, those that may be of a folder."""
 PAIR_METHODS = ("sgbm", "network")
 STACK_METHODS = ("blur", "sharpness", "argmax", "network")
 IMAGE_METHODS = ("input",)

@@ -1,15 +1,16 @@
-"""``dualpix depth STACK``: depth of focus stacks, and its error where a truth is given.
+"""``dualpix depth STACK``: depth of focus stacks, and its error where a truth is given or known.
 
-Metric where the stack says where its frames are focused, else the number of the sharpest frame.
+Metric where the stack says where its frames are focused, else the number of the sharpest frame. By a method that needs
+no training; by a network where one is named, with the method's map beside it.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.markup import escape
@@ -18,17 +19,19 @@ from rich.table import Table
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw.inputs import Job
 from dualpix.capture.raw.jobs import Batch, Outcome, run_jobs
-from dualpix.capture.stack.align import Alignment, align_stack
 from dualpix.capture.stack.focus_depth import FocusDepth, Method, depth_from_focus, index_from_focus
-from dualpix.capture.stack.focus_output import NO_METRES_HINT, SIDECAR, check_measured, write_focus_depth
-from dualpix.capture.stack.load import ALIGNED, ALIGNMENT, load_stack
+from dualpix.capture.stack.focus_output import NO_METRES_HINT, SIDECAR, Result, check_measured, write_focus_depth
 from dualpix.capture.terminal import figures_table
 from dualpix.capture.types import FloatImage, FocusStack
+from dualpix.models import stack_notes
 from dualpix.models.depth_truth import DepthTruth, read_truth
+from dualpix.models.stack_reading import AlignedStack, read_aligned, simulated_truth
 
-_LITTLE = 0.1
-"""Share of measured pixels below which it is said that most of the map is filled in."""
-_MOST_NAMED = 4
+if TYPE_CHECKING:
+    from dualpix.models.stack_network import StackPrediction
+
+LEAST_FRAMES = 3
+"""Of every method but ``argmax``, which two do for."""
 
 
 @dataclass(frozen=True)
@@ -40,9 +43,11 @@ class StackOptions:
     """Which aperture, where a stack has several; the widest by default."""
     truth: Path | None = None
     """Depth of the stack's size, see :func:`~dualpix.models.depth_truth.read_truth`."""
-    network: Callable[[FocusStack], FloatImage] | None = None
-    """Gives the depth in place of the method; how sure a pixel is, and the picture in focus, stay the method's."""
+    network: Callable[[FocusStack], StackPrediction] | None = None
+    """Gives depth and, where it has one, confidence in place of the method, whose map is kept beside."""
     network_name: str = ""
+    lens: Mapping[str, float] = field(default_factory=dict)
+    """``focal_length_mm`` and ``pixel_pitch_um`` (of the decoded frames) that the stack lacks or has wrong."""
 
 
 def run_stacks(
@@ -76,63 +81,95 @@ def run_stacks(
 def depth_of_stack(stack_folder: Path, folder: Path, options: StackOptions) -> dict[str, Any]:
     """Depth from focus of one stack, written to ``folder``; returns the content of its ``depth.json``.
 
-    Frames that ``dualpix capture align`` has not aligned are aligned here, to the one at the nearest focus. Without
+    Frames that ``dualpix capture align`` has not aligned are aligned here, to the one that shows most. Without
     distances there is no depth: the number of the sharpest frame is written then.
 
     Raises:
         DualpixError: the folder is no stack, a frame is damaged or belongs to another one, nothing can be measured, or
             the truth does not fit.
     """
-    stack = load_stack(stack_folder, options.f_number)
-    truth = _truth_of(stack, options.truth)
-    notes: list[str] = []
-    if not (stack_folder / ALIGNED / ALIGNMENT).is_file():
-        stack, alignment = align_stack(stack)
-        notes = _strangers(stack, alignment)
+    read = read_aligned(stack_folder, options.f_number)
+    stack = replace(read.stack, lens=replace(read.stack.lens, **options.lens))
+    truth = _truth_of(stack_folder, read, options.truth)
     started = time.perf_counter()
-    metric = stack.focus_distance_m is not None
-    result = depth_from_focus(stack, options.method) if metric else index_from_focus(stack, options.method)
-    details: dict[str, Any] = {}
-    if options.network is not None:
-        depth = options.network(stack)
-        details["model"] = options.network_name
-        if isinstance(result, FocusDepth):
-            result = replace(result, depth_m=depth, diopters=np.float32(1) / depth)
+    predicted = None if options.network is None else options.network(stack)
+    by_method = _by_method(stack, options)
     seconds = round(time.perf_counter() - started, 3)
-    check_measured(stack, result, stack_folder.name)
-    if result.measured_fraction < _LITTLE:
-        notes.append(f"{result.measured_fraction:.1%} of the pixels were measured, the rest is filled in from them")
-    details |= {"inputs": [stack_folder.name], "seconds": seconds, "notes": notes}
-    if truth is not None and isinstance(result, FocusDepth):
-        # the yardstick: the frame in which a pixel is sharpest, as it comes
-        plain = result if options.method == "argmax" and options.network is None else depth_from_focus(stack, "argmax")
-        details["error"] = {
-            "method": depth_errors(result.depth_m, truth.depth_m),
-            "sharpest_frame": depth_errors(plain.depth_m, truth.depth_m),
-            "truth_unit": truth.unit,
-        }
-    return write_focus_depth(folder, stack, result, details)
+    result, details, beside = _chosen(stack, by_method, predicted, options)
+    if predicted is None or predicted.confidence is None:
+        check_measured(stack, result, stack_folder.name)
+    details["notes"] = [
+        *(stack_notes.strangers(stack, read.alignment) if read.alignment is not None else ()),
+        *stack_notes.little_measured(result.measured_fraction),
+        *stack_notes.lens_unknown(stack, network=predicted is not None),
+        *(stack_notes.beyond_the_sweep(stack, by_method) if isinstance(by_method, FocusDepth) else ()),
+        *details["notes"],
+    ]
+    details |= {"inputs": [stack_folder.name], "seconds": seconds}
+    if truth is not None and isinstance(by_method, FocusDepth):
+        details["error"] = _errors(stack, by_method, predicted, truth)
+    return write_focus_depth(folder, stack, result, details, beside)
 
 
-def _strangers(stack: FocusStack, alignment: Alignment) -> list[str]:
-    """Frames that do not match their neighbours although most do: another scene, or a moved camera."""
-    odd = [place for place, good in enumerate(alignment.trusted) if not good]
-    if not odd or 2 * len(odd) >= len(alignment.trusted):
-        return []
-    named = ", ".join(f"'{stack.names[place]}'" for place in odd[:_MOST_NAMED])
-    return [f"{named} could not be matched with the other frames: look at the stack with dualpix capture verify"]
+def _by_method(stack: FocusStack, options: StackOptions) -> Result:
+    method = options.method
+    if options.network is not None and len(stack.frames) < LEAST_FRAMES:
+        method = "argmax"
+    return depth_from_focus(stack, method) if stack.focus_distance_m is not None else index_from_focus(stack, method)
 
 
-def _truth_of(stack: FocusStack, path: Path | None) -> DepthTruth | None:
+def _chosen(
+    stack: FocusStack, by_method: Result, predicted: StackPrediction | None, options: StackOptions
+) -> tuple[Result, dict[str, Any], Mapping[str, FloatImage]]:
+    """The result that is shown, what is to be told of it, and the maps beside it."""
+    if predicted is None or not isinstance(by_method, FocusDepth):
+        return by_method, {"notes": []}, {}
+    apart, doubts = stack_notes.differs(stack, predicted.depth_m, by_method)
+    result = replace(by_method, depth_m=predicted.depth_m, diopters=np.float32(1) / predicted.depth_m)
+    if predicted.confidence is not None:
+        result = replace(result, confidence=predicted.confidence)
+    details = {
+        "model": options.network_name,
+        "confidence_of": "method" if predicted.confidence is None else "network",
+        "method_beside": by_method.method,
+        "network_from_method_d": apart,
+        "notes": [*stack_notes.thinned_out(stack, predicted.frames), *doubts],
+    }
+    return result, details, {f"depth_m_{by_method.method}": by_method.depth_m}
+
+
+def _errors(
+    stack: FocusStack, by_method: FocusDepth, predicted: StackPrediction | None, truth: _Truth
+) -> dict[str, Any]:
+    """Of the network, of the method, and of the yardstick: the frame in which a pixel is sharpest, as it comes."""
+    plain = by_method if by_method.method == "argmax" else depth_from_focus(stack, "argmax")
+    maps = {"method": by_method.depth_m, "sharpest_frame": plain.depth_m}
+    if predicted is not None:
+        maps = {"network": predicted.depth_m, **maps}
+    errors: dict[str, Any] = {name: depth_errors(found, truth.depth.depth_m) for name, found in maps.items()}
+    return errors | {"truth": truth.source, "truth_unit": truth.depth.unit}
+
+
+@dataclass(frozen=True)
+class _Truth:
+    depth: DepthTruth
+    source: str
+    """``file``, or ``simulated camera``."""
+
+
+def _truth_of(folder: Path, read: AlignedStack, path: Path | None) -> _Truth | None:
+    """That of a file; else, of a simulated camera's capture, the scene that it photographed."""
+    stack = read.stack
     if path is None:
-        return None
+        simulated = simulated_truth(folder, read)
+        return None if simulated is None else _Truth(DepthTruth(simulated, "m"), "simulated camera")
     if stack.focus_distance_m is None:
         raise DualpixError(
             "--truth was given with a stack that does not say where its frames are focused",
             expected="distances, to have a depth in m",
             hint=f"say them with: {NO_METRES_HINT}",
         )
-    return read_truth(path, stack.frames.shape[1:3])
+    return _Truth(read_truth(path, stack.frames.shape[1:3]), "file")
 
 
 def depth_errors(depth_m: FloatImage, truth_m: FloatImage) -> dict[str, float | None]:
@@ -173,7 +210,7 @@ def table(outcomes: Sequence[Outcome]) -> Table:
             escape(outcome.job.path.name),
             str(record["frames"]),
             _percentiles_text(record),
-            f"{share:.0%}" if share >= _LITTLE else f"{share:.1%}",
+            f"{share:.0%}" if share >= stack_notes.LITTLE else f"{share:.1%}",
             f"{record['seconds']:.1f}",
             escape(str(outcome.job.folder)),
         )
@@ -202,9 +239,12 @@ def below_text(outcomes: Sequence[Outcome]) -> str:
 
 
 def _judged_text(error: dict[str, Any]) -> str:
-    text = (
-        f"mean error {_error_text(error['method'])} (the sharpest frame alone: {_error_text(error['sharpest_frame'])})"
-    )
+    shown = {"network": "", "method": "the method: ", "sharpest_frame": "the sharpest frame alone: "}
+    known = [(name, words) for name, words in shown.items() if name in error]
+    first, *others = [_error_text(error[name]) if place == 0 else f"{words}{_error_text(error[name])}"
+                      for place, (name, words) in enumerate(known)]  # fmt: skip
+    what = "mean error against the scene that was simulated" if error["truth"] == "simulated camera" else "mean error"
+    text = f"{what} {first} ({'; '.join(others)})"
     return text + ("; the truth holds integers, read as mm" if error["truth_unit"] == "mm" else "")
 
 

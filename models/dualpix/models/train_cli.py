@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, get_args
 
 import click
 
@@ -22,6 +23,7 @@ from dualpix.models.data.kinds import (
     Quality,
     Recipe,
     Scenes,
+    StackGenerator,
     WantedDevice,
     WantedPrecision,
 )
@@ -29,8 +31,34 @@ from dualpix.models.named import check_findable, is_named
 from dualpix.models.networks import network_spec
 from dualpix.models.shipped import model_folder
 
+if TYPE_CHECKING:
+    from dualpix.models.train import TrainConfig
+
 SCENES = "scenes"
 """Folder of the rendered scenes within that of a run."""
+_MOST_FRAMES = 100
+_TOLD_EVERY = 50
+"""Scenes, in a log."""
+
+
+class _Frames(click.ParamType):
+    """``5``, or ``2-9``: (fewest or None, most)."""
+
+    name = "frames"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int | None, int]:
+        """Both numbers are 2 to 100."""
+        if isinstance(value, tuple):
+            return value
+        match = re.fullmatch(r"(?:(\d{1,3})-)?(\d{1,3})", str(value))
+        if match is None:
+            self.fail(f"'{value}' is no number of frames: give 5, or a range such as 2-9", param, ctx)
+        fewest, most = None if match[1] is None else int(match[1]), int(match[2])
+        if not 2 <= (fewest or most) <= most <= _MOST_FRAMES:
+            self.fail(f"'{value}' is out of range: 2 to {_MOST_FRAMES} frames, rising", param, ctx)
+        return fewest, most
 
 
 @click.command()
@@ -72,7 +100,14 @@ SCENES = "scenes"
     metavar="SOURCE|SHARE",
     help="What judges: sources (repeatable), or the share of the scenes that is held out; by default rendered scenes.",
 )
-@click.option("--frames", type=click.IntRange(2, 100), default=5, help="Of focus stacks.")
+@click.option(
+    "--frames", type=_Frames(), default="5", show_default=True, metavar="N|FEWEST-MOST",
+    help="Of focus stacks: 5; or as 2-9, where each step draws a number.",
+)  # fmt: skip
+@click.option(
+    "--stacks", type=click.Choice(get_args(StackGenerator)), default="faithful", show_default=True,
+    help="How focus stacks are rendered: light, occlusion and errors of real cameras, or as published networks' data.",
+)  # fmt: skip
 @click.option("--renders", type=click.IntRange(1), default=4, help="Of each RGB-D picture, through other lenses.")
 @click.option("--size", "size_hw", type=(int, int), default=SCENE_HW, show_default=True, help="H W of rendered scenes.")
 @click.option("--crop", "crop_hw", type=(int, int), default=CROP_HW, show_default=True, help="H W of what is seen.")
@@ -101,10 +136,11 @@ SCENES = "scenes"
 @click.option(
     "--cache",
     type=click.Path(path_type=Path),
-    help="Folder for rendered scenes (0.5 MB each), shared by runs; default OUTPUT/scenes.",
+    help="Folder for rendered scenes (0.5 MB each; 0.4 MB a frame of a stack), shared by runs; default OUTPUT/scenes.",
 )
 @click.option("--no-cache", is_flag=True, help="Render each scene anew whenever it is seen.")
 @click.option("--workers", type=click.IntRange(0), default=1, help="Rendering processes.")
+@click.option("--render-only", is_flag=True, help="Render what the run would keep in its cache, by --workers, and end.")
 @click.option("--threads", type=click.IntRange(1), help="Threads of the training itself.")
 @click.option("--checkpoint-every", type=click.IntRange(1), default=100, help="Steps between checkpoints.")
 @click.option("--evaluate-every", type=click.IntRange(1), default=500, help="Steps between evaluations.")
@@ -138,7 +174,8 @@ def command(
     init_share: float,
     data: tuple[str, ...],
     validate: tuple[str, ...],
-    frames: int,
+    frames: tuple[int | None, int],
+    stacks: StackGenerator,
     renders: int,
     size_hw: tuple[int, int],
     crop_hw: tuple[int, int],
@@ -155,6 +192,7 @@ def command(
     cache: Path | None,
     no_cache: bool,
     workers: int,
+    render_only: bool,
     threads: int | None,
     checkpoint_every: int,
     evaluate_every: int,
@@ -198,9 +236,13 @@ def command(
             network=network, options=parsed, init=init, init_share=init_share, encoder_weights=encoder_weights,
             steps=steps, batch_size=batch_size, samples=samples, learning_rate=learning_rate, seed=seed,
             checkpoint_every=checkpoint_every, evaluate_every=evaluate_every, eval_samples=eval_samples,
-            precision=precision, data=data, validate=validate, frames=frames, renders=renders, crop_hw=crop_hw,
+            precision=precision, data=data, validate=validate, fewest_frames=frames[0], frames=frames[1], stacks=stacks,
+            renders=renders, crop_hw=crop_hw,
             render=RenderSettings(size_hw, scenes=scenes, quality=quality, optics=optics),
         )  # fmt: skip
+        if render_only:
+            _render_ahead(config, cache or output / SCENES, workers, line)
+            return
         runner = Runner(line, world, where, None if no_cache else cache or output / SCENES, workers, restart=restart)
         with process_group(world, where):
             if recipe is None:
@@ -224,6 +266,8 @@ def _checked_options(ctx: click.Context) -> dict[str, object]:
         raise DualpixError("--disparity-gain was given without --adapt", expected="both, or neither")
     if asked["cache"] and asked["no_cache"]:
         raise DualpixError("--cache and --no-cache were given", expected="one of them")
+    if asked["render_only"] and asked["no_cache"]:
+        raise DualpixError("--render-only and --no-cache were given", expected="one of them")
     if asked["recipe"] is not None and asked["init"] is not None:
         raise DualpixError("--recipe and --init were given", expected="one of them: stages begin with one another")
     if asked["recipe"] is None and (asked["stage_steps"] or asked["mono_data"]):
@@ -237,6 +281,18 @@ def _checked_options(ctx: click.Context) -> dict[str, object]:
         model_folder(asked["init"])
     check_output_dir(asked["output"])
     return parsed
+
+
+def _render_ahead(config: TrainConfig, cache: Path, workers: int, line: ProgressLine) -> None:
+    from dualpix.models.data.skipped import Skips
+    from dualpix.models.train.render_ahead import render_ahead
+
+    skips, done = Skips(line.say), 0
+    for done, count, skip in render_ahead(config, cache, workers):
+        if skip is not None:
+            skips.note((skip,))
+        line.update(done, count, "rendering", important=done in (1, count) or done % _TOLD_EVERY == 0)
+    line.say(f"{done - len(skips)} samples are kept in '{cache}'")
 
 
 def _line() -> ProgressLine:

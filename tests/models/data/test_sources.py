@@ -19,16 +19,14 @@ from hypothesis import strategies as st
 from tests.support import rgbd as write
 from tests.support.training import OPTIONS, SIZE_HW, Numbered, render, task_named
 
-from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.picture import linear_from_srgb
-from dualpix.capture.types import DualPixelImage, LensModel
-from dualpix.models.data.formation import RgbdView, draw_pair, draw_stack, form_pair, form_stack
+from dualpix.capture.types import DualPixelImage
+from dualpix.models.data.formation import RgbdView, draw_pair, form_pair
 from dualpix.models.data.mixture import Mixture
 from dualpix.models.data.rendered import RenderSettings, render_sample
 from dualpix.models.data.source import Source
 from dualpix.models.data.sources import KINDS, SourceOptions, open_source, pairs, split_weight
-from dualpix.models.data.sources.kind import StackMethod
 from dualpix.models.data.split import split
 from dualpix.models.data.windows import Window
 from dualpix.models.tasks.task import KNOWN
@@ -228,34 +226,6 @@ def test_nearer_is_more_negative_and_the_range_is_that_of_the_settings() -> None
         np.testing.assert_allclose(np.polyval(fit, 1 / depth[0][middle]), coc[0][middle], atol=1e-3)
 
 
-@pytest.mark.parametrize("method", ["gather", "layered"])
-@pytest.mark.parametrize("seed", range(3))
-def test_frames_are_sharp_where_they_are_focused(seed: int, method: StackMethod) -> None:
-    depth = np.geomspace(0.6, 6.0, 160)[None].repeat(120, 0)
-    options = replace(OPTIONS, frames=6, stacks=method, render=replace(OPTIONS.render, coc_span_px=(12.0, 16.0)))
-    sample = form_stack(draw_stack(textured(depth), options, np.random.default_rng(seed)))
-    frames, focus = sample["frames"].numpy(), sample["focus_distances_m"].numpy()
-    assert frames.shape == (6, 3, 120, 160) and (np.diff(focus) < 0).all()
-    lens = LensModel(float(sample["focal_length_mm"]), float(sample["f_number"]), 1.0, float(sample["pixel_pitch_um"]))
-    blur = np.stack(
-        [np.abs(optics.circle_of_confusion_px(depth[0], replace(lens, focus_distance_m=d))) for d in focus.tolist()]
-    )
-    assert 6 < blur.max() < 24
-    contrast = frames[:, 1].std(1)  # (N, W)
-    for blurred, seen in zip(blur.T, contrast.T, strict=True):
-        clearly = np.subtract.outer(blurred, blurred) > 1.5
-        assert (np.subtract.outer(seen, seen)[clearly] < 0.03).all()
-        assert seen[blurred > 6].max(initial=0) < 0.6 * seen.max()
-
-
-def test_frames_of_a_wall_are_focused_on_both_sides_of_it() -> None:
-    for seed in range(8):
-        sample = form_stack(draw_stack(textured(np.full((48, 64), 2.0)), OPTIONS, np.random.default_rng(seed)))
-        focus = sample["focus_distances_m"]
-        assert (focus.diff() < 0).all() and float(focus[0]) > 2 > float(focus[-1])
-        assert torch.isfinite(sample["frames"]).all()
-
-
 @pytest.mark.parametrize("dataset", ["nyuv2", "middlebury", "tartanair", "diode"])
 def test_any_data_set_of_pictures_with_depth(tmp_path: Path, dataset: str) -> None:
     t = write.truth(480, 640)
@@ -282,7 +252,7 @@ def test_a_damaged_picture_is_a_sample_that_does_not_read(pictures: Path) -> Non
 def test_options_out_of_range_are_refused() -> None:
     with pytest.raises(DualpixError, match="1 frames; expected 2 to 100"):
         SourceOptions(frames=1)
-    with pytest.raises(DualpixError, match="unknown way to form stacks 'magic'; expected one of: gather, layered"):
+    with pytest.raises(DualpixError, match="unknown way to form stacks 'magic'; expected one of: faithful, published"):
         SourceOptions(stacks="magic")  # type: ignore[arg-type]
     with pytest.raises(DualpixError, match="a window of 4 x 9"):
         Window((4, 9))

@@ -247,7 +247,7 @@ def targets(address: str | None = None) -> tuple[tuple[float, Box], ...]:
     Raises:
         DualpixError: the address is none.
     """
-    return HiddenCamera.from_seed(_seed(address)).targets
+    return HiddenCamera.from_seed(seed_of(address)).targets
 
 
 def open_drive(address: str | None, options: Mapping[str, str]) -> SimDrive:
@@ -320,7 +320,7 @@ def _connected(address: str | None, options: Mapping[str, str]) -> SimDevice:
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
         raise DualpixError(f"unknown option '{unknown[0]}' of the simulated camera", expected=", ".join(_OPTIONS))
-    seed = _seed(address)
+    seed = seed_of(address)
     key = (address or "sim", *(options.get(name, "") for name in _OPTIONS))
     device = _BROKEN.get(key)
     if device is None:
@@ -332,7 +332,12 @@ def _connected(address: str | None, options: Mapping[str, str]) -> SimDevice:
     return device
 
 
-def _seed(address: str | None) -> int:
+def seed_of(address: str | None) -> int:
+    """Of ``sim`` or ``sim:SEED``.
+
+    Raises:
+        DualpixError: the address is none.
+    """
     match = _ADDRESS.fullmatch(address or "sim")
     if match is None:
         raise DualpixError(f"no simulated camera '{address}'", expected="sim or sim:SEED, e.g. sim:7")

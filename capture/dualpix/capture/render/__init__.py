@@ -11,7 +11,7 @@ the camera's dual-pixel gain. Light is linear; left + right = the full-aperture 
 ``gather``) take tensors as they are. ``raytrace`` is the slow truth they are held against, ``compare`` says how close.
 """
 
-from dualpix.capture.render.from_scene import RenderedPair, render_scene, scene_margin_px
+from dualpix.capture.render.from_scene import RenderedPair, render_scene, render_scene_stack, scene_margin_px
 from dualpix.capture.render.gather import GatherPsf
 from dualpix.capture.render.inputs import UnitsWarning
 from dualpix.capture.render.integral import render_integral
@@ -21,6 +21,8 @@ from dualpix.capture.render.layered import (
     render_dual_pixel,
     render_layers,
     render_surfaces,
+    render_surfaces_whole,
+    render_whole,
 )
 from dualpix.capture.render.psf import HalfKernels, PsfGrid, PsfModel, RadialPsf, half_kernels
 from dualpix.capture.render.raytrace import (
@@ -58,8 +60,11 @@ __all__ = [
     "render_integral",
     "render_layers",
     "render_scene",
+    "render_scene_stack",
     "render_stack",
     "render_surfaces",
+    "render_surfaces_whole",
+    "render_whole",
     "sample_aperture",
     "scene_margin_px",
     "scene_surfaces",

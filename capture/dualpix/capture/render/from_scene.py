@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from dualpix.capture.render.layered import Cells, render_layers, render_surfaces
+from dualpix.capture.render.layered import Cells, render_layers, render_surfaces, render_surfaces_whole
 from dualpix.capture.render.psf import HalfKernels
 from dualpix.capture.scenes import Scene, SceneLayer
 from dualpix.capture.types import Quality
@@ -80,12 +81,46 @@ def _render_objects(
     dtype: torch.dtype,
     cells: Cells | None,
 ) -> tuple[Tensor, Tensor]:
+    colour, alpha, proximity = _objects(scene, dtype)
+    coc = coc_far_px + slope * proximity
+    return render_surfaces(colour[None], alpha[None], coc[None], psf, margin_px, cells=cells)
+
+
+def render_scene_stack(
+    scene: Scene,
+    coc_ends_px: Sequence[tuple[float, float]],
+    psf: HalfKernels,
+    margin_px: int,
+    *,
+    cells: Cells | None = None,
+) -> Tensor:
+    """A scene through the whole aperture, focused at several distances, its objects whole.
+
+    Args:
+        scene: canvas of (H + 2 margin, W + 2 margin).
+        coc_ends_px: of each frame, signed CoC of the farthest and of the nearest plane.
+        psf: of the camera; its split has no effect.
+        margin_px: border given up on each side, see :func:`scene_margin_px`.
+        cells: parts of the aperture in which visibility is judged.
+
+    Returns:
+        (N, 3, H, W) float32.
+    """
+    colour, alpha, proximity = _objects(scene, torch.float32)
+    frames = []
+    for far, near in coc_ends_px:
+        coc = far + (near - far) * proximity
+        frames.append(render_surfaces_whole(colour[None], alpha[None], coc[None], psf, margin_px, cells=cells)[0])
+    return torch.stack(frames)
+
+
+def _objects(scene: Scene, dtype: torch.dtype) -> tuple[Tensor, Tensor, Tensor]:
+    """Colour (K, 3, H, W), coverage and proximity (K, H, W)."""
     colour, alpha, proximity = (
         torch.from_numpy(np.stack([getattr(layer, name) for layer in scene.layers])).to(dtype)
         for name in ("colour", "alpha", "proximity")
     )
-    coc = coc_far_px + slope * proximity
-    return render_surfaces(colour.permute(0, 3, 1, 2)[None], alpha[None], coc[None], psf, margin_px, cells=cells)
+    return colour.permute(0, 3, 1, 2), alpha, proximity
 
 
 def _render_slabs(

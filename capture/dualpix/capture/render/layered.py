@@ -124,19 +124,41 @@ def render_surfaces(
     Raises:
         ValueError: the margin is too small for the largest CoC.
     """
+    views = _render_surfaces(colour, alpha, coc_px, psf, margin_px, cells or Cells(), halves=True)
+    return views[:, 0], views[:, 1]
+
+
+def render_surfaces_whole(
+    colour: Tensor, alpha: Tensor, coc_px: Tensor, psf: HalfKernels, margin_px: int, *, cells: Cells | None = None
+) -> Tensor:
+    """The sum of :func:`render_surfaces`' halves, in half the time: what a camera sees through its whole aperture.
+
+    The cells divide the whole aperture, where those of :func:`render_surfaces` divide either half: visibility is judged
+    in half as many parts.
+
+    Returns:
+        (B, C, H - 2 margin, W - 2 margin).
+
+    Raises:
+        ValueError: the margin is too small for the largest CoC.
+    """
+    return _render_surfaces(colour, alpha, coc_px, psf, margin_px, cells or Cells(), halves=False)[:, 0]
+
+
+def _render_surfaces(
+    colour: Tensor, alpha: Tensor, coc_px: Tensor, psf: HalfKernels, margin_px: int, cells: Cells, *, halves: bool
+) -> Tensor:
+    """(B, views, C, h, w): two halves, or the whole."""
     largest = float(coc_px.detach().abs().max())
     size = psf.kernel_size_px(largest)
     if margin_px < size // 2:
         raise ValueError(f"margin is {margin_px} px, a CoC of {largest:.1f} px needs {size // 2}")
-    cells = cells or Cells()
     pictures = []
     for planes in zip(colour, alpha, coc_px, strict=True):
         surfaces = list(map(_Surface, *planes))
-        pictures.append(
-            _over_field(psf, _inside(colour, margin_px), _surface_renderer(surfaces, psf, margin_px, cells))
-        )
-    views = torch.stack(pictures)
-    return views[:, 0], views[:, 1]
+        render = _surface_renderer(surfaces, psf, margin_px, cells, halves=halves)
+        pictures.append(_over_field(psf, _inside(colour, margin_px), render))
+    return torch.stack(pictures)
 
 
 def coc_ladder(low_px: float, high_px: float) -> list[float]:
@@ -182,7 +204,7 @@ def _shifted(part: slice, by: int, grown: int) -> slice:
 
 
 _Renderer: TypeAlias = Callable[[tuple[float, float], _Window], Tensor]
-"""Renders the pixels of a window, (2, C, h, w), through the aperture at a place in the field."""
+"""Renders the pixels of a window, (views, C, h, w), through the aperture at a place in the field."""
 
 
 def _inside(planes: Tensor, margin_px: int) -> Tensor:
@@ -194,11 +216,11 @@ def _inside(planes: Tensor, margin_px: int) -> Tensor:
 
 
 def _over_field(psf: HalfKernels, like: Tensor, render: _Renderer) -> Tensor:
-    """(2, C, h, w): one aperture all over, or those of a grid, each in the tiles around its place."""
+    """(views, C, h, w): one aperture all over, or those of a grid, each in the tiles around its place."""
     h, w = like.shape[-2:]
     if psf.shape == (1, 1):
         return render((0.5, 0.5), _Window(slice(0, h), slice(0, w), 0))
-    out = like.new_zeros(2, *like.shape)
+    out = like.new_zeros(1, *like.shape)
     for y, rows, down in _tents(h, psf.shape[0], like):
         for x, columns, across in _tents(w, psf.shape[1], like):
             part = render((y, x), _Window(rows, columns, 0)) * (down[:, None] * across[None, :])
@@ -219,12 +241,14 @@ def _tents(length: int, count: int, like: Tensor) -> Iterator[tuple[float, slice
             yield (k + 0.5) / count, part, weight[part]
 
 
-def _surface_renderer(surfaces: Sequence[_Surface], psf: HalfKernels, margin_px: int, cells: Cells) -> _Renderer:
+def _surface_renderer(
+    surfaces: Sequence[_Surface], psf: HalfKernels, margin_px: int, cells: Cells, *, halves: bool
+) -> _Renderer:
     largest = max(float(s.coc_px.detach().abs().max()) for s in surfaces)
 
     def render(field: tuple[float, float], view: _Window) -> Tensor:
-        lens = _Lens.of(psf.aperture(largest, field=field), cells)
-        out: Tensor | None = None  # (2, cells, C, h, w)
+        lens = _Lens.of(psf.aperture(largest, field=field), cells, halves=halves)
+        out: Tensor | None = None  # (views, cells, C, h, w)
         for surface in surfaces:
             window = _window_of(surface.alpha, surface.coc_px, psf, view, margin_px)
             if window is not None:
@@ -236,22 +260,23 @@ def _surface_renderer(surfaces: Sequence[_Surface], psf: HalfKernels, margin_px:
 
 @dataclass(frozen=True)
 class _Lens:
-    """An aperture and the cells of either half."""
+    """An aperture and the cells of either half, or of the whole."""
 
     aperture: Aperture
-    cells: Tensor  # (2, cells, N, M), each of sum 1
-    light: Tensor  # (2, cells): what each cell passes; sums to 0.5 per half
+    cells: Tensor  # (views, cells, N, M), each of sum 1
+    light: Tensor  # (views, cells): what each cell passes; sums to 0.5 per half, to 1 of the whole
 
     @classmethod
-    def of(cls, aperture: Aperture, cells: Cells) -> _Lens:
-        parts = torch.stack([split_cells(half, cells.columns, cells.rows) for half in (aperture.left, aperture.right)])
+    def of(cls, aperture: Aperture, cells: Cells, *, halves: bool = True) -> _Lens:
+        views = (aperture.left, aperture.right) if halves else (aperture.left + aperture.right,)
+        parts = torch.stack([split_cells(view, cells.columns, cells.rows) for view in views])
         light = parts.sum((2, 3))
         return cls(aperture, parts / light[:, :, None, None].clamp_min(1e-12), light)
 
     def gather(self, seen: Tensor | None, like: Tensor, view: _Window) -> Tensor:
-        """(2, C, h, w) from what each cell sees (2, cells, C, h, w); ``None``: nothing."""
+        """(views, C, h, w) from what each cell sees (views, cells, C, h, w); ``None``: nothing."""
         if seen is None:
-            return like.new_zeros(2, like.shape[0], *view.shape)
+            return like.new_zeros(len(self.light), like.shape[0], *view.shape)
         return torch.einsum("vk,vkchw->vchw", self.light.to(like), seen)
 
 
@@ -273,7 +298,7 @@ def _window_of(alpha: Tensor, coc_px: Tensor, psf: HalfKernels, view: _Window, m
 
 
 def _blur_surface(surface: _Surface, lens: _Lens, window: _Window, margin_px: int) -> Tensor:
-    """(2, cells, C + 1, h, w): premultiplied colour and coverage as each cell sees them."""
+    """(views, cells, C + 1, h, w): premultiplied colour and coverage as each cell sees them."""
     where = window.source(margin_px)
     alpha, coc = surface.alpha[where], surface.coc_px[where]
     planes = torch.cat([surface.colour[:, *where] * alpha, alpha[None]])
@@ -289,7 +314,7 @@ def _blur_surface(surface: _Surface, lens: _Lens, window: _Window, margin_px: in
 
 
 def _convolve(cuts: Iterable[Tensor], coc_px: Tensor, lens: _Lens, window: _Window) -> Tensor:
-    """Sum of cuts (C, h + 2 reach, w + 2 reach), each blurred by its CoC, through each cell: (2, cells, C, h, w)."""
+    """Sum of cuts (C, h + 2 reach, w + 2 reach), each blurred by its CoC: (views, cells, C, h, w)."""
     h, w = window.shape
     size = 2 * window.reach_px + 1
     fft_h, fft_w = (_fast_length(n + size - 1) for n in (h, w))
@@ -415,30 +440,58 @@ def render_dual_pixel(
     Returns:
         left, right: (B, C, H, W); left + right is the full-aperture view.
     """
-    margin = psf.kernel_size_px(float(coc_px.detach().abs().max())) // 2 + 1
-    pad = (margin, margin, margin, margin)
-    image, coc_px = F.pad(image, pad, mode="replicate"), F.pad(coc_px, pad, mode="replicate")
     if quality == "exact":
-        views = torch.stack(
-            [
-                _over_field(psf, _inside(picture, margin), _view_renderer(picture, coc, psf, margin, cells or Cells()))
-                for picture, coc in zip(image, coc_px[:, 0], strict=True)
-            ]
-        )
+        views = _render_views(image, coc_px, psf, cells or Cells(), halves=True)
         return views[:, 0], views[:, 1]
+    image, coc_px, margin = _padded(image, coc_px, psf)
     colour, alpha, centres = layers_from_depth(image, coc_px, layers)
     return render_layers(colour, alpha, centres, psf, margin)
 
 
-def _view_renderer(image: Tensor, coc_px: Tensor, psf: HalfKernels, margin_px: int, cells: Cells) -> _Renderer:
+def render_whole(image: Tensor, coc_px: Tensor, psf: HalfKernels, *, cells: Cells | None = None) -> Tensor:
+    """The sum of the halves of :func:`render_dual_pixel` of quality ``exact``, as :func:`render_surfaces_whole`.
+
+    Args:
+        image: (B, C, H, W) linear.
+        coc_px: (B, 1, H, W) signed CoC diameter in px, > 0 behind the focus plane.
+        psf: of the camera; its split has no effect.
+        cells: parts of the aperture in which visibility is judged; default 2 x 2.
+
+    Returns:
+        (B, C, H, W).
+    """
+    return _render_views(image, coc_px, psf, cells or Cells(), halves=False)[:, 0]
+
+
+def _padded(image: Tensor, coc_px: Tensor, psf: HalfKernels) -> tuple[Tensor, Tensor, int]:
+    """Both with the border that the largest CoC needs, and its width in px."""
+    margin = psf.kernel_size_px(float(coc_px.detach().abs().max())) // 2 + 1
+    pad = (margin, margin, margin, margin)
+    return F.pad(image, pad, mode="replicate"), F.pad(coc_px, pad, mode="replicate"), margin
+
+
+def _render_views(image: Tensor, coc_px: Tensor, psf: HalfKernels, cells: Cells, *, halves: bool) -> Tensor:
+    """(B, views, C, H, W): two halves, or the whole."""
+    image, coc_px, margin = _padded(image, coc_px, psf)
+    return torch.stack(
+        [
+            _over_field(psf, _inside(picture, margin), _view_renderer(picture, coc, psf, margin, cells, halves=halves))
+            for picture, coc in zip(image, coc_px[:, 0], strict=True)
+        ]
+    )
+
+
+def _view_renderer(
+    image: Tensor, coc_px: Tensor, psf: HalfKernels, margin_px: int, cells: Cells, *, halves: bool
+) -> _Renderer:
     found = surfaces_from_depth(image, coc_px, torn_cells(coc_px.detach()))[::-1]  # front first
     ladder = coc_ladder(*(float(bound) for bound in coc_px.detach().aminmax()))
     steps = torch.tensor(ladder, dtype=coc_px.dtype, device=coc_px.device)
     planes = _cut(found, steps)
 
     def render(field: tuple[float, float], view: _Window) -> Tensor:
-        lens = _Lens.of(psf.aperture(max(map(abs, ladder)), field=field), cells)
-        seen = image.new_zeros(2, cells.columns * cells.rows, image.shape[0], *view.shape)
+        lens = _Lens.of(psf.aperture(max(map(abs, ladder)), field=field), cells, halves=halves)
+        seen = image.new_zeros(*lens.light.shape, image.shape[0], *view.shape)
         left = torch.ones_like(seen[:, :, :1])
         for cut, coc in zip(planes, steps, strict=True):  # a smaller CoC is nearer
             window = _window_of(cut[-1], coc.expand_as(cut[-1]), psf, view, margin_px)

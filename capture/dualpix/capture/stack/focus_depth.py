@@ -96,7 +96,7 @@ def depth_from_focus(
     """Depth of an aligned stack.
 
     Args:
-        stack: at least three frames.
+        stack: at least three frames, two of the method ``argmax``.
         method: see the module's text.
         blur_px_per_d: circle of confusion per diopter of misfocus, in px of the frames, where it is known better than
             by ``stack.lens``.
@@ -191,8 +191,12 @@ def _solved(
     working_side_px: int,
 ) -> _Solved:
     """Where each pixel is on the axis of ``focus`` (N,), rising; ``blur`` (N,) px of the frames per unit of it."""
-    if len(stack.frames) < 3:
-        raise DualpixError(f"{len(stack.frames)} frames", expected="three or more for depth from focus")
+    if len(stack.frames) < (2 if method == "argmax" else 3):
+        raise DualpixError(
+            f"{len(stack.frames)} frames",
+            expected="three or more for depth from focus",
+            hint="two do for a network, or for --stack-method argmax",
+        )
     height, width = stack.frames.shape[1:3]
     shrink = min(1.0, working_side_px / max(height, width))
     grays, level = one_tone(np.stack([resized(gray_of(frame), shrink) for frame in stack.frames]))

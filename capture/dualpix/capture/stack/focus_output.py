@@ -7,7 +7,7 @@ Figures of a map are those of its measured pixels, confidence 0.5 or more: the r
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +62,11 @@ def _why(stack: FocusStack) -> str:
 
 
 def write_focus_depth(
-    folder: Path, stack: FocusStack, result: Result, details: dict[str, Any] | None = None
+    folder: Path,
+    stack: FocusStack,
+    result: Result,
+    details: dict[str, Any] | None = None,
+    beside: Mapping[str, FloatImage] | None = None,
 ) -> dict[str, Any]:
     """Write a result as a folder, which appears whole or not at all.
 
@@ -76,6 +80,7 @@ def write_focus_depth(
         stack: that the result is of.
         result: what was found.
         details: goes into the JSON as it is.
+        beside: further maps (H, W) in m by the stem of their file, which becomes a ``.tiff``.
 
     Returns:
         The content of ``depth.json``.
@@ -106,6 +111,8 @@ def write_focus_depth(
             _write_map(temporary / "depth_m.tiff", result.depth_m)
             np.save(temporary / "depth_m.npy", result.depth_m, allow_pickle=False)
             save_picture(temporary / "depth.png", preview(stack, result))
+            for stem, values in (beside or {}).items():
+                _write_map(temporary / f"{stem}.tiff", values)
         else:
             _write_map(temporary / "focus_index.tiff", result.focus_index)
             save_picture(temporary / "focus_index.png", preview(stack, result))

@@ -34,6 +34,9 @@ ALIGNMENT = "alignment.json"
 MEMORY_LIMIT_BYTES = 8 << 30
 _SAME_F_NUMBER = 0.03
 _SAME_FOCUS_D = 1e-9
+_FAR_M, _TOLD_APART_PX = 30.0, 0.5
+"""From where on distances must be told apart by more than half a pixel of blur, or they are no metres."""
+_NEAR_M = 2e-3
 
 
 @dataclass(frozen=True)
@@ -110,11 +113,13 @@ def load_stack(
     images = np.stack([shown.image for shown in decoded])
     images *= np.asarray(gains, np.float32)[:, None, None, None]
     focus_m = [distance_m(frame.diopters) for frame in frames if frame.diopters is not None]
+    lens = lens_of(listing, chosen, decoded[0])
+    _check_unit(focus_m, lens)
     return FocusStack(
         frames=images,
         focus_distance_m=np.array(focus_m, np.float64) if focus_m else None,
         uncertainty_d=np.array([frame.uncertainty_d for frame in frames], np.float64) if focus_m else None,
-        lens=lens_of(listing, chosen, decoded[0]),
+        lens=lens,
         all_in_focus=_all_in_focus(listing, decoded[0].image.shape, light[0], max_side_px),
         provenance=tuple(frame.source for frame in frames),
         names=tuple(frame.name for frame in frames),
@@ -249,6 +254,37 @@ def _check_distances(frames: Sequence[ListedFrame]) -> None:
                 expected="a distance of its own for each frame",
                 hint="look at it with: dualpix capture verify",
             )
+
+
+def _check_unit(focus_m: Sequence[float], lens: LensModel) -> None:
+    """Whether distances can be metres.
+
+    Raises:
+        DualpixError: all are so far away that the lens, or a usual one where it is not known, could not tell them
+            apart; or all are nearer than any lens focuses.
+    """
+    known = [distance for distance in focus_m if math.isfinite(distance)]
+    if not known:
+        return
+    near, far = min(known), max(known)
+    shown = f"the frames are focused at {near:g} to {far:g} m"
+    if near >= _FAR_M and not _told_apart_px(near, far, lens) >= _TOLD_APART_PX:
+        raise DualpixError(
+            f"{shown}, where one distance looks like another",
+            expected=f"metres; as mm it would be {near / 1000:.3g} to {far / 1000:.3g} m",
+            hint="give them in m: dualpix capture import --distances M,M,...",
+        )
+    if far <= _NEAR_M:
+        raise DualpixError(
+            f"{shown}, nearer than a lens focuses",
+            expected="metres from the lens",
+            hint="give them in m: dualpix capture import --distances M,M,...",
+        )
+
+
+def _told_apart_px(near_m: float, far_m: float, lens: LensModel) -> float:
+    """Blur of the one distance in a frame that is focused at the other; NaN where the lens is not known."""
+    return lens.focal_length_mm**2 / lens.f_number / lens.pixel_pitch_um * (1 / near_m - 1 / far_m)
 
 
 def _check_memory(first: DecodedFrame, count: int) -> None:

@@ -7,13 +7,16 @@ from typing import Literal
 from dualpix.capture.types import Quality
 
 __all__ = [
-    "CROP_HW", "SCENE_HW", "Optics", "Precision", "Quality", "Recipe", "Scenes", "WantedDevice", "WantedPrecision",
+    "CROP_HW", "SCENE_HW", "Optics", "Precision", "Quality", "Recipe", "Scenes", "StackGenerator", "WantedDevice",
+    "WantedPrecision",
 ]  # fmt: skip
 
 Scenes = Literal["simple", "varied"]
 """Procedural scenes: few plain surfaces, or scenes of all uses."""
 Optics = Literal["model", "cameras", "half_disc", "rectangle"]
 """How apertures are split."""
+StackGenerator = Literal["faithful", "published"]
+"""How focus stacks are formed: with the optics and errors of real cameras, or as published networks were trained."""
 Precision = Literal["float32", "bfloat16", "float64"]
 """float64 is for comparisons: of processes, devices and machines, which sum in other orders."""
 WantedPrecision = Literal["auto", "float32", "bfloat16", "float64"]

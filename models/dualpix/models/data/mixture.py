@@ -9,7 +9,7 @@ and cut into equal parts, one for each process.
 
 Random streams: ``[seed, 0, place, epoch]`` orders an epoch, ``[seed, 1, epoch, place, index]`` chooses window and
 augmentation of a sample, ``[seed, 2, ...]`` what takes the place of one that does not read, ``[seed, 3, step]``
-shuffles a batch.
+shuffles a batch, ``[seed, 4, step]`` chooses how many frames its stacks have.
 """
 
 from __future__ import annotations
@@ -47,6 +47,8 @@ class Key(NamedTuple):
     """Place among the sources."""
     sample: int
     """Of the source."""
+    frames: int = 0
+    """Of all stacks of its batch; 0: as many as always."""
 
 
 @dataclass(frozen=True)
@@ -173,7 +175,8 @@ class Mixture:
             keys.append(Key(epoch, place, int(_order(self.seed, place, epoch, len(self.sources[place]))[at])))
             before = after
         shuffled = np.random.default_rng([self.seed, 3, step]).permutation(batch_size)
-        return [keys[n] for n in shuffled]
+        frames = self.window.frames_of_batch(np.random.default_rng([self.seed, 4, step]))
+        return [keys[n]._replace(frames=frames) for n in shuffled]
 
     def spread_keys(self, count: int) -> list[Key]:
         """About ``count`` samples, of each source its share, at least one, evenly over it: for validation.
@@ -238,12 +241,14 @@ class Mixture:
         sample = checked(clean, self.task, named)
         self.window.check(sample, self.task, named)
         rng = np.random.default_rng([self.seed, 1, key.epoch, key.source, key.sample])
-        return self.task.augment(self.window.of(sample, self.task, rng), rng)
+        return self.task.augment(self.window.of(sample, self.task, rng, key.frames), rng)
 
     def digest(self) -> str:
         """Changes with sources, weights, seed and window: of a run that is continued it must not."""
         parts = [source.digest() for source in self.sources]
-        window = (self.window.size_hw, self.window.frames)
+        window: tuple[object, ...] = (self.window.size_hw, self.window.frames)
+        if self.window.fewest_frames is not None:
+            window += (self.window.fewest_frames,)
         return digest_of({"sources": parts, "weights": self.weights, "seed": self.seed, "window": window})
 
 

@@ -9,35 +9,30 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
-import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import get_args
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from dualpix.capture.errors import UnknownNameError
-from dualpix.capture.files import make_output_dir, write_bytes
+from dualpix.capture.files import make_output_dir
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
 from dualpix.capture.profiles import load_profile
 from dualpix.capture.profiles.blur import random_psf
 from dualpix.capture.render import PsfModel, RenderedPair, render_integral, render_scene, scene_margin_px
 from dualpix.capture.render.integral import RECTANGLE_GAIN
 from dualpix.capture.scenes import Scene, make_scene, make_varied_scene
+from dualpix.models.data.kept import Stored, keep, kept_or_none
 from dualpix.models.data.kinds import SCENE_HW, Optics, Quality, Scenes
 from dualpix.models.tasks.dual_pixel import DUAL_PIXEL, GAIN, SHARP
 from dualpix.models.tasks.task import EvalSample, Sample, eval_sample
 
 _MEASURED = ("pixel4", "canon-r6m2-rf50")
 _GAIN_JITTER = 0.15
-_HEADER_BYTES = 4096
-"""Of a kept scene: names and shapes."""
 EVALUATION_SEED = 20_260_001
 """Seeds from here on are for evaluation and calibration; training refuses them."""
 
@@ -217,11 +212,11 @@ class RenderedDataset(Dataset[Sample]):
         if self.folder is None:
             return render_sample(self.settings, self.seed, index, sharp=self.sharp)
         path, size = self.folder / f"{index:06d}.safetensors", self.settings.size_hw
-        views = _kept_or_none(path, {"left": 1, "right": 1, "combined": 3, "disparity_px": 1}, size)
+        views = kept_or_none(path, _planes({"left": 1, "right": 1, "combined": 3, "disparity_px": 1}, size))
         if views is None:
             made = render_sample(self.settings, self.seed, index, sharp=self.sharp)
             extra = {name: made.pop(name) for name in (SHARP, GAIN) if name in made}
-            views = _keep(path, made)
+            views = keep(path, made)
             return views | self._with_sharp(path, index, extra.get(SHARP)) if extra else views
         return views | self._with_sharp(path, index, None) if self.sharp else views
 
@@ -229,42 +224,15 @@ class RenderedDataset(Dataset[Sample]):
         """The picture in focus everywhere, beside the views of ``path``; ``picture`` is it where it was just made."""
         beside = path.with_suffix(f".{SHARP}{path.suffix}")
         drawn = _draw(self.settings, self.seed, index)
-        kept = None if picture is not None else _kept_or_none(beside, {SHARP: 3}, self.settings.size_hw)
+        kept = None if picture is not None else kept_or_none(beside, _planes({SHARP: 3}, self.settings.size_hw))
         if kept is None:
-            kept = _keep(beside, {SHARP: _in_focus(drawn, drawn.scene())[SHARP] if picture is None else picture})
+            kept = keep(beside, {SHARP: _in_focus(drawn, drawn.scene())[SHARP] if picture is None else picture})
         return kept | {GAIN: torch.tensor(drawn.gain, dtype=torch.float32)}
 
 
-def _keep(path: Path, sample: Sample) -> Sample:
-    """Write it in half precision, and give what will be read."""
-    halves = {k: v.half().contiguous() for k, v in sample.items()}
-    write_bytes(path, save(halves))
-    return {k: v.float() for k, v in halves.items()}
-
-
-def _kept_or_none(path: Path, channels: dict[str, int], size_hw: tuple[int, int]) -> Sample | None:
-    """What an earlier run kept, if it did and it is whole."""
-    if not path.is_file():
-        return None
-    if kept := _read_kept(path, {name: (count, *size_hw) for name, count in channels.items()}):
-        return kept
-    print(f"'{path}' is damaged; its scene is rendered anew", file=sys.stderr, flush=True)
-    return None
-
-
-def _read_kept(path: Path, views: dict[str, tuple[int, ...]]) -> Sample | None:
-    """A scene as it was kept, or None where the file does not hold one: cut, of another form, or not finite."""
-    try:
-        if path.stat().st_size > 2 * sum(math.prod(shape) for shape in views.values()) + _HEADER_BYTES:
-            return None
-        found = load_file(path)
-    except (OSError, SafetensorError):
-        return None
-    if {k: (tuple(v.shape), v.dtype) for k, v in found.items()} != {k: (s, torch.float16) for k, s in views.items()}:
-        return None
-    if not all(torch.isfinite(v).all() for v in found.values()):
-        return None
-    return {k: v.float() for k, v in found.items()}
+def _planes(channels: dict[str, int], size_hw: tuple[int, int]) -> dict[str, Stored]:
+    """Shapes of what is kept, in half precision."""
+    return {name: Stored((count, *size_hw)) for name, count in channels.items()}
 
 
 class AugmentedDataset(Dataset[Sample]):

@@ -34,6 +34,8 @@ class Window:
     """None leaves samples as large as they are: all must be of one size then."""
     frames: int | None = None
     """Of a focus stack; None leaves them all."""
+    fewest_frames: int | None = None
+    """Where batches have from so many up to ``frames``; None: all have ``frames``."""
 
     def __post_init__(self) -> None:
         if self.size_hw is not None and not all(_LEAST_PX <= side <= _MOST_PX for side in self.size_hw):
@@ -42,6 +44,8 @@ class Window:
             )
         if self.frames is not None and self.frames < 2:
             raise DualpixError(f"{self.frames} frames", expected="2 or more")
+        if self.fewest_frames is not None and not 2 <= self.fewest_frames <= (self.frames or 0):
+            raise DualpixError(f"{self.fewest_frames} to {self.frames} frames", expected="2 or more, rising")
 
     def check(self, sample: Sample, task: Task, named: str) -> None:
         """Refuse a sample that cannot be brought to this form.
@@ -61,12 +65,24 @@ class Window:
                 expected=f"at least half of the window, {self.size_hw[0]}x{self.size_hw[1]}",
             )
 
-    def of(self, sample: Sample, task: Task, rng: np.random.Generator) -> Sample:
+    def frames_of_batch(self, rng: np.random.Generator) -> int:
+        """How many frames the stacks of one batch have; 0: as many as always."""
+        if self.frames is None or self.fewest_frames is None:
+            return 0
+        return int(rng.integers(self.fewest_frames, self.frames + 1))
+
+    def of(self, sample: Sample, task: Task, rng: np.random.Generator, frames: int = 0) -> Sample:
         """The sample in this form; ``rng`` chooses place and frames.
 
         Where the truth of a place is not known at all, one is taken in which it is.
+
+        Args:
+            sample: that :meth:`check` does not refuse.
+            task: whose sample it is.
+            rng: a random stream of its own.
+            frames: of its batch, see :meth:`frames_of_batch`.
         """
-        sample = self._some_frames(sample, task, rng)
+        sample = _some_frames(sample, task, rng, frames or self.frames)
         if self.size_hw is None:
             return sample
         size = _size_of(sample, task)
@@ -91,13 +107,14 @@ class Window:
         window = {name: sample[name][..., top : top + h, left : left + w] for name in maps}
         return {**sample, **_grown(window, self.size_hw)}
 
-    def _some_frames(self, sample: Sample, task: Task, rng: np.random.Generator) -> Sample:
-        have = _frames_in(sample, task)
-        if self.frames is None or have is None or have == self.frames:
-            return sample
-        chosen = torch.from_numpy(_spread(have, self.frames, rng))
-        names = {field.name for field in task.sample if field.per_frame}
-        return {k: v[chosen.to(v.device)] if k in names else v for k, v in sample.items()}
+
+def _some_frames(sample: Sample, task: Task, rng: np.random.Generator, wanted: int | None) -> Sample:
+    have = _frames_in(sample, task)
+    if wanted is None or have is None or have == wanted:
+        return sample
+    chosen = torch.from_numpy(_spread(have, wanted, rng))
+    names = {field.name for field in task.sample if field.per_frame}
+    return {k: v[chosen.to(v.device)] if k in names else v for k, v in sample.items()}
 
 
 def _spread(have: int, wanted: int, rng: np.random.Generator) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -18,7 +18,7 @@ from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
 from dualpix.models.predict import DisparityMap, match_disparity, predict_affine, predict_disparity
-from dualpix.models.stack_network import check_stack_model, predict_stack_depth
+from dualpix.models.stack_network import check_stack_model, predict_stack
 from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.tasks.dual_pixel_affine import AFFINE
 from dualpix.models.zoo import LoadedModel, load_model
@@ -130,7 +130,8 @@ def _stack_networks(choice: Choice) -> dict[str, Method]:
 
 def _stack_network(model: LoadedModel, sample: Sample) -> Prediction:
     assert sample.stack is not None  # noqa: S101 - protocols say what their samples are
-    return Prediction(predict_stack_depth(sample.stack, model), "depth_m")
+    found = predict_stack(sample.stack, model)
+    return Prediction(found.depth_m, "depth_m", found.confidence)
 
 
 _Makers = dict[str, Callable[[Choice], dict[str, Method]]]

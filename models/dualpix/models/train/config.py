@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
-from dualpix.models.data.kinds import CROP_HW, WantedPrecision
+from dualpix.models.data.kinds import CROP_HW, StackGenerator, WantedPrecision
 from dualpix.models.data.rendered import EVALUATION_SEED, RenderSettings
+from dualpix.models.data.windows import Window
 
 _MOST_STEPS = 10**8
 _MOST_SAMPLES = 10**7
@@ -76,6 +77,10 @@ class TrainConfig:
     """Sources that judge, or the share of the scenes that is held out to do so; by default scenes are rendered."""
     frames: int = 5
     """Of focus stacks."""
+    fewest_frames: int | None = None
+    """Where each batch draws its number of frames, from this up to ``frames``."""
+    stacks: StackGenerator = "faithful"
+    """How focus stacks that are rendered on the fly are formed."""
     renders: int = 4
     """Of each RGB-D picture."""
 
@@ -84,6 +89,24 @@ class TrainConfig:
             raise DualpixError(
                 f"seed {self.seed}", expected=f"below {EVALUATION_SEED}: seeds from there on are for evaluation"
             )
+        self._check_numbers()
+        for what, value, known in (
+            ("precision", self.precision, get_args(WantedPrecision)),
+            ("way to form stacks", self.stacks, get_args(StackGenerator)),
+        ):
+            if value not in known:
+                raise UnknownNameError(what, str(value), list(known))
+        if self.init_share == 1.0 or (self.init_share and self.init is None):
+            raise DualpixError(f"a share of {self.init_share:g} of the first weights", expected="init, and below 1")
+        if self.init is not None and (self.init_parts or self.encoder_weights is not None):
+            raise DualpixError("init and weights of parts were given", expected="one of them")
+        if not self.data:
+            raise DualpixError("no data to train on", expected="one source or more")
+        Window(self.crop_hw, self.frames, self.fewest_frames)
+        if self.crop_hw and any(c > s for c, s in zip(self.crop_hw, self.render.size_hw, strict=True)):
+            raise DualpixError(f"crop {self.crop_hw}", expected=f"at most the rendered size {self.render.size_hw}")
+
+    def _check_numbers(self) -> None:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
             # written so that NaN fails
@@ -91,16 +114,6 @@ class TrainConfig:
                 raise DualpixError(f"{name} {value}", expected=f"{low:g} to {high:g}")
         if self.learning_rate == 0:
             raise DualpixError("learning_rate 0", expected="above 0")
-        if self.precision not in get_args(WantedPrecision):
-            raise UnknownNameError("precision", str(self.precision), list(get_args(WantedPrecision)))
-        if self.init_share == 1.0 or (self.init_share and self.init is None):
-            raise DualpixError(f"a share of {self.init_share:g} of the first weights", expected="init, and below 1")
-        if self.init is not None and (self.init_parts or self.encoder_weights is not None):
-            raise DualpixError("init and weights of parts were given", expected="one of them")
-        if not self.data:
-            raise DualpixError("no data to train on", expected="one source or more")
-        if self.crop_hw and any(c > s for c, s in zip(self.crop_hw, self.render.size_hw, strict=True)):
-            raise DualpixError(f"crop {self.crop_hw}", expected=f"at most the rendered size {self.render.size_hw}")
 
 
 def config_from_json(value: dict[str, Any]) -> TrainConfig:

@@ -44,9 +44,11 @@ def data_of(config: TrainConfig, task: Task, cache_dir: Path | None, wanted: Seq
     """
     options = SourceOptions(
         seed=config.seed, samples=config.samples, renders=config.renders, frames=config.frames, render=config.render,
-        cache_dir=cache_dir, sharp=SHARP in wanted,
+        cache_dir=cache_dir, sharp=SHARP in wanted, stacks=config.stacks,
     )  # fmt: skip
-    window = Window(config.crop_hw, config.frames if any(f.per_frame for f in task.sample) else None)
+    of_stacks = any(field.per_frame for field in task.sample)
+    frames = (config.frames, config.fewest_frames) if of_stacks else (None, None)
+    window = Window(config.crop_hw, *frames)
     shares = [share for text in config.validate if (share := share_of(text)) is not None]
     if shares and len(config.validate) > 1:
         raise DualpixError(f"{', '.join(config.validate)} to validate on", expected="sources, or one share")
@@ -85,7 +87,7 @@ class Feed:
 
     def batches(self, first_step: int) -> Iterator[Batch]:
         """On the device, each this process's part of the whole."""
-        with _signals_held_back():
+        with signals_held_back():
             loaded = iter(self._loader(first_step))
         while True:
             asked = time.monotonic()
@@ -114,7 +116,7 @@ class Feed:
             batch_sampler=sampler,
             collate_fn=collate,
             num_workers=self.workers,
-            worker_init_fn=partial(_prepare_worker, os.getpid()),
+            worker_init_fn=partial(prepare_worker, os.getpid()),
             prefetch_factor=4 if self.workers else None,
             # a forked child of a process whose OpenMP threads have run can hang
             multiprocessing_context="spawn" if self.workers else None,
@@ -122,7 +124,7 @@ class Feed:
 
 
 @contextmanager
-def _signals_held_back() -> Iterator[None]:
+def signals_held_back() -> Iterator[None]:
     """Processes started here never see Ctrl-C or SIGTERM, which go to a whole group: the training answers them."""
     if not hasattr(signal, "pthread_sigmask"):  # Windows
         yield
@@ -136,7 +138,7 @@ def _signals_held_back() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, earlier)
 
 
-def _prepare_worker(trainer: int, _: int) -> None:
+def prepare_worker(trainer: int, _: int) -> None:
     """Workers render with one thread each: they run beside the training, which has its own.
 
     One whose training was killed while it was being started ends here: torch takes whoever is its parent from then on

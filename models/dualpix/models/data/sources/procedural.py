@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 
 from dualpix.capture.scenes import make_varied_scene, scene_seed
-from dualpix.models.data.formation import STACK_FORMATION, RgbdView, draw_stack, form_stack, plain_picture
+from dualpix.models.data.formation import RgbdView, plain_picture
+from dualpix.models.data.kept import KeptStacks
 from dualpix.models.data.rendered import RenderedDataset
 from dualpix.models.data.source import Source
 from dualpix.models.data.sources.kind import (
@@ -20,12 +21,15 @@ from dualpix.models.data.sources.kind import (
     digest_of,
     never,
 )
+from dualpix.models.data.stack_formation import STACK_FORMATION, draw_range_m, draw_stack, form_stack, scene_stack
 from dualpix.models.tasks.task import Sample
 
 _LARGE = 2
 """Times the sides of a run's scenes, in pixels of the same blur: what is plain is plain over twice as far."""
 _STACK_DRAWS = 7
 """Of the random streams of a sample, that of its lens."""
+_RANGE_DRAWS = 8
+"""And that of how far its scene is."""
 
 
 @dataclass(frozen=True)
@@ -59,13 +63,17 @@ class ProceduralPairs:
 
 @dataclass(frozen=True)
 class ProceduralStacks:
-    """Focus stacks of procedural scenes; frames are formed from picture and depth (:mod:`..formation`)."""
+    """Focus stacks of procedural scenes, see :mod:`..stack_formation`."""
 
     name: str
     options: SourceOptions
     task: str = FOCUS_STACK
-    forms: bool = True
     _about: int = field(default=STACK_FORMATION, repr=False)
+
+    @property
+    def forms(self) -> bool:
+        """Published blur is formed from picture and depth; scenes whose objects are whole are rendered when read."""
+        return self.options.stacks == "published"
 
     def __len__(self) -> int:
         return self.options.samples
@@ -75,22 +83,27 @@ class ProceduralStacks:
         return str(index)
 
     def prepare(self, index: int) -> Sample:
-        """The scene with its lens."""
+        """The scene with its lens, or the frames."""
         if not 0 <= index < len(self):
             raise IndexError(index)
         seed = self.options.seed
-        view = _scene_view(seed, index, self.options.render.size_hw)
-        return draw_stack(view, self.options, np.random.default_rng([seed, _STACK_DRAWS, index]))
+        rng = np.random.default_rng([seed, _STACK_DRAWS, index])
+        if not self.forms:
+            return scene_stack(self.options, seed, index, rng)
+        return draw_stack(_scene_at_some_distance(seed, index, self.options.render.size_hw), self.options, rng)
 
     def form(self, prepared: Sample) -> Sample:
         """The frames."""
-        return form_stack(prepared)
+        return form_stack(prepared) if self.forms else prepared
 
     def digest(self) -> str:
         """Of the settings and the seed."""
+        return digest_of({"samples": self.samples_digest(), "count": len(self)})
+
+    def samples_digest(self) -> str:
+        """Of all that sample ``index`` depends on, and so not of how many there are."""
         options = self.options
-        form = [options.stacks, self._about]
-        facts = {"seed": options.seed, "count": options.samples, "frames": options.frames, "form": form}
+        facts = {"seed": options.seed, "frames": options.frames, "form": [options.stacks, self._about]}
         return digest_of({"stacks": options.render.digest(), **facts})
 
 
@@ -144,10 +157,22 @@ def _scene_view(seed: int, index: int, size_hw: tuple[int, int]) -> RgbdView:
     return RgbdView(scene.all_in_focus(), depth, np.ones(depth.shape, np.bool_))
 
 
+def _scene_at_some_distance(seed: int, index: int, size_hw: tuple[int, int]) -> RgbdView:
+    """A scene whose picture does not tell how far it is."""
+    near_m, far_m = draw_range_m(np.random.default_rng([seed, _RANGE_DRAWS, index]))
+    scene = replace(make_varied_scene(scene_seed(seed, index), size_hw), depth_range_m=(near_m, far_m))
+    depth = scene.depth_m()
+    return RgbdView(scene.all_in_focus(), depth, np.ones(depth.shape, np.bool_))
+
+
 def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
     del path
     if task == FOCUS_STACK:
-        return ProceduralStacks(name, options)
+        stacks = ProceduralStacks(name, options)
+        if options.cache_dir is None:
+            return stacks
+        size_hw, digest = options.render.size_hw, stacks.samples_digest()
+        return KeptStacks.of(stacks, options.cache_dir, digest, size_hw, options.frames, sharp=options.sharp)
     if task == MONOCULAR:
         return ProceduralPictures(name, options)
     data = RenderedDataset(

@@ -16,15 +16,13 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.rgbd import RgbdSource, fill_holes, read_rgbd, survey_rgbd
 from dualpix.models.data.checks import FEWEST_KNOWN
 from dualpix.models.data.formation import (
-    STACK_FORMATION,
     RgbdView,
     draw_pair,
-    draw_stack,
     fitted,
     form_pair,
-    form_stack,
     plain_picture,
 )
+from dualpix.models.data.kept import KeptStacks
 from dualpix.models.data.source import SampleError, Source
 from dualpix.models.data.sources.described import Description, read_description
 from dualpix.models.data.sources.kind import (
@@ -35,6 +33,7 @@ from dualpix.models.data.sources.kind import (
     SourceOptions,
     digest_of,
 )
+from dualpix.models.data.stack_formation import STACK_FORMATION, draw_stack, form_stack
 from dualpix.models.tasks.task import Sample
 
 _DRAWS = 11
@@ -168,7 +167,11 @@ def _recognises(path: Path) -> bool:
 def _open(name: str, path: Path, task: str, options: SourceOptions) -> Source:
     survey = survey_rgbd(path.absolute())
     described = read_description(path if path.is_dir() else path.parent)
-    return RgbdRenders(name, task, survey.sources, options, described, survey.notes)
+    renders = RgbdRenders(name, task, survey.sources, options, described, survey.notes)
+    if task != FOCUS_STACK or options.cache_dir is None:
+        return renders
+    size_hw, digest = options.render.size_hw, renders.digest()
+    return KeptStacks.of(renders, options.cache_dir, digest, size_hw, options.frames, sharp=options.sharp)
 
 
 RGBD = SourceKind(
