@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.types import FocusStack, LensModel
 from dualpix.models.blocks import stack_attention as over
 from dualpix.models.foundation import foundation
 from dualpix.models.losses import range_depth_loss
 from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.fossa import FOSSA, FOSSAConfig, SharpnessCue
 from dualpix.models.networks.spec import start_weights, training_outputs
+from dualpix.models.stack_network import predict_stack_depth
 from dualpix.models.tasks import FOCUS_STACK
+from dualpix.models.zoo import load_model
 
 MOST_GMAC = {2: 3.46, 3: 4.75, 5: 7.32, 9: 12.47}
 """At 384 x 512, by the number of frames: what a phone has for it."""
@@ -231,3 +238,16 @@ def test_bad_options_are_one_line(options: dict[str, object], match: str) -> Non
     with pytest.raises(DualpixError, match=match) as caught:
         build_network("fossa", options)
     assert "\n" not in str(caught.value)
+
+
+def test_weights_of_a_folder_load_and_give_metres(tmp_path: Path) -> None:
+    """A scalar of the whole stack among the inputs, as well as one a frame."""
+    network = build_network("fossa")
+    save_file({k: v.contiguous() for k, v in network.state_dict().items()}, tmp_path / "weights.safetensors")
+    (tmp_path / "card.json").write_text(json.dumps({"network": "fossa"}))
+    model = load_model(str(tmp_path))
+    rng = np.random.default_rng(0)
+    lens = LensModel(50.0, 2.0, 1.0, 100.0)
+    stack = FocusStack(rng.random((3, 70, 90, 3), np.float32), np.array([3.0, 1.0, 0.6]), np.zeros(3), lens)
+    depth_m = predict_stack_depth(stack, model)
+    assert depth_m.shape == (70, 90) and np.isfinite(depth_m).all() and (depth_m > 0).all()

@@ -186,7 +186,7 @@ def _check_output(module: nn.Module, spec: NetworkSpec, name: str) -> None:
     wave = 0.1 * torch.sin(torch.arange(side) * 0.7)
     task = spec.of_task()
     shapes = [task.field(input_name).shape((side, side), _PROBE_FRAMES) for input_name in spec.input_names]
-    probes = [wave.expand(1, *shape).contiguous() if len(shape) > 1 else _PROBE_SCALARS[None] for shape in shapes]
+    probes = [_probe(shape, wave) for shape in shapes]
     with torch.inference_mode():
         output = first_output(module(*probes))
     most = float(output.abs().max())
@@ -197,6 +197,13 @@ def _check_output(module: nn.Module, spec: NetworkSpec, name: str) -> None:
             expected="values that can be",
             hint="the weights have diverged: take an earlier checkpoint",
         )
+
+
+def _probe(shape: tuple[int, ...], wave: Tensor) -> Tensor:
+    """A batch of one: pictures are ``wave`` in each row; scalars differ from frame to frame."""
+    if len(shape) > 1:
+        return wave.expand(1, *shape).contiguous()
+    return _PROBE_SCALARS[None] if shape else torch.ones(1)
 
 
 def _unloadable(name: str, network: str, reason: str) -> DualpixError:
