@@ -41,7 +41,7 @@ _TOLD_EVERY = 50
 """Scenes, in a log."""
 
 
-class _Frames(click.ParamType):
+class _Frames(click.ParamType[tuple[int | None, int]]):
     """``5``, or ``2-9``: (fewest or None, most)."""
 
     name = "frames"
