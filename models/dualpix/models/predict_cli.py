@@ -182,13 +182,14 @@ def _with_network(options: StackOptions, model: str, sizes_px: tuple[int, ...]) 
     if len(sizes_px) > 1:
         raise DualpixError(f"{len(sizes_px)} working sizes for a focus stack", expected="one")
     model_folder(model)
-    from dualpix.models.stack_network import check_stack_model, predict_stack
+    from dualpix.models.stack_network import WORKING_LONG_SIDE_PX, check_stack_model, predict_stack
     from dualpix.models.zoo import load_model
 
     loaded = load_model(model)
     check_stack_model(loaded)
-    size = {"working_long_side_px": sizes_px[0]} if sizes_px else {}
-    return replace(options, network=partial(predict_stack, model=loaded, **size), network_name=loaded.name)
+    side = sizes_px[0] if sizes_px else WORKING_LONG_SIDE_PX
+    network = partial(predict_stack, model=loaded, working_long_side_px=side)
+    return replace(options, network=network, network_name=loaded.name)
 
 
 def _report(ctx: click.Context, outcomes: list[Outcome], table: Table, as_json: bool, below: str) -> None:

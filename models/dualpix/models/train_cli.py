@@ -41,7 +41,7 @@ _TOLD_EVERY = 50
 """Scenes, in a log."""
 
 
-class _Frames(click.ParamType):
+class _Frames(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has no arguments for it
     """``5``, or ``2-9``: (fewest or None, most)."""
 
     name = "frames"

@@ -146,7 +146,7 @@ def said_focus(focus_d: Diopters, rng: np.random.Generator, errors: CameraErrors
     each = careless * errors.frame_d * rng.standard_normal(len(focus_d))
     said = focus_d * (1 + errors.relative * relative) + errors.common_d * common
     apart = np.diff(focus_d).min(initial=np.inf) / 3  # errors that change the order are seen, and mended, by capture
-    return np.maximum(np.sort(said + np.clip(each, -apart, apart)), 0.0)
+    return np.asarray(np.maximum(np.sort(said + np.clip(each, -apart, apart)), 0.0), np.float64)
 
 
 def draw_misalignment(focus_d: Diopters, rng: np.random.Generator, errors: CameraErrors = MEASURED) -> Misalignment:

@@ -21,6 +21,7 @@ from dataclasses import astuple, dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 import torch
 
 from dualpix.capture import optics
@@ -107,7 +108,7 @@ def _faithful_frames(prepared: Sample) -> torch.Tensor:
     return torch.stack(frames).clamp_min(0).clone()
 
 
-def _moved_tensor(frame: torch.Tensor, scale: float, shift_px: np.ndarray) -> torch.Tensor:
+def _moved_tensor(frame: torch.Tensor, scale: float, shift_px: npt.NDArray[np.float64]) -> torch.Tensor:
     if scale == 1.0 and not shift_px.any():
         return frame
     array = np.ascontiguousarray(frame.permute(1, 2, 0).cpu().numpy())
@@ -175,7 +176,7 @@ def _draw_shot(
 
 
 def _drawn_as_published(view: RgbdView, options: SourceOptions, rng: np.random.Generator) -> Sample:
-    lens = published_lens(rng, view.depth_m.shape)
+    lens = published_lens(rng, options.render.size_hw)
     focus = draw_list(PUBLISHED, options.frames, rng, _percentiles_d(view.depth_m))
     shot = _Shot(lens, focus, focus, Misalignment.none(options.frames), _ANY_PSF)
     power = 2.0 ** float(rng.uniform(*_POWERS))
