@@ -62,8 +62,12 @@ def test_parameters(name: str, options: dict[str, object], parameters: int) -> N
     assert sum(v.numel() for v in network.state_dict().values()) == parameters  # nothing else is kept
 
 
-def test_cost() -> None:
-    """370.4 "GFLOPs" is what the paper says of five frames at this size: multiply-accumulates."""
+def test_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """370.4 "GFLOPs" is what the paper says of five frames at this size: multiply-accumulates.
+
+    Attention is counted as the products of its form for phones: of the fused one on no device half is missing.
+    """
+    monkeypatch.setattr(torch.compiler, "is_exporting", lambda: True)
     with torch.device("meta"):
         network = build_network("fossa-paper").eval()
         given = torch.empty(1, 5, 3, 518, 700), torch.empty(1, 5), torch.empty(1)
