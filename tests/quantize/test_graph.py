@@ -24,6 +24,7 @@ from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.xnnpack import lower
 from dualpix.quantize import graph as passes
 from dualpix.quantize.graph import fold_batch_norm, harmonise_scales, unshare_weights
+from dualpix.quantize.graph.capture import captured
 from dualpix.quantize.ptq import quantise_static
 
 _OPERATORS = (torch.ops.aten.conv2d.default, torch.ops.aten.cat.default)
@@ -366,3 +367,28 @@ def test_codes_move_where_floats_did(tmp_path: Path) -> None:
     after = graph(*inputs)
     assert sqnr_db(expected, after) > sqnr_db(expected, before) - 3, "no more than one more rounding"
     assert sqnr_db(after, _run(graph, inputs, tmp_path / "a.pte")) > 30
+
+
+class _Tokens(nn.Module):
+    """An operation in place, and tokens that change places behind it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.a, self.b, self.c = nn.Conv2d(3, 8, 1), nn.Linear(8, 8), nn.Conv2d(8, 2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = F.relu_(self.a(x))
+        frames, channels, h, w = y.shape
+        tokens = self.b(y.reshape(frames, channels, h * w).permute(2, 0, 1))
+        folded = tokens.reshape(h * w, frames, 2, channels // 2).permute(0, 2, 1, 3).reshape(h * w * 2, frames, -1)
+        back = folded.reshape(h * w, 2, frames, -1).permute(0, 2, 1, 3).reshape(h * w, frames, channels)
+        out: Tensor = self.c(back.permute(1, 2, 0).reshape(frames, channels, h, w))
+        return out
+
+
+def test_a_reshape_behind_a_copy_runs_in_any_order_of_memory() -> None:
+    """An operation in place has the graph decomposed, and a reshape becomes a copy and a view of it."""
+    torch.manual_seed(0)
+    network, inputs = _Tokens().eval(), (torch.randn(3, 3, 4, 6),)
+    with torch.no_grad():
+        assert torch.allclose(captured(network, inputs)(*inputs), network(*inputs), atol=1e-6)

