@@ -193,7 +193,7 @@ def range_depth_loss(predictions: Sequence[Tensor], target_m: Tensor, known: Ten
     total = target_m.new_zeros(())
     diopters = 1 / torch.where(target_m > 0, target_m, 1.0).clamp_min(_LEAST_M)
     for place, prediction in enumerate(predictions):
-        found, span, log_scale = exact(prediction).split(1, 1)
+        found, span, log_scale = torch.split(exact(prediction), 1, 1)
         offset = _RANGE_SHARE * span[:, :, :1, :1]
         resized, mask = _resized(torch.log(diopters + offset), found, known)
         error = torch.log(found + offset) - resized

@@ -264,5 +264,5 @@ class _Gated(nn.Module):
         self.hidden, self.proj = hidden, nn.Linear(channels, 2 * hidden)
 
     def forward(self, x: Tensor) -> Tensor:
-        both = self.proj(x)
+        both: Tensor = self.proj(x)
         return both[:, :, : self.hidden] * F.gelu(both[:, :, self.hidden :])

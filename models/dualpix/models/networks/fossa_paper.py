@@ -190,7 +190,7 @@ class FOSSAPaper(nn.Module):
     def _shown(self, frames: Tensor) -> Tensor:
         """(B, N, 3, H, W) as networks see them -> (B * N, 3, h, w) as the transformer was taught."""
         root = F.relu(frames.reshape(-1, *frames.shape[2:]) + self.offset)
-        picture = self.curve(torch.minimum(root * root, self.one))
+        picture: Tensor = self.curve(torch.minimum(root * root, self.one))
         grid = self.grid(picture.shape[-2:])
         if grid != tuple(picture.shape[-2:]):
             picture = F.interpolate(picture, grid, mode="bilinear", align_corners=True)
