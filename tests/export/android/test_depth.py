@@ -43,6 +43,8 @@ STOPS_D = (0.0, 1.0, 2.0, 3.0, 4.0)
 PLANES_D = (3.0, 1.0)
 """Of the left and of the right half of the scene."""
 BREATHING = 0.01
+_WIDTH_PER_FOCAL = 4 * SIZE_HW[1] * 1.2e-3 / 6.9
+"""Of a sensor of 1.2 um, two colour pixels to a pixel of the network, behind a lens of 6.9 mm."""
 _LIMIT_S = 300.0
 
 
@@ -55,14 +57,14 @@ class Sharpest(nn.Module):
         super().__init__()
         self.register_buffer("kernel", torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None])
 
-    def forward(self, frames: Tensor, focus_diopters: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, frames: Tensor, focus_diopters: Tensor, width_per_focal: Tensor) -> tuple[Tensor, Tensor]:
         grey = frames[0].mean(1, keepdim=True)
         detail = F.conv2d(grey, self.kernel, padding=1)
         sharp = F.avg_pool2d(detail * detail, 9, 1, 4)
         share = sharp / (sharp.sum(0, keepdim=True) + 1e-6)
         weight = torch.softmax(12 * share, 0)
         diopters = (weight * focus_diopters.reshape(-1, 1, 1, 1)).sum(0, keepdim=True)
-        return 1 / diopters.clamp_min(0.05), share.amax(0, keepdim=True)
+        return 1 / diopters.clamp_min(0.05), share.amax(0, keepdim=True) * (1 - width_per_focal.reshape(-1, 1, 1, 1))
 
 
 def scene(cells_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -129,10 +131,16 @@ def exported_stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k in (1.0, 0.7)
     )
     evaluation = EvaluationSet(samples, "two stacks of noise", FOCUS_STACK)
+    inputs = (("frames", 3), ("focus_diopters", 1), ("width_per_focal", 1))
     spec = NetworkSpec(
-        lambda options: Sharpest(), (("frames", 3), ("focus_diopters", 1)), "depth_m", 1, "none", task="focus_stack",
+        lambda options: Sharpest(),
+        inputs,
+        "depth_m",
+        1,
+        "none",
+        task="focus_stack",
         further_outputs=("confidence",),
-    )  # fmt: skip
+    )
     folder = tmp_path_factory.mktemp("stack-network")
     model = LoadedModel("sharpest", Sharpest().eval(), spec, {"network": "sharpest"}, folder)
     out = folder / "out"
@@ -179,7 +187,8 @@ def output(at: Connected, session: str, entry: dict[str, Any]) -> npt.NDArray[np
 
 def test_a_stack_becomes_metres_on_the_phone(connect: Connect, exported_stack: Path, tmp_path: Path) -> None:
     manifest = json.loads((exported_stack / "manifest.json").read_text())
-    assert [(t["kind"], t["per_frame"]) for t in manifest["input"]["tensors"]] == [("picture", True), ("scalar", True)]
+    kinds = [(t["kind"], t["per_frame"], len(t["shape"])) for t in manifest["input"]["tensors"]]
+    assert kinds == [("picture", True, 5), ("scalar", True, 2), ("scalar", False, 1)]
     with connect() as at:
         start(at, exported_stack, "depth-1")
         found = answer(at, "depth-1")
@@ -196,7 +205,7 @@ def test_a_stack_becomes_metres_on_the_phone(connect: Connect, exported_stack: P
     assert all(frame["trusted"] for frame in found["frames"]) and found["linear"]
     assert found["beta"] == pytest.approx(BREATHING / (1 + 4 * BREATHING), abs=1e-3)
     with torch.no_grad():
-        depth_m, confidence = Sharpest()(seen.frames, seen.focus)
+        depth_m, confidence = Sharpest()(seen.frames, seen.focus, torch.tensor([_WIDTH_PER_FOCAL]))
     assert set(outputs) == {"depth_m", "confidence"}
     apart_d = np.abs(1 / outputs["depth_m"] - 1 / depth_m.numpy())
     assert np.median(apart_d) < 0.01 and np.percentile(apart_d, 99) < 0.1

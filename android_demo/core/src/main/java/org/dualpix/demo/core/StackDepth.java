@@ -30,6 +30,8 @@ public final class StackDepth {
     private static final String FULL = "depth_m.full.bin";
     private static final String FRAMES = "frames";
     private static final String FOCUS = "focus_diopters";
+    private static final String WIDTH = "width_per_focal";
+    private static final int SENSOR_PIXELS = 2;
     private static final double SAME_FOCUS_D = 1e-9;
     private static final double NEAREST_M = 1e-3;
     private static final int MAX_STACK_BYTES = 8 << 20;
@@ -100,11 +102,11 @@ public final class StackDepth {
         }
         for (TensorForm form : network.inputs()) {
             boolean known = form.kind() == TensorForm.Kind.MASK
-                    || form.type() == FloatTensor.Type.FLOAT32 && (isFrames(form) || isFocus(form));
+                    || form.type() == FloatTensor.Type.FLOAT32 && (isFrames(form) || isFocus(form) || isWidth(form));
             if (!known) {
                 throw new ProtocolException("'" + network.recipe() + "' takes the input " + form.said(),
                         "inputs that a stack has: frames (1, N, 3, " + size.height() + ", " + size.width()
-                                + "), focus_diopters (1, N) and masks, in float32");
+                                + "), focus_diopters (1, N), width_per_focal (1) and masks, in float32");
             }
         }
     }
@@ -116,6 +118,10 @@ public final class StackDepth {
 
     private static boolean isFocus(TensorForm form) {
         return form.name().equals(FOCUS) && form.shape().length == 2 && form.shape()[0] == 1 && form.perFrame();
+    }
+
+    private static boolean isWidth(TensorForm form) {
+        return form.name().equals(WIDTH) && form.shape().length == 1 && form.shape()[0] == 1 && !form.perFrame();
     }
 
     /**
@@ -230,7 +236,9 @@ public final class StackDepth {
             aligned.add(Alignment.warped(read.get(i).light(gains[i]), alignment.maps()[i]));
         }
         engine.load(network.checkedFile(), threads);
-        List<FloatTensor> inputs = inputs(aligned, focusD);
+        Messages.PhoneCamera camera = stack.camera();
+        List<FloatTensor> inputs = inputs(aligned, focusD, widthInput(part, camera.pixelPitchUm(),
+                camera.focalLengthMm()));
         long start = System.nanoTime();
         Outputs outputs = network.outputs(engine.run(inputs));
         double runS = (System.nanoTime() - start) / 1e9;
@@ -239,15 +247,26 @@ public final class StackDepth {
                 notes(stack, frames, alignment), runS);
     }
 
-    private List<FloatTensor> inputs(List<Picture> aligned, double[] focusD) {
+    private List<FloatTensor> inputs(List<Picture> aligned, double[] focusD, FloatTensor width) {
         List<FloatTensor> out = new ArrayList<>();
         for (TensorForm form : network.inputs()) {
             if (form.kind() == TensorForm.Kind.MASK) {
                 out.add(LiveInputs.ones(form));
             } else {
-                out.add(isFrames(form) ? StackFrame.inputs(aligned) : focusInput(focusD));
+                out.add(isFrames(form) ? StackFrame.inputs(aligned) : isWidth(form) ? width : focusInput(focusD));
             }
         }
+        return out;
+    }
+
+    /**
+     * Width of what the network sees over the focal length, (1): {@code dualpix.models.prepare.width_per_focal}.
+     *
+     * @param part in colour pixels, each two of the sensor's wide
+     */
+    static FloatTensor widthInput(Region part, double sensorPitchUm, double focalLengthMm) {
+        FloatTensor out = FloatTensor.zeros(1);
+        out.data().put(0, (float) (SENSOR_PIXELS * part.width() * sensorPitchUm / (1000 * focalLengthMm)));
         return out;
     }
 

@@ -125,6 +125,9 @@ public class StackTest {
         FloatTensor focus = StackDepth.focusInput(Golden.numbers(g.get("diopters")));
         assertArrayEquals(new long[] {1, 3}, focus.shape());
         assertArrayEquals(floats(g.get("focus")), focus.values(), 1e-7f);
+        FloatTensor width = StackDepth.widthInput(new Region(8, 6, 1900, 1425), 1.2, 6.9);
+        assertArrayEquals(new long[] {1}, width.shape());
+        assertArrayEquals(floats(g.get("width")), width.values(), 1e-6f);
     }
 
     @Test
@@ -287,7 +290,9 @@ public class StackTest {
         Network more = new Network("", "x", stack.file(), "", inputs, stack.outputs());
         String said = assertThrows(ProtocolException.class, () -> StackDepth.check(more)).getMessage();
         assertEquals("'x' takes the input 'pose' (1, 3); expected inputs that a stack has: frames (1, N, 3, 32, 48), "
-                + "focus_diopters (1, N) and masks, in float32", said);
+                + "focus_diopters (1, N), width_per_focal (1) and masks, in float32", said);
+        inputs.set(2, new TensorForm("width_per_focal", TensorForm.Kind.SCALAR, false, new long[] {1}, type, ""));
+        StackDepth.check(new Network("", "x", stack.file(), "", inputs, stack.outputs()));
         Network single = new Network("", "x", stack.file(), "", Arrays.asList(
                 new TensorForm("image", TensorForm.Kind.PICTURE, false, new long[] {1, 3, 32, 48}, type, "")),
                 stack.outputs());
