@@ -43,8 +43,6 @@ STOPS_D = (0.0, 1.0, 2.0, 3.0, 4.0)
 PLANES_D = (3.0, 1.0)
 """Of the left and of the right half of the scene."""
 BREATHING = 0.01
-_WIDTH_PER_FOCAL = 4 * SIZE_HW[1] * 1.2e-3 / 6.9
-"""Of a sensor of 1.2 um, two colour pixels to a pixel of the network, behind a lens of 6.9 mm."""
 _LIMIT_S = 300.0
 
 
@@ -199,13 +197,17 @@ def test_a_stack_becomes_metres_on_the_phone(connect: Connect, exported_stack: P
         picture = at.phone.local(f"{protocol.FILES}/depth-1/depth.png")
         (tmp_path / "depth.png").write_bytes(picture.read_bytes() if picture.exists() else b"")
         seen = prepared(at.phone.java.scripts / "frames", [frame["diopters"] for frame in found["frames"]])
+        camera = json.loads((at.phone.java.scripts / "camera.json").read_text())["camera"]
     assert len(frames_there) == len(STOPS_D), "what was taken stays"
     focus = [frame["diopters"] for frame in found["frames"]]
     assert focus == sorted(focus) and np.abs(np.array(focus) - STOPS_D).max() < 0.02
     assert all(frame["trusted"] for frame in found["frames"]) and found["linear"]
     assert found["beta"] == pytest.approx(BREATHING / (1 + 4 * BREATHING), abs=1e-3)
+    # two colour pixels to one of the network, each of two of the sensor
+    width_mm = 4 * SIZE_HW[1] * camera["pixel_pitch_um"] / 1000
     with torch.no_grad():
-        depth_m, confidence = Sharpest()(seen.frames, seen.focus, torch.tensor([_WIDTH_PER_FOCAL]))
+        per_focal = torch.tensor([width_mm / camera["focal_length_mm"]])
+        depth_m, confidence = Sharpest()(seen.frames, seen.focus, per_focal)
     assert set(outputs) == {"depth_m", "confidence"}
     apart_d = np.abs(1 / outputs["depth_m"] - 1 / depth_m.numpy())
     assert np.median(apart_d) < 0.01 and np.percentile(apart_d, 99) < 0.1
