@@ -83,6 +83,11 @@ def test_networks_and_methods_stand_in_one_table(tmp_path: Path, monkeypatch: py
     figures = record["mean"]["nearest"]
     assert {"abs_rel", "d1_05", "d1_15", "d1_25", "mae_diopters", "abs_rel_1_2", "mae_m_0_1"} <= set(figures)
     assert 0 < figures["abs_rel"] < 0.4 and record["group_mean"]["room"]["argmax"]["abs_rel"] < 0.4
+    smaller = json.loads(run("data", *words, "--working-size", "64", "--json"))["mean"]
+    assert smaller["argmax"] == record["mean"]["argmax"]  # sizes are for networks
+    assert smaller["nearest"]["abs_rel"] != figures["abs_rel"]
+    done = CliRunner().invoke(root, ["evaluate", *words, "--working-size", "64", "--working-size", "96"])
+    assert "2 working sizes for focus stacks; expected one" in str(done.exception)
     table = run(*words, "--count", "2", "--size", "64", "96")
     assert "mean" in table and "95 % low" in table and "true depth" in table and "nearest" in table
 

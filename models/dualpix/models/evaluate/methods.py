@@ -18,7 +18,7 @@ from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
 from dualpix.models.predict import DisparityMap, match_disparity, predict_affine, predict_disparity
-from dualpix.models.stack_network import check_stack_model, predict_stack
+from dualpix.models.stack_network import WORKING_LONG_SIDE_PX, check_stack_model, predict_stack
 from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.tasks.dual_pixel_affine import AFFINE
 from dualpix.models.zoo import LoadedModel, load_model
@@ -120,17 +120,20 @@ def _affine(model: LoadedModel, sizes_px: tuple[int, ...]) -> Method:
 
 
 def _stack_networks(choice: Choice) -> dict[str, Method]:
+    sizes = choice.working_sizes_px or (WORKING_LONG_SIDE_PX,)
+    if len(sizes) > 1:
+        raise DualpixError(f"{len(sizes)} working sizes for focus stacks", expected="one")
     runs: dict[str, Method] = {}
     for name in choice.models:
         model = load_model(name)
         check_stack_model(model)
-        runs[model.name if model.name not in runs else str(name)] = partial(_stack_network, model)
+        runs[model.name if model.name not in runs else str(name)] = partial(_stack_network, model, sizes[0])
     return runs
 
 
-def _stack_network(model: LoadedModel, sample: Sample) -> Prediction:
+def _stack_network(model: LoadedModel, side_px: int, sample: Sample) -> Prediction:
     assert sample.stack is not None  # noqa: S101 - protocols say what their samples are
-    found = predict_stack(sample.stack, model)
+    found = predict_stack(sample.stack, model, working_long_side_px=side_px)
     return Prediction(found.depth_m, "depth_m", found.confidence)
 
 
