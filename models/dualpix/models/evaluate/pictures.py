@@ -23,7 +23,7 @@ _SCALES: dict[Unit, tuple[Scale, str]] = {
     "depth_m": ("depth", "m"), "disparity_px": ("diverging", "px"), "light_field_disparity_px": ("sequential", "px"),
 }  # fmt: skip
 _SHOWN_FIGURES = (
-    ("mae_m", "MAE {:.2f} m"), ("mae_px", "MAE {:.2f} px"), ("psnr_db", "{:.2f} dB"), ("ai1", "AI(1) {:.3f}"),
+    ("mae_m", "MAE {:.2f} m"), ("mae_px", "MAE {:.2f} px"), ("ai1", "AI(1) {:.3f}"), ("psnr_db", "{:.2f} dB"),
     ("abs_rel", "AbsRel {:.3f}"),
 )  # fmt: skip
 
