@@ -23,6 +23,8 @@ from dualpix.models.networks.fossa_paper import FOSSAPaper, FOSSAPaperConfig, of
 from dualpix.models.tasks import FOCUS_STACK
 
 NETWORKS = ("fossa-paper", "dfdnet-paper")
+_OVERFIT_STEPS = 600
+"""At 1e-4 throughout, the loss jumps about 7 % of its first value from 200 steps on."""
 
 
 def tiny(**options: object) -> FOSSAPaper:
@@ -279,12 +281,14 @@ def test_overfits_four_samples(name: str) -> None:
     loss_of = network_spec(name).loss_for(options)
     optimiser = torch.optim.AdamW(network.parameters(), 1e-4)
     shown, losses = inputs(given), []
-    while not losses or (losses[-1] >= 0.05 * losses[0] and len(losses) < 300):
+    fading = torch.optim.lr_scheduler.LinearLR(optimiser, 1.0, 0.05, _OVERFIT_STEPS)
+    while not losses or (losses[-1] >= 0.05 * losses[0] and len(losses) < _OVERFIT_STEPS):
         loss = loss_of(network.forward_scales(*shown), given)  # type: ignore[operator]
         optimiser.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(network.parameters(), 1.0)
         optimiser.step()
+        fading.step()
         losses.append(float(loss.detach()))
     assert losses[-1] < 0.05 * losses[0], losses[::20]
 
