@@ -37,6 +37,7 @@ from dualpix.models.losses import disparity_loss
 from dualpix.models.networks import NETWORKS, build_network
 from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
 from dualpix.models.train import TrainConfig, Trainer
+from dualpix.models.train.feed import data_of
 from dualpix.models.train_cli import command
 from dualpix.models.zoo import load_model
 
@@ -228,6 +229,16 @@ def test_sampler_gives_step_k_the_same_batch_wherever_it_starts() -> None:
     whole = list(MixtureSampler(mixture, 3, 0, 9))
     assert list(MixtureSampler(mixture, 3, 5, 9)) == whole[5:]
     assert len({key.sample for batch in whole[:3] for key in batch}) == 9  # an epoch repeats nothing
+
+
+def test_runs_of_other_seeds_can_see_the_same_scenes() -> None:
+    first, second = (data_of(TrainConfig(seed=seed, scene_seed=7, samples=16), DUAL_PIXEL, None) for seed in (1, 2))
+    drawn = [[key.sample for step in range(2) for key in data.training.keys(step, 8)] for data in (first, second)]
+    assert drawn[0] != drawn[1] and sorted(drawn[0]) == sorted(drawn[1]) == list(range(16))
+    alone = data_of(TrainConfig(seed=7, samples=16), DUAL_PIXEL, None)
+    assert len({data.training.sources[0].digest() for data in (first, second, alone)}) == 1
+    with pytest.raises(DualpixError, match="for evaluation"):
+        TrainConfig(scene_seed=EVALUATION_SEED)
 
 
 def test_evaluation_set_is_fixed_and_apart_from_training() -> None:

@@ -133,6 +133,7 @@ class _Frames(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has no ar
 @click.option("--samples", type=click.IntRange(1), default=4096, help="Rendered scenes; each is seen in many forms.")
 @click.option("--learning-rate", type=float, default=2e-3, help="Peak learning rate.")
 @click.option("--seed", type=click.IntRange(0), default=1, help="Seed of weights, scenes and augmentation.")
+@click.option("--scene-seed", type=click.IntRange(0), help="Seed of the scenes alone, for runs that share a --cache.")
 @click.option(
     "--cache",
     type=click.Path(path_type=Path),
@@ -189,6 +190,7 @@ def command(
     samples: int,
     learning_rate: float,
     seed: int,
+    scene_seed: int | None,
     cache: Path | None,
     no_cache: bool,
     workers: int,
@@ -235,9 +237,9 @@ def command(
         config = TrainConfig(
             network=network, options=parsed, init=init, init_share=init_share, encoder_weights=encoder_weights,
             steps=steps, batch_size=batch_size, samples=samples, learning_rate=learning_rate, seed=seed,
-            checkpoint_every=checkpoint_every, evaluate_every=evaluate_every, eval_samples=eval_samples,
-            precision=precision, data=data, validate=validate, fewest_frames=frames[0], frames=frames[1], stacks=stacks,
-            renders=renders, crop_hw=crop_hw,
+            scene_seed=scene_seed, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every,
+            eval_samples=eval_samples, precision=precision, data=data, validate=validate, fewest_frames=frames[0],
+            frames=frames[1], stacks=stacks, renders=renders, crop_hw=crop_hw,
             render=RenderSettings(size_hw, scenes=scenes, quality=quality, optics=optics),
         )  # fmt: skip
         if render_only:

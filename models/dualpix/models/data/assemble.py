@@ -32,6 +32,7 @@ def assemble(
     *,
     options: SourceOptions | None = None,
     window: Window | None = None,
+    seed: int | None = None,
     validate: Sequence[str] = (),
     share: float = 0.0,
 ) -> Data:
@@ -40,8 +41,9 @@ def assemble(
     Args:
         data: each ``SOURCE[:weight]``.
         task: whose samples are wanted.
-        options: what all sources are asked for; their seed is that of mixing and of the split as well.
+        options: what all sources are asked for; their seed is that of the split as well.
         window: the common form of the samples.
+        seed: of order, windows and augmentation; by default the sources'.
         validate: sources of their own for validation; or else
         share: of the scenes of every source, held out for it; 0 holds out none.
 
@@ -49,6 +51,7 @@ def assemble(
         DualpixError: no source, one that cannot be opened, both ways of validation, or the same data on both sides.
     """
     options, window = options or SourceOptions(), window or Window()
+    seed = options.seed if seed is None else seed
     if not 1 <= len(data) <= _MOST_SOURCES or len(validate) > _MOST_SOURCES:
         raise DualpixError(f"{len(data)} sources of training data", expected=f"1 to {_MOST_SOURCES}")
     if validate and share:
@@ -62,14 +65,8 @@ def assemble(
         parts = [split(source, share, options.seed) for source in sources]
         sources = tuple(part for part, _ in parts)
         held = [(part, weight) for (_, part), weight in zip(parts, weights, strict=True)]
-    validation = _mixed(tuple(s for s, _ in held), tuple(w for _, w in held), options, task, window) if held else None
-    return Data(_mixed(sources, weights, options, task, window), validation, notes)
-
-
-def _mixed(
-    sources: tuple[Source, ...], weights: tuple[float, ...], options: SourceOptions, task: Task, window: Window
-) -> Mixture:
-    return Mixture(sources, weights, options.seed, task, window)
+    judging = Mixture(tuple(s for s, _ in held), tuple(w for _, w in held), seed, task, window) if held else None
+    return Data(Mixture(sources, weights, seed, task, window), judging, notes)
 
 
 def _check_apart(training: Sequence[Source], validation: Sequence[Source]) -> None:

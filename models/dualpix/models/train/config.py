@@ -20,6 +20,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "batch_size": (1, 65_536),
     "samples": (1, _MOST_SAMPLES),
     "seed": (0, EVALUATION_SEED - 1),
+    "scene_seed": (0, EVALUATION_SEED - 1),
     "learning_rate": (0.0, 10.0),
     "weight_decay": (0.0, 10.0),
     "warmup_steps": (0, _MOST_STEPS),
@@ -57,6 +58,8 @@ class TrainConfig:
     batch_size: int = 8
     samples: int = 4096
     seed: int = 1
+    scene_seed: int | None = None
+    """Of what is rendered on the fly, where several runs are to see the same scenes; ``seed`` by default."""
     learning_rate: float = 2e-3
     weight_decay: float = 1e-4
     warmup_steps: int = 100
@@ -85,10 +88,11 @@ class TrainConfig:
     """Of each RGB-D picture."""
 
     def __post_init__(self) -> None:
-        if self.seed >= EVALUATION_SEED:
-            raise DualpixError(
-                f"seed {self.seed}", expected=f"below {EVALUATION_SEED}: seeds from there on are for evaluation"
-            )
+        for seed in (self.seed, self.rendered_seed):
+            if seed >= EVALUATION_SEED:
+                raise DualpixError(
+                    f"seed {seed}", expected=f"below {EVALUATION_SEED}: seeds from there on are for evaluation"
+                )
         self._check_numbers()
         for what, value, known in (
             ("precision", self.precision, get_args(WantedPrecision)),
@@ -106,9 +110,16 @@ class TrainConfig:
         if self.crop_hw and any(c > s for c, s in zip(self.crop_hw, self.render.size_hw, strict=True)):
             raise DualpixError(f"crop {self.crop_hw}", expected=f"at most the rendered size {self.render.size_hw}")
 
+    @property
+    def rendered_seed(self) -> int:
+        """Of what is rendered on the fly."""
+        return self.seed if self.scene_seed is None else self.scene_seed
+
     def _check_numbers(self) -> None:
         for name, (low, high) in _RANGES.items():
             value = getattr(self, name)
+            if value is None and name == "scene_seed":
+                continue
             # written so that NaN fails
             if isinstance(value, bool) or not (low <= value <= high and math.isfinite(value)):
                 raise DualpixError(f"{name} {value}", expected=f"{low:g} to {high:g}")

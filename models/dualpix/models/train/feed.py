@@ -43,8 +43,8 @@ def data_of(config: TrainConfig, task: Task, cache_dir: Path | None, wanted: Seq
         DualpixError: a source that is none, or has nothing for the task.
     """
     options = SourceOptions(
-        seed=config.seed, samples=config.samples, renders=config.renders, frames=config.frames, render=config.render,
-        cache_dir=cache_dir, sharp=SHARP in wanted, stacks=config.stacks,
+        seed=config.rendered_seed, samples=config.samples, renders=config.renders, frames=config.frames,
+        render=config.render, cache_dir=cache_dir, sharp=SHARP in wanted, stacks=config.stacks,
     )  # fmt: skip
     of_stacks = any(field.per_frame for field in task.sample)
     frames = (config.frames, config.fewest_frames) if of_stacks else (None, None)
@@ -54,8 +54,9 @@ def data_of(config: TrainConfig, task: Task, cache_dir: Path | None, wanted: Seq
         raise DualpixError(f"{', '.join(config.validate)} to validate on", expected="sources, or one share")
     sources = () if shares else config.validate
     return assemble(
-        config.data, task, options=options, window=window, validate=sources, share=shares[0] if shares else 0.0
-    )
+        config.data, task, options=options, window=window, seed=config.seed, validate=sources,
+        share=shares[0] if shares else 0.0,
+    )  # fmt: skip
 
 
 def share_of(text: str) -> float | None:
