@@ -76,7 +76,10 @@ def stack_inputs(frames: Tensor, focus_distances_m: Tensor) -> tuple[Tensor, Ten
 
 USUAL_WIDTH_PER_FOCAL = 1.0
 """Of a picture of which nothing is known: 36 mm on 35 mm film, 53 degrees wide."""
-_UM_PER_MM = 1000.0
+_UM_PER_MM = _MM_PER_M = 1000.0
+_UM_PER_M = 1e6
+_LEAST_LEFT = 0.05
+"""Of 1 - f / s: at 20 focal lengths over 19 a lens is extended to twenty times its length."""
 
 
 def width_per_focal(width_px: int, focal_length_mm: Tensor, pixel_pitch_um: Tensor) -> Tensor:
@@ -97,3 +100,30 @@ def width_per_focal(width_px: int, focal_length_mm: Tensor, pixel_pitch_um: Tens
     known = (focal_length_mm > 0) & (pixel_pitch_um > 0) & torch.isfinite(focal_length_mm * pixel_pitch_um)
     focal_px = torch.where(known, focal_length_mm, 1.0) * _UM_PER_MM / torch.where(known, pixel_pitch_um, 1.0)
     return torch.where(known, width_px / focal_px, USUAL_WIDTH_PER_FOCAL)
+
+
+def blur_px_per_diopter(
+    focus_diopters: Tensor, focal_length_mm: Tensor, f_number: Tensor, pixel_pitch_um: Tensor
+) -> Tensor:
+    """Circle of confusion in px, of what is a diopter beside the focus of each frame.
+
+    A thin lens of the focal length f and the aperture A = f / N, focused at s, makes of a point at d a circle of
+    ``A f / (1 - f / s) |1 / s - 1 / d|`` on the sensor (:func:`dualpix.capture.optics.circle_of_confusion_mm`).
+
+    Args:
+        focus_diopters: (B, N) in 1/m.
+        focal_length_mm: (B,)
+        f_number: (B,)
+        pixel_pitch_um: (B,) of the picture that the network sees.
+
+    Returns:
+        (B, N), 0 where one of the three is not above 0 or no number, or where the lens has no focus so near.
+    """
+    told = focal_length_mm * f_number * pixel_pitch_um
+    known = (focal_length_mm > 0) & (f_number > 0) & (pixel_pitch_um > 0) & torch.isfinite(told)
+    focal_m, number, pitch_um = (
+        torch.where(known, value, 1.0)[:, None] for value in (focal_length_mm / _MM_PER_M, f_number, pixel_pitch_um)
+    )
+    left = 1 - focal_m * focus_diopters
+    blur = focal_m * focal_m / number / left.clamp_min(_LEAST_LEFT) * (_UM_PER_M / pitch_um)
+    return torch.where(known[:, None] & (left >= _LEAST_LEFT), blur, 0.0)

@@ -68,7 +68,7 @@ def test_cost_and_outputs() -> None:
     assert sum(p.numel() for p in network.parameters()) <= MOST_PARAMETERS
     for frames, most in MOST_GMAC.items():
         with torch.device("meta"):
-            inputs = torch.empty(1, frames, 3, 384, 512), torch.empty(1, frames), torch.empty(1)
+            inputs = torch.empty(1, frames, 3, 384, 512), torch.empty(1, frames), torch.empty(1), torch.empty(1, frames)
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             outputs = network(*inputs)
         assert [tuple(o.shape) for o in outputs] == [(1, 1, 384, 512)] * 2

@@ -155,6 +155,7 @@ def _fmdp_paper_loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
 
 _INPUTS = (("image", 3), ("left", 1), ("right", 1))
 _STACK_INPUTS = (("frames", 3), ("focus_diopters", 1), ("width_per_focal", 1))
+_MATCHED_INPUTS = (*_STACK_INPUTS, ("blur_px_per_diopter", 1))
 NETWORKS: dict[str, NetworkSpec] = {
     "difusenet": NetworkSpec(
         build=_difusenet,
@@ -212,7 +213,7 @@ NETWORKS: dict[str, NetworkSpec] = {
     ),
     "fossa": NetworkSpec(
         build=_fossa,
-        inputs=_STACK_INPUTS,
+        inputs=_MATCHED_INPUTS,
         output="depth_m",
         size_multiple=32,
         paper="FOSSA, arXiv 2603.26658",

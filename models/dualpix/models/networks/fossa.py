@@ -5,11 +5,17 @@ by what they are focused at and zero at first; an early collapse, after which on
 canonical space. Changed, so that a phone runs it: EfficientNet-Lite0 in place of a ViT, attention at 1/8 and 1/16,
 convex upsampling, the size of the picture itself in place of 518 px.
 
-Added is what a small network does not find by itself in an hour: *how sharp each frame is, against the others*. The
-logarithm of the local energy behind learned band-pass filters, at four scales from the full resolution on, less that of
-the other frames: texture and its contrast cancel, what remains is blur. Behind it a softmax over frames says how near
-each is to the focus of a pixel, and each frame says how far beside itself it takes that to be. Their sum is the first
-estimate, which the decoder corrects.
+Added is what a small network does not find by itself in an hour.
+
+*How well the blur of neighbouring frames agrees with each of 32 depths*, the lens being known
+(:mod:`dualpix.models.blocks.blur_matching`): depth from defocus as it has always been, before anything is learnt. Scores
+of the pairs are added, a softmax over the depths is the first estimate, and the decoder, which sees what surrounds a
+pixel, adds scores of its own and then corrects.
+
+*How sharp each frame is, against the others*: the logarithm of the local energy behind learned band-pass filters, at
+four scales from the full resolution on, less that of the other frames: texture and its contrast cancel, what remains is
+blur. A softmax over frames says which are sharp at a pixel, and each says how far beside itself it takes focus to be.
+This needs no lens, and is what is left where nobody knows it (a blur of 0 px per diopter).
 
 Convention: all of this happens in the *range* of the stack: 0 at the farthest focus, 1 at the nearest, even in
 diopters, in which blur is. A stack of half the range through an aperture of twice the width has the same frames; so has
@@ -29,6 +35,7 @@ from torch.nn import functional as F
 
 from dualpix.models.blocks import ConvBNReLU, InvertedResidual
 from dualpix.models.blocks.basic import UpsampleJoin
+from dualpix.models.blocks.blur_matching import BlurMatching, Evidence, ExpectedPlace
 from dualpix.models.blocks.channels import FrozenConv1x1
 from dualpix.models.blocks.resize import ConvexUpsample, mean_pool, upsample
 from dualpix.models.blocks.stack_attention import (
@@ -50,6 +57,9 @@ _FLOOR = 0.01
 """Of the energy's root, at first: about the noise of a frame as networks see it."""
 _ENERGY_POWER = 5.0
 """At first, by which a frame's mean log energy makes its weight."""
+_BEYOND_FAR, _BEYOND_NEAR = (-0.08, -0.04), (1.06, 1.14, 1.25, 1.4, 1.6, 1.9)
+_PLACES_INSIDE, _TOWARDS_FAR = 24, 1.3
+"""Places that are tried in the range, and by which power they are denser far away, where diopters weigh more."""
 _LEAST_RANGE_D = 1e-3
 _SMOOTH_SHARE = 0.05
 """Of the range: where estimates bend, so that depth stays above 0."""
@@ -74,13 +84,15 @@ class FOSSAConfig:
     """Of the frames' features there: ``mean`` or ``max``."""
     cue_channels: int = 32
     """Of what is known of each frame, at 1/4."""
+    pair_channels: int = 32
+    """Of what is known of each pair of neighbouring frames, there."""
     attention_widths: tuple[int, int] = (40, 80)
     """At 1/8 and 1/16; multiples of 4."""
     decoder_channels: tuple[int, int, int, int] = (16, 40, 64, 96)
     """At 1/2, 1/4, 1/8 and 1/16."""
 
     def __post_init__(self) -> None:
-        channels = (self.cue_channels, *self.attention_widths, *self.decoder_channels)
+        channels = (self.cue_channels, self.pair_channels, *self.attention_widths, *self.decoder_channels)
         if any(type(c) is not int or not 1 <= c <= _MOST_CHANNELS for c in channels):
             raise ValueError(f"channels are {channels}, expected whole numbers of 1 to {_MOST_CHANNELS}")
         if len(self.attention_widths) != 2 or any(w % 4 for w in self.attention_widths):
@@ -166,6 +178,21 @@ class FocusEmbedding(nn.Module):
         return [layer(both).reshape(place.numel(), -1, 1, 1) for layer in self.places]
 
 
+class PairEmbedding(nn.Module):
+    """What both frames of a pair are focused at, and how much blur the range makes: (B * (N - 1), C, 1, 1)."""
+
+    def __init__(self, width: int, hidden: int = 32) -> None:
+        super().__init__()
+        self.told, self.out = nn.Linear(3, hidden), nn.Linear(hidden, width)
+
+    def forward(self, place: Tensor, reach_px: Tensor) -> Tensor:
+        """Embed (B, N) places and px of the whole range."""
+        reach = torch.log1p(reach_px[:, :-1])
+        told = torch.stack([place[:, :-1], place[:, 1:], reach], 2)
+        y: Tensor = self.out(torch.relu(self.told(told)))
+        return y.reshape(-1, y.shape[2], 1, 1)
+
+
 class Estimate(nn.Module):
     """Each frame's weight and its own idea of the place of focus: features (B * N, C, H, W) -> two maps of N frames.
 
@@ -198,10 +225,10 @@ class Estimate(nn.Module):
 
 
 class FOSSA(nn.Module):
-    """``forward(frames, focus_diopters, width_per_focal) -> (depth_m, confidence)``.
+    """``forward(frames, focus_diopters, width_per_focal, blur_px_per_diopter) -> (depth_m, confidence)``.
 
     Shapes: frames (B, N, 3, H, W) with N >= 2, H and W multiples of 32; focus (B, N), rising; width_per_focal (B,);
-    results (B, 1, H, W), depth from 1 mm to 10 km.
+    blur (B, N), of these frames, 0 where it is not known; results (B, 1, H, W), depth from 1 mm to 10 km.
     """
 
     def __init__(self, config: FOSSAConfig | None = None) -> None:
@@ -223,16 +250,27 @@ class FOSSA(nn.Module):
         self.back8 = nn.Conv2d(c8, cue, 1)
         self.back16 = nn.Conv2d(c16, cue, 1) if late else None
         self.estimate = Estimate(cue)
+        pairs, tried = config.pair_channels, places_tried()
+        self.matching = BlurMatching(tried)
+        self.pair = PairEmbedding(pairs)
+        self.evidence = Evidence(len(tried), pairs, InvertedResidual(pairs, pairs, expand=2))
+        self.expected = ExpectedPlace(tried)
         self.up16 = UpsampleJoin(c32, c16, d16)
         self.up8 = UpsampleJoin(d16, c8, d8)
-        self.up4 = UpsampleJoin(d8, cue + 2, d4)
+        self.up4 = UpsampleJoin(d8, cue + pairs + 4, d4)
+        self.choose = nn.Conv2d(d4, len(tried), 1)
         self.correct4 = nn.Conv2d(d4, 1, 3, padding=1)
         self.up2 = UpsampleJoin(d4, c2 + 1, d2)
         self.correct2 = nn.Conv2d(d2, 1, 3, padding=1)
         self.spread = nn.Conv2d(d2, 1, 3, padding=1)
         self.mask = nn.Conv2d(d2, 9 * 4, 1)
         self.convex = ConvexUpsample(2)
-        for head in (self.correct4, self.correct2, self.spread):  # the first estimate is the result, at first
+        for head in (
+            self.choose,
+            self.correct4,
+            self.correct2,
+            self.spread,
+        ):  # the first estimate is the result, at first
             nn.init.zeros_(head.weight)
             nn.init.zeros_(head.bias)  # type: ignore[arg-type]
         constants = {"black": BLACK, "one": 1.0, "least": _LEAST_D, "most": _MOST_D, "one_half": 0.5}
@@ -268,6 +306,11 @@ class FOSSA(nn.Module):
         y: Tensor = self.model.trunk.level(x, level)  # type: ignore[operator]
         return y
 
+    def _light(self, x: Tensor) -> Tensor:
+        """(B * N, 1, H/2, W/2) linear light of frames as networks see them."""
+        root = (x + self.black).clamp_min(0.0)
+        return mean_pool(self.sharpness.luma(root * root), 2)
+
     def _places(
         self, frames: Tensor, focus_diopters: Tensor, width_per_focal: Tensor
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -279,7 +322,7 @@ class FOSSA(nn.Module):
         return far, span, (focus_diopters - far) / span, whole
 
     def _estimates(
-        self, frames: Tensor, focus_diopters: Tensor, width_per_focal: Tensor
+        self, frames: Tensor, focus_diopters: Tensor, width_per_focal: Tensor, blur_px_per_diopter: Tensor
     ) -> tuple[list[Tensor], Tensor, tuple[Tensor, Tensor]]:
         """Place in the range at 1/2, corrected at 1/4 and at first; fine features at 1/2; far end and range."""
         count = frames.shape[1]
@@ -304,13 +347,18 @@ class FOSSA(nn.Module):
             one16 = self._trunk(one8, 3)
         weights, beside = self.estimate(torch.relu(seen), sharpness, count)
         steps = beside * (self.one / (count - 1)) + place.reshape(-1, 1, 1, 1)
-        first = frame_sum(weights * steps, count)
-        sure = frame_sum(weights * weights, count)
+        sharpest = [frame_sum(weights * steps, count), frame_sum(weights * weights, count)]
+        reach_px = blur_px_per_diopter * span
+        matches = self.matching(self._light(x), place, reach_px * self.one_half)
+        scores, said = self.evidence(matches, self.pair(place, reach_px))
+        score = frame_sum(scores, count - 1)
+        first, sure = self.expected(score)
         in_focus4 = frame_sum(weights * cue, count)
         in_focus2 = frame_sum(upsample(weights, 2) * f2, count)
         y = self.up8(self.up16(self._trunk(one16, 4), one16), one8)
-        y = self.up4(y, torch.cat([in_focus4, first, sure], 1))
-        corrected = first + self.correct4(y)
+        y = self.up4(y, torch.cat([in_focus4, frame_mean(said, count - 1), first, sure, *sharpest], 1))
+        chosen, _ = self.expected(score + self.choose(y))
+        corrected = chosen + self.correct4(y)
         coarse = upsample(corrected, 2)
         fine = self.up2(y, torch.cat([in_focus2, coarse], 1))
         return [coarse + self.correct2(fine), corrected, first], fine, (far, span)
@@ -327,21 +375,31 @@ class FOSSA(nn.Module):
         upsampling = self.convex.plain if self.training else self.convex  # equal; their gradients cost 1 to 3
         return upsampling(half * self.one_half, self.mask(fine))
 
-    def forward_scales(self, frames: Tensor, focus_diopters: Tensor, width_per_focal: Tensor) -> list[Tensor]:
+    def forward_scales(
+        self, frames: Tensor, focus_diopters: Tensor, width_per_focal: Tensor, blur_px_per_diopter: Tensor
+    ) -> list[Tensor]:
         """For the loss: (B, 3, H, W) diopters, range in diopters and log scale of the error; then the same at 1/4."""
-        estimates, fine, (far, span) = self._estimates(frames, focus_diopters, width_per_focal)
+        estimates, fine, (far, span) = self._estimates(frames, focus_diopters, width_per_focal, blur_px_per_diopter)
         finest = self._diopters(self._full(estimates[0], fine), far, span)
         shown = [finest, *(self._diopters(estimate, far, span) for estimate in estimates[1:])]
         spans = span.reshape(-1, 1, 1, 1)
         scales = [upsample(self.spread(fine), 2), *(torch.zeros_like(d) for d in shown[1:])]
         return [torch.cat([d, spans.expand_as(d), s], 1) for d, s in zip(shown, scales, strict=True)]
 
-    def forward(self, frames: Tensor, focus_diopters: Tensor, width_per_focal: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, frames: Tensor, focus_diopters: Tensor, width_per_focal: Tensor, blur_px_per_diopter: Tensor
+    ) -> tuple[Tensor, Tensor]:
         """Depth (B, 1, H, W) in m, and the chance that it is within ``CONFIDENT_WITHIN``."""
-        (half, *_), fine, (far, span) = self._estimates(frames, focus_diopters, width_per_focal)
+        (half, *_), fine, (far, span) = self._estimates(frames, focus_diopters, width_per_focal, blur_px_per_diopter)
         depth_m = self.one / self._diopters(self._full(half, fine), far, span)
         inverse_scale = torch.exp(-upsample(self.spread(fine), 2))
         return depth_m, self.one - torch.exp(-self.within * inverse_scale)
+
+
+def places_tried() -> Tensor:
+    """(32,) places in the range of a stack, and a little beyond: to where diopters end, and to half as near again."""
+    inside = torch.linspace(0.0, 1.0, _PLACES_INSIDE) ** _TOWARDS_FAR
+    return torch.cat([torch.tensor(_BEYOND_FAR), inside, torch.tensor(_BEYOND_NEAR)])
 
 
 def loss(predictions: Sequence[Any], batch: Mapping[str, Tensor]) -> Tensor:

@@ -15,14 +15,20 @@ import torch
 from torch import Tensor
 
 from dualpix.models.losses import depth_loss, exact, masked_mean
-from dualpix.models.prepare import MEAN_LEVEL, USUAL_WIDTH_PER_FOCAL, stack_inputs, width_per_focal
+from dualpix.models.prepare import (
+    MEAN_LEVEL,
+    USUAL_WIDTH_PER_FOCAL,
+    blur_px_per_diopter,
+    stack_inputs,
+    width_per_focal,
+)
 from dualpix.models.tasks.exposure import Exposure
 from dualpix.models.tasks.task import KNOWN, Arrays, Batch, Field, NetworkOutput, Sample, Task, TaskMetric
 
 TRUTH = "depth_m"
 FRAMES, DISTANCES = "frames", "focus_distances_m"
-FOCUS, CANONICAL = "focus_diopters", "width_per_focal"
-FOCAL_LENGTH, PITCH = "focal_length_mm", "pixel_pitch_um"
+FOCUS, CANONICAL, BLUR = "focus_diopters", "width_per_focal", "blur_px_per_diopter"
+FOCAL_LENGTH, F_NUMBER, PITCH = "focal_length_mm", "f_number", "pixel_pitch_um"
 NEAREST_M = 1e-3
 FARTHEST_M = 1e4
 """Infinity, of depths and of focus distances, in samples: no error can be taken of it, and this is .1 mD away."""
@@ -30,6 +36,8 @@ _FRAME_GAIN_SIGMA = 0.02
 """Of the exposure from frame to frame, in log light: shutters and apertures repeat to about this."""
 _DISTANCE_SIGMA = 0.02
 """Of what a lens says of its focus, relative."""
+_APERTURE_SIGMA, _UNKNOWN_APERTURE = 0.03, 0.05
+"""Of what a lens says of its f-number, relative; and the share of stacks of which nobody knows it."""
 
 
 def augment(sample: Sample, rng: np.random.Generator) -> Sample:
@@ -44,20 +52,29 @@ def augment(sample: Sample, rng: np.random.Generator) -> Sample:
     gains = np.exp(rng.normal(0.0, _FRAME_GAIN_SIGMA, len(frames))).astype(np.float32)
     said = np.exp(rng.normal(0.0, _DISTANCE_SIGMA, len(frames))).astype(np.float32)
     lit = frames * torch.from_numpy(gains).to(frames.device)[:, None, None, None]
-    return views | {FRAMES: sensor.expose(lit), DISTANCES: distances * torch.from_numpy(said).to(distances.device)}
+    views |= {FRAMES: sensor.expose(lit), DISTANCES: distances * torch.from_numpy(said).to(distances.device)}
+    if F_NUMBER in views:
+        factor = np.exp(rng.normal(0.0, _APERTURE_SIGMA)) if rng.random() >= _UNKNOWN_APERTURE else np.nan
+        views[F_NUMBER] = views[F_NUMBER] * float(factor)
+    return views
 
 
 def inputs_of(batch: Batch) -> Mapping[str, Tensor]:
-    """See :func:`dualpix.models.prepare.stack_inputs` and :func:`~dualpix.models.prepare.width_per_focal`.
+    """See :func:`dualpix.models.prepare.stack_inputs`, and of the same module ``width_per_focal`` and
+    ``blur_px_per_diopter``.
 
-    Where the sample does not say its focal length in pixels, the angle of the picture is the usual one.
+    Where the sample does not say its focal length in pixels, the angle of the picture is the usual one; where it does
+    not say its aperture either, the blur is 0, which no lens has.
     """
     frames, focus_diopters = stack_inputs(batch[FRAMES], batch[DISTANCES])
     if FOCAL_LENGTH in batch and PITCH in batch:
         canonical = width_per_focal(frames.shape[-1], batch[FOCAL_LENGTH], batch[PITCH])
     else:
         canonical = frames.new_full((frames.shape[0],), USUAL_WIDTH_PER_FOCAL)
-    return {FRAMES: frames, FOCUS: focus_diopters, CANONICAL: canonical}
+    lens = (FOCAL_LENGTH, F_NUMBER, PITCH)
+    known = all(name in batch for name in lens)
+    blur = blur_px_per_diopter(focus_diopters, *(batch[n] for n in lens)) if known else torch.zeros_like(focus_diopters)
+    return {FRAMES: frames, FOCUS: focus_diopters, CANONICAL: canonical, BLUR: blur}
 
 
 def error(prediction: Tensor, batch: Batch) -> Tensor:
@@ -108,7 +125,7 @@ FOCUS_STACK = Task(
         Field(TRUTH, "map", unit="m"),
         Field(KNOWN, "mask", optional=True),
         Field(FOCAL_LENGTH, "scalar", unit="mm", optional=True),
-        Field("f_number", "scalar", optional=True),
+        Field(F_NUMBER, "scalar", optional=True),
         Field(PITCH, "scalar", unit="um", optional=True),
         Field("sharp", "picture", 3, optional=True),
     ),
@@ -116,6 +133,7 @@ FOCUS_STACK = Task(
         Field(FRAMES, "picture", 3, per_frame=True),
         Field(FOCUS, "scalar", per_frame=True, unit="1/m"),
         Field(CANONICAL, "scalar"),
+        Field(BLUR, "scalar", per_frame=True, unit="px m"),
     ),
     outputs=(
         NetworkOutput(TRUTH, "m", "from the lens"),
@@ -124,7 +142,7 @@ FOCUS_STACK = Task(
     inputs_of=inputs_of,
     normalisation=f"linear light, black at 0; one gain for the stack brings its mean to {MEAN_LEVEL:g}; then sqrt(clip("
     "gain * x, 0, 4)) - 0.4; focus in 1/m, farthest first (dualpix.models.prepare.stack_inputs); width of the picture "
-    f"over focal length in px, {USUAL_WIDTH_PER_FOCAL:g} where it is not known",
+    f"over focal length in px, {USUAL_WIDTH_PER_FOCAL:g} where it is not known; circle of confusion in px per diopter, 0 where it is not",
     layout="float32, batch 1; pictures NFCHW with F frames, scalars NF, and N",
     augment=augment,
     loss=loss,
