@@ -35,7 +35,7 @@ from torch.nn import functional as F
 
 from dualpix.models.blocks import ConvBNReLU, InvertedResidual
 from dualpix.models.blocks.basic import UpsampleJoin
-from dualpix.models.blocks.blur_matching import BlurMatching, Evidence, ExpectedPlace
+from dualpix.models.blocks.blur_matching import BlurMatching, Evidence, ExpectedPlace, in_full_precision
 from dualpix.models.blocks.channels import FrozenConv1x1
 from dualpix.models.blocks.resize import ConvexUpsample, mean_pool, upsample
 from dualpix.models.blocks.stack_attention import (
@@ -308,8 +308,9 @@ class FOSSA(nn.Module):
 
     def _light(self, x: Tensor) -> Tensor:
         """(B * N, 1, H/2, W/2) linear light of frames as networks see them."""
-        root = (x + self.black).clamp_min(0.0)
-        return mean_pool(self.sharpness.luma(root * root), 2)
+        with in_full_precision(x):
+            root = (x + self.black).clamp_min(0.0)
+            return mean_pool(self.sharpness.luma(root * root), 2)
 
     def _places(
         self, frames: Tensor, focus_diopters: Tensor, width_per_focal: Tensor
