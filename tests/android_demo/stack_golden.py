@@ -26,7 +26,7 @@ from dualpix.capture.raw.tiff import ASCII, BYTE, LONG, RATIONAL, SHORT, SRATION
 from dualpix.capture.stack.align import Matrix, estimate_alignment
 from dualpix.capture.stack.frames import ListedFrame, read_light
 from dualpix.capture.stack.load import exposure_gains, light_of
-from dualpix.models.prepare import stack_inputs, width_per_focal
+from dualpix.models.prepare import blur_px_per_diopter, stack_inputs, width_per_focal
 from dualpix.models.tasks.focus_stack import FARTHEST_M, NEAREST_M
 
 Doubles = npt.NDArray[np.float64]
@@ -136,8 +136,11 @@ def inputs(rng: np.random.Generator) -> dict[str, Any]:
     seen, focus = stack_inputs(torch.from_numpy(_float32(linear))[None], torch.from_numpy(distances)[None])
     # a part of 1900 colour pixels, each of two of a sensor of 1.2 um, behind a lens of 6.9 mm
     width = width_per_focal(1900, torch.tensor([6.9]), torch.tensor([2.4]))
+    # at f/1.73, shown to a network in 512 px
+    pitch_um = torch.tensor([2.4 * 1900 / 512])
+    blur = blur_px_per_diopter(focus.float(), torch.tensor([6.9]), torch.tensor([1.73]), pitch_um)
     return {
-        "linear": linear.reshape(3, -1).tolist(), "size": [5, 4], "diopters": diopters, "width": width.tolist(),
+        "linear": linear.reshape(3, -1).tolist(), "size": [5, 4], "diopters": diopters, "width": width.tolist(), "blur": blur[0].tolist(),
         "frames": _float32(seen.numpy()).ravel().tolist(), "focus": focus.numpy().ravel().tolist(),
     }  # fmt: skip
 

@@ -76,8 +76,8 @@ def stack_inputs(frames: Tensor, focus_distances_m: Tensor) -> tuple[Tensor, Ten
 
 USUAL_WIDTH_PER_FOCAL = 1.0
 """Of a picture of which nothing is known: 36 mm on 35 mm film, 53 degrees wide."""
-_UM_PER_MM = _MM_PER_M = 1000.0
-_UM_PER_M = 1e6
+_UM_PER_MM = 1000.0
+_MM_PER_M = 1000.0
 _LEAST_LEFT = 0.05
 """Of 1 - f / s: at 20 focal lengths over 19 a lens is extended to twenty times its length."""
 
@@ -121,9 +121,9 @@ def blur_px_per_diopter(
     """
     told = focal_length_mm * f_number * pixel_pitch_um
     known = (focal_length_mm > 0) & (f_number > 0) & (pixel_pitch_um > 0) & torch.isfinite(told)
-    focal_m, number, pitch_um = (
-        torch.where(known, value, 1.0)[:, None] for value in (focal_length_mm / _MM_PER_M, f_number, pixel_pitch_um)
+    focal_mm, number, pitch_um = (
+        torch.where(known, value, 1.0)[:, None] for value in (focal_length_mm, f_number, pixel_pitch_um)
     )
-    left = 1 - focal_m * focus_diopters
-    blur = focal_m * focal_m / number / left.clamp_min(_LEAST_LEFT) * (_UM_PER_M / pitch_um)
+    left = 1 - focal_mm / _MM_PER_M * focus_diopters
+    blur = focal_mm * focal_mm / (number * pitch_um * left.clamp_min(_LEAST_LEFT))  # mm^2 / um = m
     return torch.where(known[:, None] & (left >= _LEAST_LEFT), blur, 0.0)

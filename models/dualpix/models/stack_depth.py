@@ -7,10 +7,10 @@ no training; by a network where one is named, with the method's map beside it.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from rich.markup import escape
@@ -34,6 +34,13 @@ LEAST_FRAMES = 3
 """Of every method but ``argmax``, which two do for."""
 
 
+class StackNetwork(Protocol):
+    """See :func:`dualpix.models.stack_network.predict_stack`."""
+
+    def __call__(self, stack: FocusStack, *, blur_px_per_d: float | None) -> StackPrediction:
+        """Depth, told the blur where the lens is not known."""
+
+
 @dataclass(frozen=True)
 class StackOptions:
     """How the depth of a stack is found."""
@@ -43,7 +50,7 @@ class StackOptions:
     """Which aperture, where a stack has several; the widest by default."""
     truth: Path | None = None
     """Depth of the stack's size, see :func:`~dualpix.models.depth_truth.read_truth`."""
-    network: Callable[[FocusStack], StackPrediction] | None = None
+    network: StackNetwork | None = None
     """Gives depth and, where it has one, confidence in place of the method, whose map is kept beside."""
     network_name: str = ""
     lens: Mapping[str, float] = field(default_factory=dict)
@@ -92,8 +99,9 @@ def depth_of_stack(stack_folder: Path, folder: Path, options: StackOptions) -> d
     stack = replace(read.stack, lens=replace(read.stack.lens, **options.lens))
     truth = _truth_of(stack_folder, read, options.truth)
     started = time.perf_counter()
-    predicted = None if options.network is None else options.network(stack)
     by_method = _by_method(stack, options)
+    network = options.network
+    predicted = None if network is None else network(stack, blur_px_per_d=_found_blur(by_method))
     seconds = round(time.perf_counter() - started, 3)
     result, details, beside = _chosen(stack, by_method, predicted, options)
     if predicted is None or predicted.confidence is None:
@@ -116,6 +124,13 @@ def _by_method(stack: FocusStack, options: StackOptions) -> Result:
     if options.network is not None and len(stack.frames) < LEAST_FRAMES:
         method = "argmax"
     return depth_from_focus(stack, method) if stack.focus_distance_m is not None else index_from_focus(stack, method)
+
+
+def _found_blur(by_method: Result) -> float | None:
+    """Of an unknown lens, in the frames, for a network that has to know it."""
+    if isinstance(by_method, FocusDepth) and by_method.blur_source == "found":
+        return by_method.blur_px_per_d
+    return None
 
 
 def _chosen(

@@ -18,7 +18,16 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import FloatImage, FocusStack
 from dualpix.models.networks.spec import confidence_output, first_output
 from dualpix.models.tasks import FOCUS_STACK
-from dualpix.models.tasks.focus_stack import DISTANCES, FARTHEST_M, FOCAL_LENGTH, FRAMES, NEAREST_M, PITCH
+from dualpix.models.tasks.focus_stack import (
+    BLUR,
+    DISTANCES,
+    F_NUMBER,
+    FARTHEST_M,
+    FOCAL_LENGTH,
+    FRAMES,
+    NEAREST_M,
+    PITCH,
+)
 from dualpix.models.zoo import LoadedModel
 
 WORKING_LONG_SIDE_PX = 640
@@ -58,7 +67,11 @@ def predict_stack_depth(
 
 
 def predict_stack(
-    stack: FocusStack, model: LoadedModel, *, working_long_side_px: int = WORKING_LONG_SIDE_PX
+    stack: FocusStack,
+    model: LoadedModel,
+    *,
+    blur_px_per_d: float | None = None,
+    working_long_side_px: int = WORKING_LONG_SIDE_PX,
 ) -> StackPrediction:
     """Depth, and how sure it is.
 
@@ -66,6 +79,8 @@ def predict_stack(
         stack: aligned, with focus distances; of more than ``MOST_FRAMES`` frames so many are shown, see
             :func:`thinned`.
         model: of the task ``focus_stack``.
+        blur_px_per_d: circle of confusion per diopter of misfocus, in px of the frames, where it is known although
+            the lens is not.
         working_long_side_px: of what the network sees, never more than the frames' own.
 
     Raises:
@@ -80,6 +95,8 @@ def predict_stack(
         )
     places = thinned(stack.sweep, MOST_FRAMES)
     batch, size = _batch(stack, places, model.spec.size_multiple, working_long_side_px)
+    if blur_px_per_d is not None:
+        batch[BLUR] = torch.full_like(batch[DISTANCES], blur_px_per_d * size[1] / stack.frames.shape[2])
     with torch.inference_mode():
         output = model.module(*model.spec.inputs_of(batch))
     depth, sure = first_output(output), confidence_output(output)
@@ -127,7 +144,7 @@ def _batch(
     lens = {
         FOCAL_LENGTH: stack.lens.focal_length_mm,
         PITCH: stack.lens.pixel_pitch_um * width / size[1],
-        "f_number": stack.lens.f_number,
+        F_NUMBER: stack.lens.f_number,
     }
     return {
         FRAMES: torch.nn.functional.pad(shown, pad, mode="reflect")[None],

@@ -41,7 +41,9 @@ def lens_unknown(stack: FocusStack, *, network: bool) -> list[str]:
     missing = [words for name, words in _OPTICS.items() if not math.isfinite(getattr(stack.lens, name))]
     if not missing or stack.focus_distance_m is None:
         return []
-    instead = "the network takes a usual lens" if network else "how much blur a diopter makes was found from the frames"
+    instead = "how much blur a diopter makes was found from the frames"
+    if network and missing != [_OPTICS["f_number"]]:
+        instead += ", and the network takes the usual angle of view"
     hint = "--focal-length-mm and --pixel-pitch-um say it, and --f-number of dualpix capture import"
     return [f"nothing says the {' and '.join(missing)}: {instead}; {hint}"]
 

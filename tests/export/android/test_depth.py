@@ -32,7 +32,7 @@ from dualpix.capture.types import FocusStack, LensModel
 from dualpix.export.android.phone import connect as phone_at
 from dualpix.export.flow import export_model
 from dualpix.models.networks.spec import NetworkSpec
-from dualpix.models.prepare import stack_inputs
+from dualpix.models.prepare import blur_px_per_diopter, stack_inputs
 from dualpix.models.tasks.focus_stack import FARTHEST_M, FOCUS_STACK
 from dualpix.models.tasks.task import eval_sample
 from dualpix.models.zoo import LoadedModel
@@ -43,6 +43,7 @@ STOPS_D = (0.0, 1.0, 2.0, 3.0, 4.0)
 PLANES_D = (3.0, 1.0)
 """Of the left and of the right half of the scene."""
 BREATHING = 0.01
+MOST_BLUR_PX = 100.0
 _LIMIT_S = 300.0
 
 
@@ -55,14 +56,17 @@ class Sharpest(nn.Module):
         super().__init__()
         self.register_buffer("kernel", torch.tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]])[None, None])
 
-    def forward(self, frames: Tensor, focus_diopters: Tensor, width_per_focal: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, frames: Tensor, focus_diopters: Tensor, width_per_focal: Tensor, blur_px_per_diopter: Tensor
+    ) -> tuple[Tensor, Tensor]:
         grey = frames[0].mean(1, keepdim=True)
         detail = F.conv2d(grey, self.kernel, padding=1)
         sharp = F.avg_pool2d(detail * detail, 9, 1, 4)
         share = sharp / (sharp.sum(0, keepdim=True) + 1e-6)
         weight = torch.softmax(12 * share, 0)
         diopters = (weight * focus_diopters.reshape(-1, 1, 1, 1)).sum(0, keepdim=True)
-        return 1 / diopters.clamp_min(0.05), share.amax(0, keepdim=True) * (1 - width_per_focal.reshape(-1, 1, 1, 1))
+        told = (1 - width_per_focal) * (1 - blur_px_per_diopter.mean() / MOST_BLUR_PX)
+        return 1 / diopters.clamp_min(0.05), share.amax(0, keepdim=True) * told.reshape(-1, 1, 1, 1)
 
 
 def scene(cells_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
@@ -129,7 +133,7 @@ def exported_stack(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k in (1.0, 0.7)
     )
     evaluation = EvaluationSet(samples, "two stacks of noise", FOCUS_STACK)
-    inputs = (("frames", 3), ("focus_diopters", 1), ("width_per_focal", 1))
+    inputs = (("frames", 3), ("focus_diopters", 1), ("width_per_focal", 1), ("blur_px_per_diopter", 1))
     spec = NetworkSpec(
         lambda options: Sharpest(),
         inputs,
@@ -186,7 +190,7 @@ def output(at: Connected, session: str, entry: dict[str, Any]) -> npt.NDArray[np
 def test_a_stack_becomes_metres_on_the_phone(connect: Connect, exported_stack: Path, tmp_path: Path) -> None:
     manifest = json.loads((exported_stack / "manifest.json").read_text())
     kinds = [(t["kind"], t["per_frame"], len(t["shape"])) for t in manifest["input"]["tensors"]]
-    assert kinds == [("picture", True, 5), ("scalar", True, 2), ("scalar", False, 1)]
+    assert kinds == [("picture", True, 5), ("scalar", True, 2), ("scalar", False, 1), ("scalar", True, 2)]
     with connect() as at:
         start(at, exported_stack, "depth-1")
         found = answer(at, "depth-1")
@@ -198,6 +202,7 @@ def test_a_stack_becomes_metres_on_the_phone(connect: Connect, exported_stack: P
         (tmp_path / "depth.png").write_bytes(picture.read_bytes() if picture.exists() else b"")
         seen = prepared(at.phone.java.scripts / "frames", [frame["diopters"] for frame in found["frames"]])
         camera = json.loads((at.phone.java.scripts / "camera.json").read_text())["camera"]
+        taken = json.loads(at.phone.local(f"{protocol.FILES}/depth-1/{protocol.STACK}").read_text())
     assert len(frames_there) == len(STOPS_D), "what was taken stays"
     focus = [frame["diopters"] for frame in found["frames"]]
     assert focus == sorted(focus) and np.abs(np.array(focus) - STOPS_D).max() < 0.02
@@ -206,8 +211,13 @@ def test_a_stack_becomes_metres_on_the_phone(connect: Connect, exported_stack: P
     # two colour pixels to one of the network, each of two of the sensor
     width_mm = 4 * SIZE_HW[1] * camera["pixel_pitch_um"] / 1000
     with torch.no_grad():
-        per_focal = torch.tensor([width_mm / camera["focal_length_mm"]])
-        depth_m, confidence = Sharpest()(seen.frames, seen.focus, per_focal)
+        focal = torch.tensor([camera["focal_length_mm"]])
+        numbers = {frame["f_number"] for frame in taken["frames"]}
+        lens = focal, torch.tensor([numbers.pop()]), torch.tensor([4 * camera["pixel_pitch_um"]])
+        assert not numbers, "one aperture"
+        blur = blur_px_per_diopter(seen.focus, *lens)
+        assert 1 < blur.min() < blur.max() < MOST_BLUR_PX
+        depth_m, confidence = Sharpest()(seen.frames, seen.focus, width_mm / focal, blur)
     assert set(outputs) == {"depth_m", "confidence"}
     apart_d = np.abs(1 / outputs["depth_m"] - 1 / depth_m.numpy())
     assert np.median(apart_d) < 0.01 and np.percentile(apart_d, 99) < 0.1

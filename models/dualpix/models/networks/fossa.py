@@ -8,9 +8,9 @@ convex upsampling, the size of the picture itself in place of 518 px.
 Added is what a small network does not find by itself in an hour.
 
 *How well the blur of neighbouring frames agrees with each of 32 depths*, the lens being known
-(:mod:`dualpix.models.blocks.blur_matching`): depth from defocus as it has always been, before anything is learnt. Scores
-of the pairs are added, a softmax over the depths is the first estimate, and the decoder, which sees what surrounds a
-pixel, adds scores of its own and then corrects.
+(:mod:`dualpix.models.blocks.blur_matching`): depth from defocus as it has always been, before anything is learnt.
+Scores of the pairs are added, a softmax over the depths is the first estimate, and the decoder, which sees what
+surrounds a pixel, adds scores of its own and then corrects.
 
 *How sharp each frame is, against the others*: the logarithm of the local energy behind learned band-pass filters, at
 four scales from the full resolution on, less that of the other frames: texture and its contrast cancel, what remains is

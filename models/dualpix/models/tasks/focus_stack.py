@@ -64,17 +64,20 @@ def inputs_of(batch: Batch) -> Mapping[str, Tensor]:
     ``blur_px_per_diopter``.
 
     Where the sample does not say its focal length in pixels, the angle of the picture is the usual one; where it does
-    not say its aperture either, the blur is 0, which no lens has.
+    not say its aperture either, the blur is 0, which no lens has. A batch may bring the blur itself.
     """
     frames, focus_diopters = stack_inputs(batch[FRAMES], batch[DISTANCES])
     if FOCAL_LENGTH in batch and PITCH in batch:
         canonical = width_per_focal(frames.shape[-1], batch[FOCAL_LENGTH], batch[PITCH])
     else:
         canonical = frames.new_full((frames.shape[0],), USUAL_WIDTH_PER_FOCAL)
-    lens = (FOCAL_LENGTH, F_NUMBER, PITCH)
-    known = all(name in batch for name in lens)
-    blur = blur_px_per_diopter(focus_diopters, *(batch[n] for n in lens)) if known else torch.zeros_like(focus_diopters)
+    blur = batch[BLUR] if BLUR in batch else _blur(focus_diopters, batch)
     return {FRAMES: frames, FOCUS: focus_diopters, CANONICAL: canonical, BLUR: blur}
+
+
+def _blur(focus_diopters: Tensor, batch: Batch) -> Tensor:
+    lens = [batch[name] for name in (FOCAL_LENGTH, F_NUMBER, PITCH) if name in batch]
+    return blur_px_per_diopter(focus_diopters, *lens) if len(lens) == 3 else torch.zeros_like(focus_diopters)
 
 
 def error(prediction: Tensor, batch: Batch) -> Tensor:
@@ -142,7 +145,8 @@ FOCUS_STACK = Task(
     inputs_of=inputs_of,
     normalisation=f"linear light, black at 0; one gain for the stack brings its mean to {MEAN_LEVEL:g}; then sqrt(clip("
     "gain * x, 0, 4)) - 0.4; focus in 1/m, farthest first (dualpix.models.prepare.stack_inputs); width of the picture "
-    f"over focal length in px, {USUAL_WIDTH_PER_FOCAL:g} where it is not known; circle of confusion in px per diopter, 0 where it is not",
+    f"over focal length in px, {USUAL_WIDTH_PER_FOCAL:g} where it is not known; circle of confusion in px "
+    "per diopter, 0 where it is not known",
     layout="float32, batch 1; pictures NFCHW with F frames, scalars NF, and N",
     augment=augment,
     loss=loss,

@@ -31,9 +31,13 @@ public final class StackDepth {
     private static final String FRAMES = "frames";
     private static final String FOCUS = "focus_diopters";
     private static final String WIDTH = "width_per_focal";
+    private static final String BLUR = "blur_px_per_diopter";
     private static final int SENSOR_PIXELS = 2;
     private static final double SAME_FOCUS_D = 1e-9;
     private static final double NEAREST_M = 1e-3;
+    private static final double MM_PER_M = 1e3;
+    /** Of 1 - f / s: where a lens is extended to twenty times its length, as on the host. */
+    private static final double LEAST_LEFT = 0.05;
     private static final int MAX_STACK_BYTES = 8 << 20;
 
     private final File folder;
@@ -102,11 +106,13 @@ public final class StackDepth {
         }
         for (TensorForm form : network.inputs()) {
             boolean known = form.kind() == TensorForm.Kind.MASK
-                    || form.type() == FloatTensor.Type.FLOAT32 && (isFrames(form) || isFocus(form) || isWidth(form));
+                    || form.type() == FloatTensor.Type.FLOAT32 && (isFrames(form) || isFocus(form) || isWidth(form)
+                    || isBlur(form));
             if (!known) {
                 throw new ProtocolException("'" + network.recipe() + "' takes the input " + form.said(),
                         "inputs that a stack has: frames (1, N, 3, " + size.height() + ", " + size.width()
-                                + "), focus_diopters (1, N), width_per_focal (1) and masks, in float32");
+                                + "), focus_diopters (1, N), width_per_focal (1), blur_px_per_diopter (1, N) and masks,"
+                                + " in float32");
             }
         }
     }
@@ -117,7 +123,15 @@ public final class StackDepth {
     }
 
     private static boolean isFocus(TensorForm form) {
-        return form.name().equals(FOCUS) && form.shape().length == 2 && form.shape()[0] == 1 && form.perFrame();
+        return form.name().equals(FOCUS) && isOfEachFrame(form);
+    }
+
+    private static boolean isBlur(TensorForm form) {
+        return form.name().equals(BLUR) && isOfEachFrame(form);
+    }
+
+    private static boolean isOfEachFrame(TensorForm form) {
+        return form.shape().length == 2 && form.shape()[0] == 1 && form.perFrame();
     }
 
     private static boolean isWidth(TensorForm form) {
@@ -237,8 +251,10 @@ public final class StackDepth {
         }
         engine.load(network.checkedFile(), threads);
         Messages.PhoneCamera camera = stack.camera();
+        double pitchUm = SENSOR_PIXELS * camera.pixelPitchUm() * part.width() / width;
+        double[] fNumbers = frames.stream().mapToDouble(FrameDone::fNumber).toArray();
         List<FloatTensor> inputs = inputs(aligned, focusD, widthInput(part, camera.pixelPitchUm(),
-                camera.focalLengthMm()));
+                camera.focalLengthMm()), blurInput(focusD, fNumbers, camera.focalLengthMm(), pitchUm));
         long start = System.nanoTime();
         Outputs outputs = network.outputs(engine.run(inputs));
         double runS = (System.nanoTime() - start) / 1e9;
@@ -247,14 +263,36 @@ public final class StackDepth {
                 notes(stack, frames, alignment), runS);
     }
 
-    private List<FloatTensor> inputs(List<Picture> aligned, double[] focusD, FloatTensor width) {
+    private List<FloatTensor> inputs(List<Picture> aligned, double[] focusD, FloatTensor width, FloatTensor blur) {
         List<FloatTensor> out = new ArrayList<>();
         for (TensorForm form : network.inputs()) {
             if (form.kind() == TensorForm.Kind.MASK) {
                 out.add(LiveInputs.ones(form));
-            } else {
-                out.add(isFrames(form) ? StackFrame.inputs(aligned) : isWidth(form) ? width : focusInput(focusD));
+                continue;
             }
+            out.add(switch (form.name()) {
+                case FRAMES -> StackFrame.inputs(aligned);
+                case FOCUS -> focusInput(focusD);
+                case WIDTH -> width;
+                default -> blur;
+            });
+        }
+        return out;
+    }
+
+    /**
+     * Circle of confusion of what is a diopter beside the focus of each frame, (1, N), in px of what the network sees:
+     * {@code dualpix.models.prepare.blur_px_per_diopter}.
+     *
+     * @param focusD focus of each frame, as the phone reports it
+     * @param pitchUm of the network's pixels
+     */
+    static FloatTensor blurInput(double[] focusD, double[] fNumbers, double focalLengthMm, double pitchUm) {
+        FloatTensor out = FloatTensor.zeros(1, focusD.length);
+        for (int i = 0; i < focusD.length; i++) {
+            double left = 1 - focalLengthMm / MM_PER_M * Math.max(focusD[i], FARTHEST_D);
+            double blur = focalLengthMm * focalLengthMm / (fNumbers[i] * pitchUm * left); // mm^2 / um = m
+            out.data().put(i, left >= LEAST_LEFT && blur > 0 && blur < Double.MAX_VALUE ? (float) blur : 0);
         }
         return out;
     }

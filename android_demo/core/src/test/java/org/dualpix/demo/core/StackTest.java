@@ -128,6 +128,20 @@ public class StackTest {
         FloatTensor width = StackDepth.widthInput(new Region(8, 6, 1900, 1425), 1.2, 6.9);
         assertArrayEquals(new long[] {1}, width.shape());
         assertArrayEquals(floats(g.get("width")), width.values(), 1e-6f);
+        double[] fNumbers = {1.73, 1.73, 1.73};
+        FloatTensor blur = StackDepth.blurInput(Golden.numbers(g.get("diopters")), fNumbers, 6.9, 2.4 * 1900 / 512);
+        assertArrayEquals(new long[] {1, 3}, blur.shape());
+        assertArrayEquals(floats(g.get("blur")), blur.values(), 1e-6f);
+    }
+
+    @Test
+    public void blurOfNoLensIsNone() {
+        double[] near = {0, 30};
+        float[] none = {0, 0};
+        assertArrayEquals(none, StackDepth.blurInput(near, new double[] {0, Double.NaN}, 6.9, 8).values(), 0);
+        float[] blur = StackDepth.blurInput(near, new double[] {2, 2}, 40, 8).values();
+        assertEquals(100.0, blur[0], 1e-2);
+        assertEquals("a lens of 40 mm has no focus at 33 mm", 0, blur[1], 0);
     }
 
     @Test
@@ -290,8 +304,9 @@ public class StackTest {
         Network more = new Network("", "x", stack.file(), "", inputs, stack.outputs());
         String said = assertThrows(ProtocolException.class, () -> StackDepth.check(more)).getMessage();
         assertEquals("'x' takes the input 'pose' (1, 3); expected inputs that a stack has: frames (1, N, 3, 32, 48), "
-                + "focus_diopters (1, N), width_per_focal (1) and masks, in float32", said);
+                + "focus_diopters (1, N), width_per_focal (1), blur_px_per_diopter (1, N) and masks, in float32", said);
         inputs.set(2, new TensorForm("width_per_focal", TensorForm.Kind.SCALAR, false, new long[] {1}, type, ""));
+        inputs.add(new TensorForm("blur_px_per_diopter", TensorForm.Kind.SCALAR, true, new long[] {1, 3}, type, ""));
         StackDepth.check(new Network("", "x", stack.file(), "", inputs, stack.outputs()));
         Network single = new Network("", "x", stack.file(), "", Arrays.asList(
                 new TensorForm("image", TensorForm.Kind.PICTURE, false, new long[] {1, 3, 32, 48}, type, "")),
