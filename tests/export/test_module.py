@@ -12,10 +12,13 @@ from tests.support.foreign_factory import SOURCE
 from torch import nn
 
 from dualpix.capture.errors import DualpixError
+from dualpix.export.bound import own_path
+from dualpix.export.called import called
 from dualpix.export.factory import load_factory
 from dualpix.export.flow import ExportResult
 from dualpix.export.limits import read_limits
 from dualpix.export.module import export_module
+from dualpix.models.blocks.correlation import SoftArgmax
 from dualpix.models.named import is_named
 from dualpix.quantize.gate import Limits, Outcome
 
@@ -111,3 +114,12 @@ def test_names_that_are_no_file_names_are_refused(tmp_path: Path) -> None:
         with pytest.raises(DualpixError, match="to be part of a file name"):
             export_module(nn.Identity(), [(torch.rand(1, 1, 4, 4),)], tmp_path / "out", ["xnnpack-fp32"], name=name)
     assert not (tmp_path / "out").exists()
+
+
+def test_small_sums_that_blocks_name_stay_float_in_int8() -> None:
+    """Whatever the caller says; the paths are those within what is exported."""
+    network = nn.Sequential(nn.Conv2d(3, 9, 3, padding=1), SoftArgmax(4))
+    run = called(network, torch.rand(1, 3, 8, 8), name="small")
+    kept = run.kept(lambda path: path.endswith("0"))
+    inside = {own_path(run.module, name): name for name, _ in run.module.named_modules()}
+    assert [own for own, path in sorted(inside.items()) if kept(path)] == ["0", "1.expected"]

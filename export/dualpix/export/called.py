@@ -15,8 +15,9 @@ from dualpix.export.artefact import type_name
 from dualpix.export.bound import NAME, Bound, Example, Parts, Positional, bind, outputs_in, own_path, unique
 from dualpix.export.precheck import State, check_any_first, check_repeats
 from dualpix.export.subject import Output
+from dualpix.models.blocks.channels import float_islands
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.ptq import KeepFloat
+from dualpix.quantize.ptq import KeepFloat, keep_modules
 
 INPUT_TYPES = (torch.float32, torch.int64, torch.int32, torch.uint8, torch.bool)
 OUTPUT_TYPES = INPUT_TYPES
@@ -38,8 +39,9 @@ class Called:
     notes: tuple[str, ...]
 
     def kept(self, keep_float: KeepFloat) -> KeepFloat:
-        """``keep_float`` on the paths within :attr:`module`."""
-        return lambda path: keep_float(own_path(self.module, path))
+        """``keep_float`` on the paths within :attr:`module`, and what its blocks name themselves."""
+        islands = keep_modules(*float_islands(self.own))
+        return lambda path: any(keep(own_path(self.module, path)) for keep in (keep_float, islands))
 
     def inputs_of(self, example: Example, where: str) -> Inputs:
         """The inputs of another example.

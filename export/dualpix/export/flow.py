@@ -29,6 +29,7 @@ from dualpix.export.record import ASSIGNMENT, GATE, PICTURES, REFERENCE, write_m
 from dualpix.export.result import ExportResult, Picture, RecipeResult, Run
 from dualpix.export.staging import remove, staged
 from dualpix.export.subject import OnStep, Options, Output, Subject, check_weights
+from dualpix.models.blocks.channels import float_islands
 from dualpix.models.networks.spec import confidence_output, fix_size
 from dualpix.models.tasks.task import NetworkOutput
 from dualpix.models.zoo import ZOO, LoadedModel
@@ -136,7 +137,7 @@ def export_model(
                 "calibration sees none of them",
             },
         },
-        keep_float=keep_modules(*model.card.get("keep_float", ())),
+        keep_float=keep_modules(*model.card.get("keep_float", ()), *float_islands(model.module)),
         scene=_scene(sample),
         scale="diverging" if known.signed else "sequential",
         input_fields=tuple(task.field(name) for name in model.spec.input_names),

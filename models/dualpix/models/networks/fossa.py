@@ -231,6 +231,8 @@ class FOSSA(nn.Module):
     blur (B, N), of these frames, 0 where it is not known; results (B, 1, H, W), depth from 1 mm to 10 km.
     """
 
+    FLOAT_IN_INT8: ClassVar[tuple[str, ...]] = ("matching",)  # what nearly equal pictures differ by
+
     def __init__(self, config: FOSSAConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or FOSSAConfig()
