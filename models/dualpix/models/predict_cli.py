@@ -1,6 +1,6 @@
 """``dualpix depth``: signed disparity of dual-pixel captures, and metric depth where the lens data allow it.
 
-What is asked is looked at before torch is imported: a wrong argument is answered at once. Focus stacks need none.
+What is asked is looked at before torch is imported: a wrong argument is answered at once.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
+from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
@@ -24,7 +25,7 @@ from dualpix.capture.raw.jobs import DecodeOptions, Job, Outcome, decode_options
 from dualpix.capture.stack.focus_depth import Method as StackMethod
 from dualpix.capture.stack.layouts import is_stack
 from dualpix.capture.terminal import echo_json
-from dualpix.models.shipped import DEFAULT_MODEL, model_folder
+from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL, known_models, model_folder
 
 if TYPE_CHECKING:
     from dualpix.models.stack_depth import StackOptions
@@ -94,7 +95,7 @@ class Asked:
 @click.option("--ply", "points", is_flag=True, help="Measured points in space, with colour and confidence: points.ply.")
 @click.option(
     "--stack-method", type=click.Choice(get_args(StackMethod)), default="blur",
-    help="Of focus stacks: by the blur of every frame, the peak of sharpness, or the sharpest frame.",
+    help="Of focus stacks, in place of a network: the blur of every frame, the peak of sharpness, the sharpest frame.",
 )  # fmt: skip
 @click.option(
     "--truth", type=_FILE, help="Depth of one stack, m as floats or mm as integers (0: unknown): prints the error."
@@ -129,9 +130,10 @@ def command(
     also depth_m.tiff with depth.png and depth_uncertainty_d.tiff (NaN where not measured). A network that restores the
     picture (dddnet) leaves sharp.tiff (16-bit linear light, the view's own colours and size) and sharp.png. A focus
     stack becomes
-    OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json; with --model, a network
-    for stacks, the map of --stack-method lies beside it (depth_m_blur.tiff). Of a capture of the simulated camera the
-    scene is known: its error is printed without --truth.
+    OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json. A network finds it, and
+    the map of the blur of every frame lies beside it (depth_m_blur.tiff); where both contradict one another it is the
+    other way round. --stack-method alone does without the network, --model names another. Of a capture of the simulated
+    camera the scene is known: its error is printed without --truth.
     """
     debug = bool((ctx.obj or {}).get("debug"))
     stacks = [path for path in files if is_stack(path)]
@@ -143,8 +145,8 @@ def command(
 
         lens = {name: settings[name] for name in _STACK_LENS if settings[name] is not None}
         chosen = stack_depth.StackOptions(stack_method, settings["f_number"], truth, lens=lens)
-        if model != DEFAULT_MODEL:
-            chosen = _with_network(chosen, model, working_size)
+        if (network := _stack_network(ctx)) is not None:
+            chosen = replace(_with_network(chosen, network, working_size), named=model != DEFAULT_MODEL)
         strict = debug or (len(stacks) == 1 and not as_json)
         found = stack_depth.run_stacks(stacks, output, chosen, resume=resume, strict=strict)
         _report(ctx, found, stack_depth.table(found), as_json, stack_depth.below_text(found))
@@ -175,6 +177,14 @@ def command(
 
         found = predict_run.run_captures(asked, resume=resume, strict=strict)
         _report(ctx, found, predict_run.table(found), as_json, predict_run.below_text(found))
+
+
+def _stack_network(ctx: click.Context) -> str | None:
+    """Which network finds the depth of stacks: the one that was named, else the shipped one, unless a method was."""
+    if ctx.params["model"] != DEFAULT_MODEL:
+        return str(ctx.params["model"])
+    asked = ctx.get_parameter_source("stack_method") is not ParameterSource.DEFAULT
+    return None if asked or DEFAULT_STACK_MODEL not in known_models() else DEFAULT_STACK_MODEL
 
 
 def _with_network(options: StackOptions, model: str, sizes_px: tuple[int, ...]) -> StackOptions:
@@ -212,7 +222,7 @@ def _check_of_stacks(ctx: click.Context) -> None:
     given = [name for name in _NOT_OF_STACKS if ctx.params.get(name) not in (None, ())]
     given += ["ply"] if ctx.params["points"] else []
     given += ["method"] if ctx.params["method"] == "sgbm" else []
-    given += ["working_size"] if ctx.params["working_size"] and ctx.params["model"] == DEFAULT_MODEL else []
+    given += ["working_size"] if ctx.params["working_size"] and _stack_network(ctx) is None else []
     if given:
         raise DualpixError(
             f"--{given[0].replace('_', '-')} was given with a focus stack",

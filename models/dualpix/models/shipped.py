@@ -15,6 +15,8 @@ from dualpix.models.networks import NetworkSpec, network_spec
 
 ZOO = Path(__file__).parent / "zoo"
 DEFAULT_MODEL = "difusenet-compact"
+DEFAULT_STACK_MODEL = "fossa-compact"
+"""Of focus stacks, where it is shipped."""
 CARD = "card.json"
 _MOST_JSON_BYTES = 1 << 20
 

@@ -53,6 +53,8 @@ class StackOptions:
     network: StackNetwork | None = None
     """Gives depth and, where it has one, confidence in place of the method, whose map is kept beside."""
     network_name: str = ""
+    named: bool = True
+    """Whether it was asked for: one that was not gives way to the method where the two contradict one another."""
     lens: Mapping[str, float] = field(default_factory=dict)
     """``focal_length_mm`` and ``pixel_pitch_um`` (of the decoded frames) that the stack lacks or has wrong."""
 
@@ -100,7 +102,7 @@ def depth_of_stack(stack_folder: Path, folder: Path, options: StackOptions) -> d
     truth = _truth_of(stack_folder, read, options.truth)
     started = time.perf_counter()
     by_method = _by_method(stack, options)
-    network = options.network
+    network = options.network if options.named or stack.focus_distance_m is not None else None
     predicted = None if network is None else network(stack, blur_px_per_d=_found_blur(by_method))
     seconds = round(time.perf_counter() - started, 3)
     result, details, beside = _chosen(stack, by_method, predicted, options)
@@ -140,17 +142,20 @@ def _chosen(
     if predicted is None or not isinstance(by_method, FocusDepth):
         return by_method, {"notes": []}, {}
     apart, doubts = stack_notes.differs(stack, predicted.depth_m, by_method)
+    told: dict[str, Any] = {"method_beside": by_method.method, "network_from_method_d": apart}
+    if doubts and not options.named:
+        notes = [stack_notes.gave_way(options.network_name, by_method.method)]
+        told |= {"model": None, "model_beside": options.network_name, "notes": notes}
+        return by_method, told, {f"depth_m_{options.network_name}": predicted.depth_m}
     result = replace(by_method, depth_m=predicted.depth_m, diopters=np.float32(1) / predicted.depth_m)
     if predicted.confidence is not None:
         result = replace(result, confidence=predicted.confidence)
-    details = {
+    told |= {
         "model": options.network_name,
         "confidence_of": "method" if predicted.confidence is None else "network",
-        "method_beside": by_method.method,
-        "network_from_method_d": apart,
         "notes": [*stack_notes.thinned_out(stack, predicted.frames), *doubts],
     }
-    return result, details, {f"depth_m_{by_method.method}": by_method.depth_m}
+    return result, told, {f"depth_m_{by_method.method}": by_method.depth_m}
 
 
 def _errors(

@@ -93,6 +93,14 @@ def differs(stack: FocusStack, network_m: FloatImage, method: FocusDepth) -> tup
     ]
 
 
+def gave_way(network: str, method: str) -> str:
+    """That the method's map is the result, although there is a network."""
+    return (
+        f"'{network}' and '{method}' differ by more than a step between frames where '{method}' is sure: the result is "
+        f"the latter's, the former's is depth_m_{network}.tiff; --model {network} takes it all the same"
+    )
+
+
 def _frame_named(stack: FocusStack, place: int) -> str:
     return f"'{stack.names[place]}'" if stack.names else f"number {place + 1}"
 
