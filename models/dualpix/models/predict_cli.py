@@ -18,6 +18,7 @@ from rich.table import Table
 from dualpix.capture.calibrate.profile import CameraProfile
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir, make_output_dir
+from dualpix.capture.given import given_options, is_given
 from dualpix.capture.lens_options import LensNumber
 from dualpix.capture.profiles import load_profile
 from dualpix.capture.raw.jobs import DecodeOptions, Job, Outcome, decode_options, jobs_of, resume_option
@@ -32,7 +33,10 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path)
 _STACK_LENS = ("focal_length_mm", "pixel_pitch_um")
 """Of a stack: its f-number chooses among its apertures, its distances are those of its frames."""
-_NOT_OF_STACKS = ("profile", "focus_distance_m", "disparity_gain", "left", "right", "sub")
+_NOT_OF_STACKS = (
+    "profile", "focus_distance_m", "disparity_gain", "left", "right", "sub", "points", "swap", "focused_on",
+    "flat_field", "shading", "equalise", "encoding", "black", "white", "baseline", "dump",
+)  # fmt: skip
 _LENS_FIELDS = ("focal_length_mm", "f_number", "focus_distance_m", "pixel_pitch_um", "disparity_gain")
 
 
@@ -143,7 +147,7 @@ def command(
 
         lens = {name: settings[name] for name in _STACK_LENS if settings[name] is not None}
         chosen = stack_depth.StackOptions(stack_method, settings["f_number"], truth, lens=lens)
-        if model != DEFAULT_MODEL:
+        if is_given(ctx, "model"):
             chosen = _with_network(chosen, model, working_size)
         strict = debug or (len(stacks) == 1 and not as_json)
         found = stack_depth.run_stacks(stacks, output, chosen, resume=resume, strict=strict)
@@ -151,6 +155,7 @@ def command(
     else:
         if truth:
             raise DualpixError("--truth was given without a stack", expected="one folder of a focus stack")
+        _check_of_pairs(ctx)
         given = {name: settings.pop(name) for name in _LENS_FIELDS}
         options = DecodeOptions(**settings)
         asked = Asked(
@@ -209,16 +214,31 @@ def _check_of_stacks(ctx: click.Context) -> None:
     Raises:
         DualpixError: there is such an option.
     """
-    given = [name for name in _NOT_OF_STACKS if ctx.params.get(name) not in (None, ())]
-    given += ["ply"] if ctx.params["points"] else []
-    given += ["method"] if ctx.params["method"] == "sgbm" else []
-    given += ["working_size"] if ctx.params["working_size"] and ctx.params["model"] == DEFAULT_MODEL else []
+    named = is_given(ctx, "model")
+    given = given_options(ctx, _NOT_OF_STACKS)
+    if not (named and ctx.params["method"] == "network"):
+        given += given_options(ctx, ["method"])
+    if not named:
+        given += given_options(ctx, ["working_size"])
     if given:
         raise DualpixError(
-            f"--{given[0].replace('_', '-')} was given with a focus stack",
+            f"{given[0]} was given with a focus stack",
             expected="dual-pixel captures with it",
             hint="stacks take --stack-method, --model, --f-number, --focal-length-mm and --pixel-pitch-um",
         )
+
+
+def _check_of_pairs(ctx: click.Context) -> None:
+    """Refuse what dual-pixel captures would silently do without.
+
+    Raises:
+        DualpixError: there is such an option.
+    """
+    if given_options(ctx, ["stack_method"]):
+        raise DualpixError("--stack-method was given without a stack", expected="--method, or folders of focus stacks")
+    if ctx.params["method"] != "network" and given_options(ctx, ["model"]):
+        method = ctx.params["method"]
+        raise DualpixError(f"--model and --method {method} were given", expected="one of them: each is a method")
 
 
 def _check_stacks(stacks: list[Path], files: tuple[Path, ...], truth: Path | None) -> None:

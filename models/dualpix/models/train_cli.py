@@ -15,6 +15,7 @@ import click
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir
+from dualpix.capture.given import given_options
 from dualpix.capture.progress import ProgressLine
 from dualpix.models.data.kinds import (
     CROP_HW,
@@ -29,7 +30,7 @@ from dualpix.models.data.kinds import (
 )
 from dualpix.models.named import check_findable, is_named
 from dualpix.models.networks import network_spec
-from dualpix.models.shipped import model_folder
+from dualpix.models.shipped import STACK_TASK, model_folder
 
 if TYPE_CHECKING:
     from dualpix.models.train import TrainConfig
@@ -277,8 +278,10 @@ def _checked_options(ctx: click.Context) -> dict[str, object]:
     parsed = _json_object(asked["options"])
     if is_named(asked["network"]):
         check_findable(asked["network"])
-    else:
-        network_spec(asked["network"])
+    elif network_spec(asked["network"]).task != STACK_TASK and (given := given_options(ctx, ["frames", "stacks"])):
+        raise DualpixError(
+            f"{given[0]} was given for network '{asked['network']}'", expected="it with one that takes focus stacks"
+        )
     if asked["init"] is not None:
         model_folder(asked["init"])
     check_output_dir(asked["output"])
