@@ -290,6 +290,7 @@ def _child(text: str) -> None:
 @click.option("--limit-s", type=click.FloatRange(1), default=900.0, help="Of each case's process.")
 @click.option("--most-gmac", type=click.FloatRange(0), default=400.0, help="What does more is counted alone.")
 @click.option("--programs", is_flag=True, help="Make a program of the paper forms too: minutes each.")
+@click.option("--work", type=click.Path(path_type=Path), help="Folder of the programs, kept; a temporary one else.")
 @click.option("--child", hidden=True)
 def main(
     output: Path,
@@ -300,6 +301,7 @@ def main(
     limit_s: float,
     most_gmac: float,
     programs: bool,
+    work: Path | None,
     child: str | None,
 ) -> None:
     """Measure and write the table."""
@@ -308,7 +310,9 @@ def main(
         return
     chosen = list(cases(networks, frames, [_size(text) for text in sizes]))
     with tempfile.TemporaryDirectory() as scratch:
-        result = costs(chosen, Path(scratch), rounds, limit_s, most_gmac, programs=programs)
+        place = work or Path(scratch)
+        place.mkdir(parents=True, exist_ok=True)
+        result = costs(chosen, place, rounds, limit_s, most_gmac, programs=programs)
     result.write(output)
     for row in result.rows:
         click.echo(f"{row.label}: " + ", ".join(f"{name} {f.value:.3g}" for name, f in row.figures.items()))

@@ -68,6 +68,7 @@ def test_a_program_takes_the_frames_that_were_asked_for(
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("frames", [2, 3])
 def test_the_compact_network_for_few_frames(frames: int, tmp_path: Path) -> None:
     words = ("--recipe", "xnnpack-fp32", "--size", "64x96", "--frames", frames, *FEW)
