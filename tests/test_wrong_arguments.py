@@ -78,6 +78,7 @@ WRONG: dict[str, Cases] = {
         (["-o", "out", "--options", "{"], "--options is not JSON"),
         (["-o", "out", "--frames", "5"], "--frames was given for network 'difusenet'"),
         (["-o", "out", "--stacks", "faithful", "--network", "fmdp"], "--stacks was given for network 'fmdp'"),
+        (["-o", "out", "--optics", "model", "--network", "fossa"], "--optics was given for network 'fossa'"),
         (["-o", "out", "--recipe", "nosuch"], "'nosuch' is not 'cmtl'"),
         (["-o", "out", "--mono-data", "procedural"], "--mono-data without a recipe; add --recipe cmtl"),
         (["-o", "out", "--recipe", "cmtl", "--init", "difusenet-compact"], "--recipe and --init were given"),

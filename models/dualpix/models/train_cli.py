@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 SCENES = "scenes"
 """Folder of the rendered scenes within that of a run."""
 _MOST_FRAMES = 100
+_OF_STACKS, _OF_PAIRS = ("frames", "stacks"), ("scenes", "quality", "optics")
+"""Options that say how samples of one kind are rendered, and nothing of the other kind."""
 _TOLD_EVERY = 50
 """Scenes, in a log."""
 
@@ -278,14 +280,26 @@ def _checked_options(ctx: click.Context) -> dict[str, object]:
     parsed = _json_object(asked["options"])
     if is_named(asked["network"]):
         check_findable(asked["network"])
-    elif network_spec(asked["network"]).task != STACK_TASK and (given := given_options(ctx, ["frames", "stacks"])):
-        raise DualpixError(
-            f"{given[0]} was given for network '{asked['network']}'", expected="it with one that takes focus stacks"
-        )
+    else:
+        _check_of_task(ctx, network_spec(asked["network"]).task)
     if asked["init"] is not None:
         model_folder(asked["init"])
     check_output_dir(asked["output"])
     return parsed
+
+
+def _check_of_task(ctx: click.Context, task: str) -> None:
+    """Refuse what data of the task would silently do without.
+
+    Raises:
+        DualpixError: there is such an option.
+    """
+    stacks = task == STACK_TASK
+    if given := given_options(ctx, _OF_PAIRS if stacks else _OF_STACKS):
+        raise DualpixError(
+            f"{given[0]} was given for network '{ctx.params['network']}'",
+            expected=f"it with one that takes {'dual-pixel pairs' if stacks else 'focus stacks'}",
+        )
 
 
 def _render_ahead(config: TrainConfig, cache: Path, workers: int, line: ProgressLine) -> None:
