@@ -1,4 +1,4 @@
-"""The figures in README.md and in docs/depth.md, train.md and export.md, from ``docs/results``.
+"""The figures in README.md and in docs/depth.md, train.md, export.md and networks/fossa.md, from ``docs/results``.
 
 Nobody types a figure. ``python -m docs.record_results`` and ``python -m benchmarks.stacks`` make the files,
 ``python -m docs.make_tables`` puts them between the two markers.
@@ -20,6 +20,7 @@ PAGES = {
     ROOT / "docs" / "depth.md": RESULTS / "depth",
     ROOT / "docs" / "train.md": RESULTS / "train",
     ROOT / "docs" / "export.md": RESULTS / "export",
+    ROOT / "docs" / "networks" / "fossa.md": RESULTS / "stacks",
 }
 """Each page with results, and the folder of its result files."""
 BEGIN, END = "<!-- results: begin, made by docs/make_tables.py -->", "<!-- results: end -->"

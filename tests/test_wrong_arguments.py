@@ -49,6 +49,14 @@ WRONG: dict[str, Cases] = {
         (["stack", "-o", "/proc/nowhere/out"], _OUT),
         (["stack", "-o", "out", "--profile", "pixel-4"], "--profile was given with a focus stack"),
         (["stack", "notes.txt", "-o", "out"], "given together"),
+        (["stack", "-o", "out", "--encoding", "auto"], "--encoding was given with a focus stack"),
+        (["stack", "-o", "out", "--method", "network"], "--method was given with a focus stack"),
+        (["stack", "-o", "out", "--working-size", "96"], "--working-size was given with a focus stack"),
+        (
+            ["notes.txt", "-o", "out", "--method", "sgbm", "--model", "difusenet-compact"],
+            "--model and --method sgbm were given; expected one of them",
+        ),
+        (["notes.txt", "-o", "out", "--stack-method", "blur"], "--stack-method was given without a stack"),
     ],
     "evaluate": [
         (["--data", "dp119"], "no folder given"),
@@ -56,6 +64,9 @@ WRONG: dict[str, Cases] = {
         (["empty", "--data", "dp119"], "'empty' is empty; expected the data of dp119"),
         (["empty", "--data", "pixel4-xin"], "'empty' is empty; expected the data of pixel4-xin"),
         (["--data", "rendered", "--model", "nosuch"], "unknown model 'nosuch'"),
+        (["--data", "rendered", "--method", "sgbm", "--model", "nosuch"], "unknown model 'nosuch'"),
+        (["--data", "rendered", "--frames", "3"], "--frames was given with --data rendered"),
+        (["stack", "--data", "zedd", "--count", "3"], "--count was given with 'stack'"),
         (["--data", "rendered", "--size", "33", "64"], "multiples of 32"),
         (["--data", "rendered", "--method", "magic"], "'magic' is none of"),
         (["--data", "rendered", "--pictures", "/proc/nowhere/out"], _OUT),
@@ -65,6 +76,9 @@ WRONG: dict[str, Cases] = {
         (["-o", "out", "--network", "nosuch"], "unknown network 'nosuch'"),
         (["-o", "out", "--init", "nosuch"], "unknown model 'nosuch'"),
         (["-o", "out", "--options", "{"], "--options is not JSON"),
+        (["-o", "out", "--frames", "5"], "--frames was given for network 'difusenet'"),
+        (["-o", "out", "--stacks", "faithful", "--network", "fmdp"], "--stacks was given for network 'fmdp'"),
+        (["-o", "out", "--optics", "model", "--network", "fossa"], "--optics was given for network 'fossa'"),
         (["-o", "out", "--recipe", "nosuch"], "'nosuch' is not 'cmtl'"),
         (["-o", "out", "--mono-data", "procedural"], "--mono-data without a recipe; add --recipe cmtl"),
         (["-o", "out", "--recipe", "cmtl", "--init", "difusenet-compact"], "--recipe and --init were given"),
@@ -76,6 +90,8 @@ WRONG: dict[str, Cases] = {
         (["-o", "out", "--budget", "0"], "no share above 0"),
         (["-o", "out", "--size", "63x96"], "size 63x96; expected multiples of 32 px for 'difusenet-compact'"),
         (["-o", "out", "--observer", "nosuch"], "'nosuch' is not one of 'histogram'"),
+        (["-o", "out", "--frames", "5"], "--frames was given for 'difusenet-compact', which takes no focus stacks"),
+        (["default", "-o", "out", "--frames", "10"], "10 is not in the range 2<=x<=9"),
         (["-o", "/proc/nowhere/out"], _OUT),
     ],
     "export": [
@@ -85,6 +101,18 @@ WRONG: dict[str, Cases] = {
         (["no_such_package:net", "-o", "out"], "'no_such_package' cannot be imported"),
         (["os:sep", "-o", "out", "--limits", "gone.json"], "'gone.json' does not read"),
         (["os:sep", "-o", "out", "--evaluate-with", "gone"], "'gone' is no folder"),
+        (["default", "-o", "out", "--frames", "3"], "--frames was given for 'difusenet-compact', which takes no focus"),
+        (["-o", "out", "--frames", "1"], "1 is not in the range 2<=x<=9"),
+        (["os:sep", "-o", "out", "--frames", "3"], "--frames is for shipped networks"),
+        (["-o", "out", "--budget", "1%"], "--budget goes with --recipe xnnpack-int8-mixed"),
+        (
+            ["-o", "out", "--assignment", "nothing.json", "--recipe", "xnnpack-int8"],
+            "--assignment goes with --recipe xnnpack-int8-mixed",
+        ),
+        (
+            ["-o", "out", "--assignment", "nothing.json", "--budget", "1%", "--recipe", "xnnpack-int8-mixed"],
+            "--assignment goes without --budget",
+        ),
         (["-o", "/proc/nowhere/out"], _OUT),
     ],
     "verify": [
@@ -100,6 +128,10 @@ WRONG: dict[str, Cases] = {
         (["damaged"], "'net.pte' is missing from 'damaged'"),
         (["gone.pte", "--on", "moon"], "unknown profiling target 'moon'"),
         (["gone.pte", "--threads", "0"], "no list of thread counts"),
+        (["gone.pte", "--on", "adb:1", "--operators"], "--operators was given with --on adb; expected it on the host"),
+        (["gone.pte", "--on", "adb:1", "--eager", "difusenet-compact"], "--eager was given with --on adb"),
+        (["gone.mlpackage", "--on", "apple", "--inputs", "a.st"], "--inputs was given with --on apple"),
+        (["gone.mlpackage", "--on", "apple", "--threads", "1"], "--threads was given with --on apple"),
     ],
     "android": [
         (["install", "gone.apk"], "gone.apk"),
@@ -138,6 +170,7 @@ def folder(tmp_path: Path) -> Path:
     """Where the commands run: what the cases name, apart from what is gone."""
     (tmp_path / "empty").mkdir()
     (tmp_path / "notes.txt").write_text("no picture and no program")
+    (tmp_path / "nothing.json").write_text("{}")
     (tmp_path / "stack").mkdir()
     (tmp_path / "stack" / "stack.json").write_text("{}")
     (tmp_path / "damaged").mkdir()

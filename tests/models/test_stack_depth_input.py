@@ -136,11 +136,19 @@ def test_unknown_optics_are_named_with_what_was_done_without_them(here: Path) ->
     assert same["notes"] == [] and same["blur_px_per_d"] == record["blur_px_per_d"]
 
 
-@pytest.mark.parametrize("words", [("--focus-distance-m", 2), ("--disparity-gain", 0.2), ("--method", "sgbm")])
+@pytest.mark.parametrize(
+    "words", [("--focus-distance-m", 2), ("--disparity-gain", 0.2), ("--method", "sgbm"), ("--ply",), ("--swap",)]
+)
 def test_what_only_dual_pixel_captures_have_is_refused(here: Path, words: tuple[object, ...]) -> None:
     folder = folder_of(here / "in", sweep(), DIOPTERS)
     said = refusal(run(folder, "-o", here / "out", *words))
     assert f"{words[0]} was given with a focus stack; expected dual-pixel captures with it" in said
+
+
+def test_a_model_that_is_named_is_asked_though_it_is_the_default_of_pairs(here: Path) -> None:
+    folder = folder_of(here / "in", sweep(), DIOPTERS)
+    said = refusal(run(folder, "-o", here / "out", "--model", "difusenet-compact"))
+    assert "model 'difusenet-compact' takes" in said and "expected a network for focus stacks" in said
 
 
 # --- what cannot be so --------------------------------------------------------------------------------------------

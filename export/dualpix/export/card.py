@@ -79,6 +79,8 @@ def _input_output(manifest: Mapping[str, Any]) -> str:
         f"- input `{t['name']}`: {' x '.join(map(str, t['shape'])) or 'a scalar'}, {t['dtype']}"
         for t in given["tensors"]
     ]
+    if "frames" in given:
+        lines.append(f"- a stack has {given['frames']} frames: for another number, export again")
     lines += [
         f"- layout: {_line(given['layout'])}",
         f"- normalisation: {_line(given['normalisation'])}",

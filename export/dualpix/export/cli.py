@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Any, Literal
 
 import click
-from click.core import ParameterSource
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir, read_json
+from dualpix.capture.given import given_options, is_given
 from dualpix.export.limits import LimitsFile, read_limits
-from dualpix.export.recipes import DEFAULT_RECIPES, find_recipe
+from dualpix.export.recipes import DEFAULT_RECIPES, RECIPES, find_recipe
+from dualpix.models.data.kinds import FEWEST_FRAMES, FRAMES, MOST_FRAMES
 from dualpix.models.named import check_findable, is_named
-from dualpix.models.shipped import DEFAULT_MODEL, check_size
+from dualpix.models.shipped import DEFAULT_MODEL, check_size, check_takes_stacks
 
 _FILE = click.Path(path_type=Path)
 _MAX_SIDE_PX = 4096
 _MAX_ASSIGNMENT_BYTES = 16 << 20
-_SHIPPED_ALONE = ("size", "calibration_count", "eval_count")
+_SHIPPED_ALONE = ("size", "frames", "calibration_count", "eval_count")
 _OWN_ALONE = ("licence", "weights_origin", "evaluate_with", "metric", "metric_better")
 
 
@@ -45,6 +46,8 @@ class Asked:
     assignment_name: str
     limits: LimitsFile | None
     size_hw: tuple[int, int]
+    frames: int
+    """Of focus stacks."""
     calibration_count: int
     eval_count: int
     calibrate_with: tuple[str, ...]
@@ -90,6 +93,10 @@ def _parse_budget(ctx: click.Context, option: click.Parameter, value: str | None
 @click.option("--recipe", "recipes", multiple=True, help="Repeatable; without it those marked * in --list.")
 @click.option("--limits", type=_FILE, help="The gate's limits, by recipe; instead of the model's own limits.json.")
 @click.option("--size", default="384x512", callback=_parse_size, help="HEIGHTxWIDTH that the artefacts take, in px.")
+@click.option(
+    "--frames", type=click.IntRange(FEWEST_FRAMES, MOST_FRAMES), default=FRAMES, show_default=True,
+    help="That the artefacts take, of networks of focus stacks: a program is for one number of frames.",
+)  # fmt: skip
 @click.option("--calibration-count", type=click.IntRange(1, 1000), default=24, help="Rendered scenes for int8 ranges.")
 @click.option(
     "--calibrate-with",
@@ -162,6 +169,9 @@ def command(
         **given,
     )
     _check_names(asked)
+    _check_mixed(ctx, names)
+    if is_given(ctx, "frames"):
+        check_takes_stacks(_shipped_name(asked.model), "--frames")
     check_output_dir(output)
     with _told_when_interrupted(output):
         from dualpix.export.cli_run import export_asked
@@ -173,10 +183,14 @@ def command(
         ctx.exit(1)
 
 
+def _shipped_name(model: str) -> str:
+    return DEFAULT_MODEL if model == "default" else model
+
+
 def _check_names(asked: Asked) -> None:
     """Whether everything that is named is there."""
     if not asked.is_own:
-        check_size(DEFAULT_MODEL if asked.model == "default" else asked.model, asked.size_hw)
+        check_size(_shipped_name(asked.model), asked.size_hw)
         for capture in asked.calibrate_with:
             if not Path(capture).is_file():
                 raise DualpixError(f"'{capture}' is no file", expected="a capture to calibrate with")
@@ -202,10 +216,19 @@ def _told_when_interrupted(output: Path) -> Iterator[None]:
 
 
 def _refuse_given(ctx: click.Context, options: tuple[str, ...], reason: str) -> None:
-    for option in options:
-        if ctx.get_parameter_source(option) not in (ParameterSource.DEFAULT, None):
-            raise click.UsageError(f"--{option.replace('_', '-')} is {reason}")
+    for option in given_options(ctx, options):
+        raise click.UsageError(f"{option} is {reason}")
 
 
-def _read_assignment(path: Path) -> Any:
-    return read_json(path, _MAX_ASSIGNMENT_BYTES, expected="JSON from 'dualpix quantize'")
+def _check_mixed(ctx: click.Context, recipes: tuple[str, ...]) -> None:
+    """Whether mixed precision is asked for where something is said of it, and by one of its two ways.
+
+    Raises:
+        click.UsageError: it is not.
+    """
+    given = given_options(ctx, ["assignment", "budget"])
+    if len(given) > 1:
+        raise click.UsageError("--assignment goes without --budget: it was found within one")
+    mixed = [name for name, recipe in RECIPES.items() if recipe.precision == "int8-mixed"]
+    if given and not set(mixed) & set(recipes):
+        raise click.UsageError(f"{given[0]} goes with --recipe {' or '.join(mixed)}")

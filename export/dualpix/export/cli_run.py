@@ -43,13 +43,13 @@ def _steps(line: ProgressLine, asked: Asked) -> Callable[[str], None]:
 def _shipped(asked: Asked, step: OnStep, options: Options) -> ExportResult:
     loaded = load_model(DEFAULT_MODEL if asked.model == "default" else asked.model)
     step("calibration scenes")
-    calibration = rendered_calibration(asked.calibration_count, asked.size_hw, loaded.spec)
+    calibration = rendered_calibration(asked.calibration_count, asked.size_hw, loaded.spec, frames=asked.frames)
     if asked.calibrate_with:
         calibration = calibration + capture_calibration(
             [Path(c) for c in asked.calibrate_with], asked.size_hw, loaded.spec
         )
     step("evaluation scenes")
-    evaluation = rendered_evaluation(asked.eval_count, asked.size_hw, loaded.spec)
+    evaluation = rendered_evaluation(asked.eval_count, asked.size_hw, loaded.spec, frames=asked.frames)
     return export_model(
         loaded, asked.output, asked.recipes, calibration, evaluation, threads=options.threads, rounds=options.rounds,
         on_step=step, budget=options.budget, assignment=options.assignment, limits=asked.limits,

@@ -107,7 +107,7 @@ def export_model(
     metric = task.metrics[0].name
     sample = inputs[0] if inputs else ()
     outputs = _outputs(model, sample)
-    known = outputs[0]
+    known, frames = outputs[0], _frames(model, sample)
     fix_size(model.module, sample)
     subject = Subject(
         name=model.name,
@@ -129,7 +129,11 @@ def export_model(
                 "training_data": model.card.get("training_data"),
                 "weights_origin": _origin(model),
             },
-            "input": {"layout": task.layout, "normalisation": task.normalisation},
+            "input": {
+                "layout": task.layout,
+                "normalisation": task.normalisation,
+                **({} if frames is None else {"frames": frames}),
+            },
             "evaluation": {
                 "description": evaluation.description,
                 "sha256": evaluation.digest(),
@@ -140,6 +144,7 @@ def export_model(
         keep_float=keep_modules(*model.card.get("keep_float", ()), *float_islands(model.module)),
         scene=_scene(sample),
         scale="diverging" if known.signed else "sequential",
+        variant="" if frames is None else f"{frames}-frames",
         input_fields=tuple(task.field(name) for name in model.spec.input_names),
     )
     return run_export(subject, out, recipes, Options(threads, rounds, on_step, budget, assignment), pictures)
@@ -153,6 +158,13 @@ def _outputs(model: LoadedModel, sample: Inputs) -> list[NetworkOutput]:
     if len(named) == 1 and sure and sample and confidence_output(run_eager(model.module, sample)) is not None:
         named.append(sure)
     return named
+
+
+def _frames(model: LoadedModel, sample: Inputs) -> int | None:
+    """How many frames a sample has; None of networks that see no stacks."""
+    task = model.spec.of_task()
+    counts = (len(t[0]) for name, t in zip(model.spec.input_names, sample, strict=True) if task.field(name).per_frame)
+    return next(counts, None)
 
 
 def _scene(inputs: Inputs) -> Rgb | None:
@@ -255,7 +267,7 @@ def _build(recipe: Recipe, subject: Subject, folder: Path, options: Options) -> 
     request = BuildRequest(
         module=subject.module,
         precision=recipe.precision,
-        path=folder / f"{subject.name}-{recipe.name}{recipe.suffix}",
+        path=folder / f"{subject.stem}-{recipe.name}{recipe.suffix}",
         inputs=subject.samples[0],
         input_names=subject.input_names,
         output_names=subject.output_names,

@@ -39,7 +39,7 @@ class Subject:
     """A float network and what the flow must know of it."""
 
     name: str
-    """Stem of the artefacts' file names."""
+    """Of the model."""
     module: nn.Module
     """In eval mode; takes the inputs one by one, gives a tensor or a tuple of tensors."""
     input_names: tuple[str, ...]
@@ -58,10 +58,17 @@ class Subject:
     """The first sample for people to look at, (H, W, 3)."""
     scale: Scale = "sequential"
     """Colours of the output."""
+    variant: str = ""
+    """What programs of this network differ in beside their size, in file names: ``3-frames``. Empty where nothing."""
     input_fields: tuple[Field, ...] = ()
     """What each input holds, where its task says so: the app on a phone makes them by it."""
     notes: tuple[str, ...] = ()
     """What a user should know of how it is exported."""
+
+    @property
+    def stem(self) -> str:
+        """Of the artefacts' file names."""
+        return f"{self.name}-{self.variant}" if self.variant else self.name
 
     @property
     def output_names(self) -> tuple[str, ...]:

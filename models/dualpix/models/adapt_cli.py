@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir
+from dualpix.capture.given import is_given
 from dualpix.capture.progress import ProgressLine
 from dualpix.models.shipped import model_folder
 
@@ -72,7 +72,7 @@ def adapt_asked(ctx: click.Context) -> None:
 
 def _check(ctx: click.Context) -> None:
     for name in ctx.params:
-        if name not in _TAKEN and _is_given(ctx, name):
+        if name not in _TAKEN and is_given(ctx, name):
             raise DualpixError(
                 f"--{name.replace('_', '-')} was given with --adapt",
                 expected="captures alone, and a model to begin with",
@@ -81,12 +81,8 @@ def _check(ctx: click.Context) -> None:
         raise DualpixError("--adapt was given without --init", expected="the model to adapt, by name or folder")
 
 
-def _is_given(ctx: click.Context, name: str) -> bool:
-    return ctx.get_parameter_source(name) not in (None, ParameterSource.DEFAULT, ParameterSource.DEFAULT_MAP)
-
-
 def _given(ctx: click.Context, name: str) -> Any:
-    return ctx.params[name] if _is_given(ctx, name) else None
+    return ctx.params[name] if is_given(ctx, name) else None
 
 
 def _tell(output: Path, record: dict[str, Any], *, as_json: bool) -> None:

@@ -12,6 +12,8 @@ import click
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir
+from dualpix.capture.given import given_options
+from dualpix.models.data.kinds import FEWEST_FRAMES, FRAMES, MOST_FRAMES
 from dualpix.models.protocol_names import METHODS, PROTOCOLS, RENDERED, TAKE_FOLDERS
 from dualpix.models.shipped import DEFAULT_MODEL, model_folder
 
@@ -31,9 +33,12 @@ class Asked:
     """Of rendered scenes."""
     size_hw: tuple[int, int]
     """Of rendered scenes, px."""
+    frames: int
+    """Of each rendered focus stack."""
     methods: tuple[str, ...] | None
     """None for those of the protocol."""
     models: tuple[str, ...]
+    """Those that the user names: each is scored, whatever else is."""
     working_sizes_px: tuple[int, ...]
     """Long sides; empty for the network's own."""
     predictions: Path | None
@@ -65,12 +70,12 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
     "--model",
     "models",
     multiple=True,
-    default=[DEFAULT_MODEL],
-    help="Network: name, folder or package.module:factory[@FOLDER]; repeatable.",
+    help="Network: name, folder or package.module:factory[@FOLDER]; repeatable. Each is scored, beside what --method "
+    f"asks for. Where a network is asked for and none is named: {DEFAULT_MODEL}.",
 )
 @click.option(
     "--predictions", type=_FILE, help="Folder of maps, NAME.npy .tiff .png .pfm .exr, in the protocol's unit: a method "
-    "of its own. Without --method, the only one.",
+    "of its own. Without --method and --model, the only one.",
 )  # fmt: skip
 @click.option(
     "--working-size", type=click.IntRange(min=32), multiple=True,
@@ -78,6 +83,10 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
 )  # fmt: skip
 @click.option("--count", type=click.IntRange(1, 1000), default=8, help="Number of rendered scenes.")
 @click.option("--size", type=click.IntRange(32, 4096), nargs=2, default=(192, 256), help="Of rendered scenes: H W.")
+@click.option(
+    "--frames", type=click.IntRange(FEWEST_FRAMES, MOST_FRAMES), default=FRAMES,
+    help="Of rendered focus stacks: their list of distances is thinned or filled along its own curve.",
+)  # fmt: skip
 @click.option(
     "--protocol", "explain", is_flag=True, help="Print what the protocol is, and what it assumes; run nothing."
 )
@@ -88,7 +97,10 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
     "sparsification.png: the error by the share of unsure pixels left out.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Results as JSON on stdout.")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     folder: Path | None,
     data: str,
     methods: tuple[str, ...] | None,
@@ -97,6 +109,7 @@ def command(
     working_size: tuple[int, ...],
     count: int,
     size: tuple[int, int],
+    frames: int,
     explain: bool,
     pictures: Path | None,
     as_json: bool,
@@ -113,7 +126,7 @@ def command(
     rendered:phone, rendered:fullframe and rendered:macro are validation sets for choosing weights: each scene is seen
     by a camera of its own, drawn around the shipped profiles. rendered:stack-fixed and rendered:stack-diopters are
     focus stacks of procedural scenes at any distance, or of the RGB-D data in FOLDER, focused where no list follows the
-    scene.
+    scene; --frames takes 2 to 9 in place of five.
 
     Edge MAE and edge AI(1) are the error within 8 px of edges of the truth: steps of more than a tenth of its range
     over 4 px. Edge F1 (higher is better) is of steps of 10 to 30 % of the range, which may lie 4 px beside.
@@ -122,20 +135,21 @@ def command(
     least that could be, as a part of the mean error; "of chance" is its part of that of a random order, 1 being no
     better. Measured is the share of the pixels with a confidence of at least 0.5; all other scores are of all pixels.
     """
+    _check_of_stacks(ctx, data)
     if explain:
         from dualpix.models import evaluate_run
 
-        evaluate_run.explain(data, as_json=as_json)
+        evaluate_run.explain(data, frames, as_json=as_json)
         return
     _check(data, folder, size)
+    _check_of_scenes(ctx, folder)
     if predictions is not None and not predictions.is_dir():
         raise DualpixError(f"no folder '{predictions}'", expected="a folder of predicted maps")
-    if methods is None or "network" in methods:
-        for model in models:
-            model_folder(model)
+    for model in models:
+        model_folder(model)
     if pictures is not None:
         check_output_dir(pictures)
-    asked = Asked(data, folder, count, size, methods, models, working_size, predictions, pictures)
+    asked = Asked(data, folder, count, size, frames, methods, models, working_size, predictions, pictures)
     from dualpix.models.evaluate_run import evaluate_asked
 
     evaluate_asked(asked, as_json=as_json)
@@ -152,3 +166,27 @@ def _check(data: str, folder: Path | None, size: tuple[int, int]) -> None:
         raise DualpixError(f"no folder '{folder}'" if folder else "no folder given", expected=f"the data of {data}")
     elif folder.is_dir() and next(folder.iterdir(), None) is None:
         raise DualpixError(f"'{folder}' is empty", expected=f"the data of {data}", hint="see --protocol")
+
+
+def _check_of_stacks(ctx: click.Context, data: str) -> None:
+    """Whether there are stacks whose frames can be counted.
+
+    Raises:
+        DualpixError: of the other protocols the data decide.
+    """
+    if data not in TAKE_FOLDERS and given_options(ctx, ["frames"]):
+        raise DualpixError(f"--frames was given with --data {data}", expected=f"it with {' or '.join(TAKE_FOLDERS)}")
+
+
+def _check_of_scenes(ctx: click.Context, folder: Path | None) -> None:
+    """Refuse what is of rendered scenes alone, which those of a folder would silently do without.
+
+    Raises:
+        DualpixError: there is such an option.
+    """
+    given = given_options(ctx, ["count", "size"])
+    if folder is not None and given:
+        raise DualpixError(
+            f"{given[0]} was given with '{folder}'",
+            expected="rendered scenes with it: all that a folder holds is scored",
+        )

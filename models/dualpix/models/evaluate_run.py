@@ -35,7 +35,7 @@ from dualpix.models.evaluate import (
     sparsification_picture,
 )
 from dualpix.models.evaluate.figures import AFFINE, RANGES_M
-from dualpix.models.evaluate.methods import Choice, methods_for
+from dualpix.models.evaluate.methods import Choice, free_label, methods_for
 from dualpix.models.evaluate.rendered_stacks import procedural_stacks, stack_protocol
 from dualpix.models.evaluate.summary import RESAMPLES, SEED
 from dualpix.models.evaluate_cli import Asked
@@ -49,9 +49,9 @@ _RANGE_NAMES = {"0_1": "< 1 m", "1_2": "1-2 m", "2_4": "2-4 m", "over_4": "> 4 m
 _AFFINE_FORM = "affine-invariant, ICCV 2019 form: IRLS 5 x, floor 1e-3; ranks as 'ties' says"
 
 
-def explain(data: str, *, as_json: bool) -> None:
-    """Print what a protocol is, and what it assumes."""
-    protocol = _protocol(data)
+def explain(data: str, frames: int, *, as_json: bool) -> None:
+    """Print what a protocol is, and what it assumes; of stacks that are rendered, with so many frames."""
+    protocol = _protocol(data, frames)
     if as_json:
         echo_json(protocol.facts())
     else:
@@ -64,8 +64,8 @@ def evaluate_asked(asked: Asked, *, as_json: bool) -> None:
     Raises:
         DualpixError: see :func:`~dualpix.models.zoo.load_model` and the protocols' readers.
     """
-    protocol = _protocol(asked.data)
-    pending = _pending(protocol, asked.folder, asked.count, asked.size_hw)
+    protocol = _protocol(asked.data, asked.frames)
+    pending = _pending(protocol, asked)
     choice = Choice(asked.models, asked.working_sizes_px)
     runs = _runs(protocol, pending, asked.methods, asked.predictions, choice)
     if asked.pictures:
@@ -86,17 +86,18 @@ def evaluate_asked(asked: Asked, *, as_json: bool) -> None:
         _print(protocol, scores)
 
 
-def _protocol(data: str) -> Protocol:
+def _protocol(data: str, frames: int) -> Protocol:
     if data not in RENDERED:
         return PROTOCOLS[data]
     kind = data.partition(":")[2]
-    return stack_protocol(kind) if data in TAKE_FOLDERS else rendered_protocol(kind)
+    return stack_protocol(kind, frames) if data in TAKE_FOLDERS else rendered_protocol(kind)
 
 
-def _pending(protocol: Protocol, folder: Path | None, count: int, size: tuple[int, int]) -> Sequence[Pending]:
+def _pending(protocol: Protocol, asked: Asked) -> Sequence[Pending]:
     """The scenes, to be read or rendered as they are needed."""
+    folder, count, size = asked.folder, asked.count, asked.size_hw
     if protocol.name in TAKE_FOLDERS and folder is None:
-        return procedural_stacks(protocol.name.partition(":")[2], count, size)
+        return procedural_stacks(protocol.name.partition(":")[2], count, size, asked.frames)
     if protocol.name in RENDERED and protocol.name not in TAKE_FOLDERS:
         if folder is not None:
             raise DualpixError(
@@ -117,10 +118,12 @@ def _runs(
     predictions: Path | None,
     choice: Choice,
 ) -> dict[str, Method]:
-    runs = {} if predictions and methods is None else methods_for(protocol, methods, choice)
+    # maps alone are scored where they are all that is asked for
+    names = () if predictions and methods is None else methods
+    runs = methods_for(protocol, names, choice)
     if predictions:
-        label = predictions.resolve().name
-        runs[label if label not in runs else str(predictions)] = predictions_in(predictions, protocol, pending)
+        label = free_label((predictions.resolve().name, str(predictions), f"predictions {predictions}"), runs)
+        runs[label] = predictions_in(predictions, protocol, pending)
     return runs
 
 

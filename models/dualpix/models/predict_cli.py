@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 import click
-from click.core import ParameterSource
 from rich.console import Console
 from rich.table import Table
 
 from dualpix.capture.calibrate.profile import CameraProfile
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir, make_output_dir
+from dualpix.capture.given import given_options, is_given
 from dualpix.capture.lens_options import LensNumber
 from dualpix.capture.profiles import load_profile
 from dualpix.capture.raw.jobs import DecodeOptions, Job, Outcome, decode_options, jobs_of, resume_option
@@ -33,7 +33,10 @@ if TYPE_CHECKING:
 _FILE = click.Path(path_type=Path)
 _STACK_LENS = ("focal_length_mm", "pixel_pitch_um")
 """Of a stack: its f-number chooses among its apertures, its distances are those of its frames."""
-_NOT_OF_STACKS = ("profile", "focus_distance_m", "disparity_gain", "left", "right", "sub")
+_NOT_OF_STACKS = (
+    "profile", "focus_distance_m", "disparity_gain", "left", "right", "sub", "points", "swap", "focused_on",
+    "flat_field", "shading", "equalise", "encoding", "black", "white", "baseline", "dump",
+)  # fmt: skip
 _LENS_FIELDS = ("focal_length_mm", "f_number", "focus_distance_m", "pixel_pitch_um", "disparity_gain")
 
 
@@ -146,13 +149,14 @@ def command(
         lens = {name: settings[name] for name in _STACK_LENS if settings[name] is not None}
         chosen = stack_depth.StackOptions(stack_method, settings["f_number"], truth, lens=lens)
         if (network := _stack_network(ctx)) is not None:
-            chosen = replace(_with_network(chosen, network, working_size), named=model != DEFAULT_MODEL)
+            chosen = replace(_with_network(chosen, network, working_size), named=is_given(ctx, "model"))
         strict = debug or (len(stacks) == 1 and not as_json)
         found = stack_depth.run_stacks(stacks, output, chosen, resume=resume, strict=strict)
         _report(ctx, found, stack_depth.table(found), as_json, stack_depth.below_text(found))
     else:
         if truth:
             raise DualpixError("--truth was given without a stack", expected="one folder of a focus stack")
+        _check_of_pairs(ctx)
         given = {name: settings.pop(name) for name in _LENS_FIELDS}
         options = DecodeOptions(**settings)
         asked = Asked(
@@ -181,10 +185,9 @@ def command(
 
 def _stack_network(ctx: click.Context) -> str | None:
     """Which network finds the depth of stacks: the one that was named, else the shipped one, unless a method was."""
-    if ctx.params["model"] != DEFAULT_MODEL:
+    if is_given(ctx, "model"):
         return str(ctx.params["model"])
-    asked = ctx.get_parameter_source("stack_method") is not ParameterSource.DEFAULT
-    return None if asked or DEFAULT_STACK_MODEL not in known_models() else DEFAULT_STACK_MODEL
+    return DEFAULT_STACK_MODEL if not is_given(ctx, "stack_method") and DEFAULT_STACK_MODEL in known_models() else None
 
 
 def _with_network(options: StackOptions, model: str, sizes_px: tuple[int, ...]) -> StackOptions:
@@ -219,16 +222,31 @@ def _check_of_stacks(ctx: click.Context) -> None:
     Raises:
         DualpixError: there is such an option.
     """
-    given = [name for name in _NOT_OF_STACKS if ctx.params.get(name) not in (None, ())]
-    given += ["ply"] if ctx.params["points"] else []
-    given += ["method"] if ctx.params["method"] == "sgbm" else []
-    given += ["working_size"] if ctx.params["working_size"] and _stack_network(ctx) is None else []
+    network = _stack_network(ctx) is not None
+    given = given_options(ctx, _NOT_OF_STACKS)
+    if not (network and ctx.params["method"] == "network"):
+        given += given_options(ctx, ["method"])
+    if not network:
+        given += given_options(ctx, ["working_size"])
     if given:
         raise DualpixError(
-            f"--{given[0].replace('_', '-')} was given with a focus stack",
+            f"{given[0]} was given with a focus stack",
             expected="dual-pixel captures with it",
             hint="stacks take --stack-method, --model, --f-number, --focal-length-mm and --pixel-pitch-um",
         )
+
+
+def _check_of_pairs(ctx: click.Context) -> None:
+    """Refuse what dual-pixel captures would silently do without.
+
+    Raises:
+        DualpixError: there is such an option.
+    """
+    if given_options(ctx, ["stack_method"]):
+        raise DualpixError("--stack-method was given without a stack", expected="--method, or folders of focus stacks")
+    if ctx.params["method"] != "network" and given_options(ctx, ["model"]):
+        method = ctx.params["method"]
+        raise DualpixError(f"--model and --method {method} were given", expected="one of them: each is a method")
 
 
 def _check_stacks(stacks: list[Path], files: tuple[Path, ...], truth: Path | None) -> None:

@@ -18,6 +18,8 @@ DEFAULT_MODEL = "difusenet-compact"
 DEFAULT_STACK_MODEL = "fossa-compact"
 """Of focus stacks, where it is shipped."""
 CARD = "card.json"
+STACK_TASK = "focus_stack"
+"""Name of the task in :mod:`dualpix.models.tasks.focus_stack`, which needs torch."""
 _MOST_JSON_BYTES = 1 << 20
 
 
@@ -100,6 +102,23 @@ def check_size(name_or_folder: str | Path, size_hw: tuple[int, int]) -> None:
     if size_hw[0] % multiple or size_hw[1] % multiple:
         expected = f"multiples of {multiple} px for '{found.name}'"
         raise DualpixError(f"size {size_hw[0]}x{size_hw[1]}", expected=expected)
+
+
+def check_takes_stacks(name_or_folder: str | Path, option: str) -> None:
+    """Whether a model is a network of focus stacks, as far as its card tells.
+
+    Args:
+        name_or_folder: as :func:`find_model`.
+        option: that was given for it.
+
+    Raises:
+        DualpixError: it is for something else.
+    """
+    found = find_model(name_or_folder)
+    if found.spec.task != STACK_TASK:
+        raise DualpixError(
+            f"{option} was given for '{found.name}', which takes no focus stacks", expected="a network that does"
+        )
 
 
 def read_object(path: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ import click
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir
+from dualpix.capture.given import given_options
 from dualpix.capture.progress import ProgressLine
 from dualpix.models.data.kinds import (
     CROP_HW,
@@ -29,7 +30,7 @@ from dualpix.models.data.kinds import (
 )
 from dualpix.models.named import check_findable, is_named
 from dualpix.models.networks import network_spec
-from dualpix.models.shipped import model_folder
+from dualpix.models.shipped import STACK_TASK, model_folder
 
 if TYPE_CHECKING:
     from dualpix.models.train import TrainConfig
@@ -37,6 +38,8 @@ if TYPE_CHECKING:
 SCENES = "scenes"
 """Folder of the rendered scenes within that of a run."""
 _MOST_FRAMES = 100
+_OF_STACKS, _OF_PAIRS = ("frames", "stacks"), ("scenes", "quality", "optics")
+"""Options that say how samples of one kind are rendered, and nothing of the other kind."""
 _TOLD_EVERY = 50
 """Scenes, in a log."""
 
@@ -278,11 +281,25 @@ def _checked_options(ctx: click.Context) -> dict[str, object]:
     if is_named(asked["network"]):
         check_findable(asked["network"])
     else:
-        network_spec(asked["network"])
+        _check_of_task(ctx, network_spec(asked["network"]).task)
     if asked["init"] is not None:
         model_folder(asked["init"])
     check_output_dir(asked["output"])
     return parsed
+
+
+def _check_of_task(ctx: click.Context, task: str) -> None:
+    """Refuse what data of the task would silently do without.
+
+    Raises:
+        DualpixError: there is such an option.
+    """
+    stacks = task == STACK_TASK
+    if given := given_options(ctx, _OF_PAIRS if stacks else _OF_STACKS):
+        raise DualpixError(
+            f"{given[0]} was given for network '{ctx.params['network']}'",
+            expected=f"it with one that takes {'dual-pixel pairs' if stacks else 'focus stacks'}",
+        )
 
 
 def _render_ahead(config: TrainConfig, cache: Path, workers: int, line: ProgressLine) -> None:

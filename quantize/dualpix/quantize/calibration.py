@@ -19,6 +19,7 @@ from torch import Tensor
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode
 from dualpix.capture.types import FloatImage
+from dualpix.models.data.kinds import FRAMES
 from dualpix.models.data.rendered import EVALUATION_SEED
 from dualpix.models.data.scenes import task_scene
 from dualpix.models.networks import NetworkSpec
@@ -125,38 +126,53 @@ def _coverage(name: str, seen: Sequence[Tensor], met: Sequence[Tensor]) -> Cover
     return Coverage(name, float(np.mean((work >= low) & (work <= high))), float(np.minimum(*areas).sum()))
 
 
-def rendered_calibration(count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None) -> CalibrationSet:
+def rendered_calibration(
+    count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None, *, frames: int = FRAMES
+) -> CalibrationSet:
     """``count`` rendered scenes of ``size_hw`` (height, width) px that neither training nor the gate sees.
 
     Args:
         count: of scenes.
         size_hw: in px, multiples of 32.
         spec: of the network that takes them; by default one of the default task that takes all its inputs.
+        frames: of each scene, for networks of focus stacks.
     """
-    return _rendered(count, size_hw, CALIBRATION_SEED, spec).calibration()
+    return _rendered(count, size_hw, CALIBRATION_SEED, spec, frames).calibration()
 
 
-def rendered_search(count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None) -> EvaluationSet:
+def rendered_search(
+    count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None, *, frames: int = FRAMES
+) -> EvaluationSet:
     """The scenes of :func:`rendered_calibration` with their truth, for a search that needs a task's loss."""
-    return _rendered(count, size_hw, CALIBRATION_SEED, spec)
+    return _rendered(count, size_hw, CALIBRATION_SEED, spec, frames)
 
 
-def rendered_held_back(count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None) -> EvaluationSet:
+def rendered_held_back(
+    count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None, *, frames: int = FRAMES
+) -> EvaluationSet:
     """As :func:`rendered_calibration`: scenes that neither calibration nor the gate sees."""
-    return _rendered(count, size_hw, HELD_BACK_SEED, spec)
+    return _rendered(count, size_hw, HELD_BACK_SEED, spec, frames)
 
 
-def rendered_evaluation(count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None) -> EvaluationSet:
+def rendered_evaluation(
+    count: int, size_hw: tuple[int, int], spec: NetworkSpec | None = None, *, frames: int = FRAMES
+) -> EvaluationSet:
     """The gate's scenes, otherwise as :func:`rendered_calibration`."""
-    return _rendered(count, size_hw, EVALUATION_SEED, spec)
+    return _rendered(count, size_hw, EVALUATION_SEED, spec, frames)
 
 
-def _rendered(count: int, size_hw: tuple[int, int], seed: int, spec: NetworkSpec | None) -> EvaluationSet:
+def _rendered(count: int, size_hw: tuple[int, int], seed: int, spec: NetworkSpec | None, frames: int) -> EvaluationSet:
     task = task_named(spec.task if spec else DEFAULT_TASK)
     names = spec.input_names if spec else ()
-    scenes = (task_scene(task, index, size_hw, seed) for index in range(count))
+    scenes = (task_scene(task, index, size_hw, seed, frames=frames) for index in range(count))
     samples = tuple(eval_sample(task, scene, names) for scene in scenes)
-    return EvaluationSet(samples, f"{count} rendered scenes, seed {seed}", task)
+    what = f"rendered scenes of {frames} frames" if takes_stacks(task) else "rendered scenes"
+    return EvaluationSet(samples, f"{count} {what}, seed {seed}", task)
+
+
+def takes_stacks(task: Task) -> bool:
+    """Whether networks of the task are shown several frames of a scene."""
+    return any(given.per_frame for given in task.inputs)
 
 
 def capture_calibration(

@@ -13,7 +13,9 @@ from typing import Literal, get_args
 import click
 
 from dualpix.capture.files import check_output_dir
-from dualpix.models.shipped import DEFAULT_MODEL, check_size
+from dualpix.capture.given import is_given
+from dualpix.models.data.kinds import FEWEST_FRAMES, FRAMES, MOST_FRAMES
+from dualpix.models.shipped import DEFAULT_MODEL, check_size, check_takes_stacks
 from dualpix.quantize.kinds import Observer, Sweep
 
 _SWEEP: Sweep = "keep-one-float"
@@ -29,6 +31,8 @@ class Asked:
     budget: float
     """Share of the float network's loss."""
     size_hw: tuple[int, int]
+    frames: int
+    """Of each scene, where they are focus stacks."""
     calibration_count: int
     held_back_count: int
     ranking_count: int
@@ -56,6 +60,10 @@ def _parse_budget(ctx: click.Context, option: click.Parameter, value: str) -> fl
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True, help="Folder for the results.")
 @click.option("--budget", default="1%", callback=_parse_budget, help="Allowed loss of the task's metric, such as 1%.")
 @click.option("--size", default="192x256", callback=_parse_size, help="HEIGHTxWIDTH of the scenes, in px.")
+@click.option(
+    "--frames", type=click.IntRange(FEWEST_FRAMES, MOST_FRAMES), default=FRAMES, show_default=True,
+    help="Of each scene, for networks of focus stacks.",
+)  # fmt: skip
 @click.option("--calibration-count", type=click.IntRange(1, 1000), default=8, help="Scenes to calibrate and search on.")
 @click.option("--held-back-count", type=click.IntRange(1, 1000), default=8, help="Scenes that confirm the budget.")
 @click.option("--ranking-count", type=click.IntRange(1, 1000), default=3, help="Of the former, to order layers on.")
@@ -70,6 +78,7 @@ def command(
     output: Path,
     budget: float,
     size: tuple[int, int],
+    frames: int,
     calibration_count: int,
     held_back_count: int,
     ranking_count: int,
@@ -86,12 +95,15 @@ def command(
     """
     name = DEFAULT_MODEL if model == "default" else model
     check_size(name, size)
+    if is_given(ctx, "frames"):
+        check_takes_stacks(name, "--frames")
     check_output_dir(output)
     asked = Asked(
         model=name,
         output=output,
         budget=budget,
         size_hw=size,
+        frames=frames,
         calibration_count=calibration_count,
         held_back_count=held_back_count,
         ranking_count=ranking_count,

@@ -16,7 +16,14 @@ from dualpix.capture.files import make_output_dir, write_bytes, write_json
 from dualpix.capture.progress import ProgressLine
 from dualpix.capture.terminal import echo_json
 from dualpix.models.zoo import LoadedModel, known_models, load_model
-from dualpix.quantize.calibration import Coverage, EvaluationSet, input_coverage, rendered_held_back, rendered_search
+from dualpix.quantize.calibration import (
+    Coverage,
+    EvaluationSet,
+    input_coverage,
+    rendered_held_back,
+    rendered_search,
+    takes_stacks,
+)
 from dualpix.quantize.cli import Asked
 from dualpix.quantize.frontier import frontier_picture
 from dualpix.quantize.sensitivity import Assignment, output_loss, search, task_loss
@@ -35,8 +42,8 @@ def search_asked(asked: Asked, *, as_json: bool) -> Assignment:
     make_output_dir(output)
     with ProgressLine("quantize") as line:
         line.update(0, 1, "scenes")
-        seen = rendered_search(asked.calibration_count, asked.size_hw, loaded.spec)
-        held_back = rendered_held_back(asked.held_back_count, asked.size_hw, loaded.spec)
+        seen = rendered_search(asked.calibration_count, asked.size_hw, loaded.spec, frames=asked.frames)
+        held_back = rendered_held_back(asked.held_back_count, asked.size_hw, loaded.spec, frames=asked.frames)
         assignment = search(
             loaded.module,
             seen.calibration().samples,
@@ -71,6 +78,7 @@ def _facts(
         "shipped": model.name in known_models(),
         "loss": f"mean {seen.task.metrics[0].name} error",
         "size_hw": list(asked.size_hw),
+        **({"frames": asked.frames} if takes_stacks(seen.task) else {}),
         "observer": asked.observer,
         "calibration": {"description": seen.description, "sha256": seen.digest()},
         "held_back": {"description": held_back.description, "sha256": held_back.digest()},

@@ -53,6 +53,7 @@ def compact() -> FOSSA:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("frames", [2, 5])
 @torch.no_grad()
 def test_the_compact_form(frames: int, tmp_path: Path) -> None:
@@ -65,6 +66,7 @@ def test_the_compact_form(frames: int, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_compact_form_in_int8(tmp_path: Path) -> None:
     network, inputs = compact(), stack(3, SIZE_HW)
     with quiet():
@@ -79,6 +81,7 @@ def test_the_compact_form_in_int8(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", ["fossa", "dfdnet"])
 @torch.no_grad()
 def test_paper_forms(name: str, tmp_path: Path) -> None:

@@ -270,6 +270,7 @@ def test_gradients_reach_every_weight_that_counts(name: str) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(7200)  # minutes of a core that is free, an hour of one that others use
 @pytest.mark.parametrize("name", NETWORKS)
 def test_overfits_four_samples(name: str) -> None:
     """ViT-S, four stacks of five frames of 42 x 56 px whose depth is where their frames are sharp."""

@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Column, Table
 
 from dualpix.capture.files import check_output_dir
+from dualpix.capture.given import given_options
 from dualpix.capture.progress import ProgressLine
 from dualpix.capture.terminal import echo_json
 from dualpix.export.bench import EAGER
@@ -24,6 +25,8 @@ from dualpix.models.shipped import model_folder
 _FILE = click.Path(path_type=Path)
 _SUFFIXES = {"apple": ".mlpackage"}
 _SHOWN = 20
+_NOT_ON = {"adb": ("eager", "operators"), "apple": ("eager", "inputs", "threads")}
+_WHERE = {"adb": "on the host", "apple": "on the host: Core ML chooses its threads, and its inputs are random"}
 
 
 class _Threads(click.ParamType[tuple[int, ...]]):
@@ -58,7 +61,10 @@ class _Threads(click.ParamType[tuple[int, ...]]):
     "-o", "--output", type=_FILE, help="Write the profiles as JSON, e.g. profile.json in the export's folder."
 )
 @click.option("--json", "as_json", is_flag=True, help="The profiles as JSON on stdout.")
+@click.pass_context
 def command(
+    ctx: click.Context,
+    /,
     paths: tuple[Path, ...],
     place: str,
     threads: tuple[int, ...],
@@ -75,7 +81,7 @@ def command(
     Several files are run in turn (A B A B), so that their ratios hold on a busy machine. A folder stands for the files
     that `dualpix export` wrote into it; their digests are checked first.
     """
-    check_place(place)
+    _check_of_place(ctx, check_place(place)[0])
     suffix = _SUFFIXES.get(place, PROGRAM)
     files = tuple(dict.fromkeys(f for path in paths for f in files_at(path, suffix)))
     request = ProfileRequest(files, threads, warmup, runs, operators, eager, inputs)
@@ -91,6 +97,16 @@ def command(
     show(profiles)
     if output:
         click.echo(f"wrote {output}")
+
+
+def _check_of_place(ctx: click.Context, place: str) -> None:
+    """Refuse what a place would silently do without.
+
+    Raises:
+        ProfileError: there is such an option.
+    """
+    if given := given_options(ctx, _NOT_ON.get(place, ())):
+        raise ProfileError(f"{given[0]} was given with --on {place}", expected=f"it {_WHERE[place]}")
 
 
 def _check_named(request: ProfileRequest, suffix: str, output: Path | None) -> None:

@@ -59,7 +59,14 @@ def even(frames: int, rng: np.random.Generator, ends_d: tuple[float, float]) -> 
 def fixed(frames: int, rng: np.random.Generator, ends_d: tuple[float, float]) -> Diopters:
     """One of ``FIXED_M``; other numbers of frames than it has lie on its curve."""
     del ends_d
-    listed = 1 / np.array(FIXED_M[int(rng.integers(len(FIXED_M)))])
+    return on_curve(1 / np.array(FIXED_M[int(rng.integers(len(FIXED_M)))]), frames)
+
+
+def on_curve(listed: Diopters, frames: int) -> Diopters:
+    """(N,) a list of another length: evenly along that of ``listed``, whose ends it keeps; linear in diopters between.
+
+    A list that is even in diopters stays even.
+    """
     return np.interp(np.linspace(0, len(listed) - 1, frames), np.arange(len(listed)), listed)
 
 

@@ -7,8 +7,8 @@ from typing import Literal
 from dualpix.capture.types import Quality
 
 __all__ = [
-    "CROP_HW", "SCENE_HW", "Optics", "Precision", "Quality", "Recipe", "Scenes", "StackGenerator", "WantedDevice",
-    "WantedPrecision",
+    "CROP_HW", "FEWEST_FRAMES", "FRAMES", "MOST_FRAMES", "SCENE_HW", "Optics", "Precision", "Quality", "Recipe",
+    "Scenes", "StackGenerator", "WantedDevice", "WantedPrecision",
 ]  # fmt: skip
 
 Scenes = Literal["simple", "varied"]
@@ -27,3 +27,5 @@ SCENE_HW = (192, 256)
 """(height, width) in px of scenes that are rendered on the fly."""
 CROP_HW = (128, 160)
 """And of the random windows of samples that a step sees."""
+FRAMES, FEWEST_FRAMES, MOST_FRAMES = 5, 2, 9
+"""Of stacks that networks are judged by and exported for: where nobody says, and the range that may be asked for."""

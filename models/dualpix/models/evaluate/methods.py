@@ -5,7 +5,7 @@ A method is ``Callable[[Sample], Prediction]`` and no more.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,10 +18,15 @@ from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
 from dualpix.models.predict import DisparityMap, match_disparity, predict_affine, predict_disparity
+from dualpix.models.protocol_names import METHODS
+from dualpix.models.shipped import DEFAULT_MODEL
 from dualpix.models.stack_network import WORKING_LONG_SIDE_PX, check_stack_model, predict_stack
 from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.tasks.dual_pixel_affine import AFFINE
 from dualpix.models.zoo import LoadedModel, load_model
+
+NETWORK = "network"
+"""The method that is one row for each model."""
 
 PairMethod = Callable[[DualPixelImage], DisparityMap]
 
@@ -31,7 +36,13 @@ class Choice:
     """What methods need to know beside their names."""
 
     models: Sequence[str]
+    """Those that the user named: each is scored. Where a network is asked for and none is named, the default one."""
     working_sizes_px: tuple[int, ...] = ()
+
+    @property
+    def networks(self) -> Sequence[str]:
+        """Of the method ``network``, each once."""
+        return tuple(dict.fromkeys(self.models)) or (DEFAULT_MODEL,)
 
 
 def of_pair(predict: PairMethod) -> Method:
@@ -77,9 +88,19 @@ def _shown(light: FloatImage) -> FloatImage:
     return srgb_from_linear(np.clip(colour, 0, 1))
 
 
+def free_label(names: Sequence[str], taken: Collection[str]) -> str:
+    """The first of a row's names that neither another row nor a classical method has; the last one in any case."""
+    return next((name for name in names if name not in taken and name not in METHODS), names[-1])
+
+
+def _label(model: LoadedModel, given: str, taken: Collection[str]) -> str:
+    """Folders may share their last name, with one another or with a method: then as the user named it."""
+    return free_label((model.name, given, f"{NETWORK} {given}"), taken)
+
+
 def _sharp_networks(choice: Choice) -> dict[str, Method]:
     runs: dict[str, Method] = {}
-    for name in choice.models:
+    for name in choice.networks:
         model = load_model(name)
         if SHARP not in model.spec.outputs:
             raise DualpixError(
@@ -87,15 +108,15 @@ def _sharp_networks(choice: Choice) -> dict[str, Method]:
             )
         sizes = choice.working_sizes_px or None
         predict = partial(predict_disparity, model=model, working_long_side_px=sizes)
-        runs[model.name if model.name not in runs else str(name)] = partial(sharp_picture, predict)
+        runs[_label(model, name, runs)] = partial(sharp_picture, predict)
     return runs
 
 
 def _networks(choice: Choice) -> dict[str, Method]:
     runs: dict[str, Method] = {}
-    for name in choice.models:
+    for name in choice.networks:
         model = load_model(name)
-        label = model.name if model.name not in runs else str(name)  # folders may share their last name
+        label = _label(model, name, runs)
         sizes = choice.working_sizes_px or None
         if model.spec.output == AFFINE:
             runs[label] = _affine(model, choice.working_sizes_px)
@@ -124,10 +145,10 @@ def _stack_networks(choice: Choice) -> dict[str, Method]:
     if len(sizes) > 1:
         raise DualpixError(f"{len(sizes)} working sizes for focus stacks", expected="one")
     runs: dict[str, Method] = {}
-    for name in choice.models:
+    for name in choice.networks:
         model = load_model(name)
         check_stack_model(model)
-        runs[model.name if model.name not in runs else str(name)] = partial(_stack_network, model, sizes[0])
+        runs[_label(model, name, runs)] = partial(_stack_network, model, sizes[0])
     return runs
 
 
@@ -138,11 +159,11 @@ def _stack_network(model: LoadedModel, side_px: int, sample: Sample) -> Predicti
 
 
 _Makers = dict[str, Callable[[Choice], dict[str, Method]]]
-PAIR: _Makers = {"sgbm": lambda choice: {"sgbm": of_pair(match_disparity)}, "network": _networks}
+PAIR: _Makers = {"sgbm": lambda choice: {"sgbm": of_pair(match_disparity)}, NETWORK: _networks}
 STACK: _Makers = {name: partial(lambda name, choice: {name: of_stack(name)}, name) for name in focus_depth.METHODS} | {
-    "network": _stack_networks
+    NETWORK: _stack_networks
 }
-IMAGE: _Makers = {"input": lambda choice: {"input": blurred_input}, "network": _sharp_networks}
+IMAGE: _Makers = {"input": lambda choice: {"input": blurred_input}, NETWORK: _sharp_networks}
 
 
 def _known(protocol: Protocol) -> tuple[_Makers, tuple[str, ...]]:
@@ -155,10 +176,19 @@ def _known(protocol: Protocol) -> tuple[_Makers, tuple[str, ...]]:
 def methods_for(protocol: Protocol, names: Sequence[str] | None, choice: Choice) -> dict[str, Method]:
     """The methods of these names, or those that run by default, by the label that tables show.
 
+    Models that are named run in any case, beside the others.
+
     Raises:
-        DualpixError: one does not fit the protocol, or a model does not load.
+        DualpixError: one does not fit the protocol, a model does not load, or a working size has no network.
     """
     known, default = _known(protocol)
+    wanted = tuple(default if names is None else names)
+    if choice.models and NETWORK not in wanted:
+        wanted = (*wanted, NETWORK)
+    if choice.working_sizes_px and NETWORK not in wanted:
+        raise DualpixError(
+            "a working size was given, and no network works at it", expected="--model, or network among the methods"
+        )
     unfit = [name for name in names or () if name not in known]
     if unfit:
         what = "a sharp picture" if protocol.unit == "image" else f"a {protocol.takes}"
@@ -166,6 +196,6 @@ def methods_for(protocol: Protocol, names: Sequence[str] | None, choice: Choice)
             f"method '{unfit[0]}' with {protocol.name}, which is about {what}", expected=f"one of: {', '.join(known)}"
         )
     runs: dict[str, Method] = {}
-    for name in default if names is None else names:
+    for name in wanted:
         runs |= known[name](choice)
     return runs

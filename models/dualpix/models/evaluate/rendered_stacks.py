@@ -2,10 +2,11 @@
 
 Convention: five frames through a 50 mm lens at f/1.4, 36 mm on the longer side of the picture, linear light. The two
 lists of distances are the same for all scenes, so they say nothing of a scene's scale: ``stack-fixed`` is DfDNet's,
-``stack-diopters`` is even in diopters from 10 m to 0.7 m. Blur is :func:`dualpix.capture.render.gather.gather` with
-nearly a disc (p = 32): *another renderer than those of training*, which lay blurred surfaces over one another
-(``faithful``) or gather by the neighbours' blur on display-referred values (``published``). It has no occlusion; see
-``simulated-camera`` for that.
+``stack-diopters`` is even in diopters from 10 m to 0.7 m. Other numbers of frames lie on the curve of the five
+(:func:`~dualpix.models.data.focus_lists.on_curve`), from the same farthest to the same nearest. Blur is
+:func:`dualpix.capture.render.gather.gather` with nearly a disc (p = 32): *another renderer than those of training*,
+which lay blurred surfaces over one another (``faithful``) or gather by the neighbours' blur on display-referred values
+(``published``). It has no occlusion; see ``simulated-camera`` for that.
 
 Weights are chosen on the procedural scenes, in a seed space of their own; real pictures are for reporting.
 """
@@ -26,6 +27,8 @@ from dualpix.capture.render import GatherPsf, render_stack
 from dualpix.capture.rgbd import RgbdSource, fill_holes, read_rgbd, survey_rgbd
 from dualpix.capture.scenes import make_varied_scene, scene_seed
 from dualpix.capture.types import FloatImage, FocusStack, LensModel, Mask
+from dualpix.models.data.focus_lists import on_curve
+from dualpix.models.data.kinds import FRAMES
 from dualpix.models.data.rendered import EVALUATION_SEED
 from dualpix.models.data.stack_formation import draw_range_m
 from dualpix.models.evaluate.depth_maps import DEPTH_COLUMNS, DEPTH_METRICS, depth_map_figures, plausible
@@ -50,36 +53,47 @@ _NEAREST_M = 0.06
 """Nearer than its focal length a lens has no focus, and blur no end."""
 
 
-def procedural_stacks(kind: str, count: int, size_hw: tuple[int, int]) -> list[Pending]:
+def list_m(kind: str, frames: int = FRAMES) -> tuple[float, ...]:
+    """Focus distances in m, the farthest first: that of ``LISTS_M``, or so many on its curve."""
+    listed = LISTS_M[kind]
+    if frames == len(listed):
+        return listed
+    return tuple(float(1 / d) for d in on_curve(1 / np.array(listed), frames))
+
+
+def procedural_stacks(kind: str, count: int, size_hw: tuple[int, int], frames: int = FRAMES) -> list[Pending]:
     """Scenes of ``STACK_SEED``, each at a distance of its own.
 
     Args:
         kind: a key of ``LISTS_M``.
         count: number of scenes.
         size_hw: (height, width) in px.
+        frames: of each stack.
     """
-    return [Pending(f"{index:03d}", partial(_procedural, kind, index, size_hw)) for index in range(count)]
+    focus_m = list_m(kind, frames)
+    return [Pending(f"{index:03d}", partial(_procedural, focus_m, index, size_hw)) for index in range(count)]
 
 
-def pictured_stacks(kind: str, folder: Path) -> Sequence[Pending]:
+def pictured_stacks(kind: str, folder: Path, frames: int = FRAMES) -> Sequence[Pending]:
     """The pictures with depth of a folder; those of one folder in it are one group.
 
     Raises:
         DualpixError: there is none.
     """
     sources = survey_rgbd(folder.absolute()).sources
-    return check_found([Pending(one.name, partial(_pictured, kind, one)) for one in sources], folder, _LAYOUT)
+    focus_m = list_m(kind, frames)
+    return check_found([Pending(one.name, partial(_pictured, focus_m, one)) for one in sources], folder, _LAYOUT)
 
 
-def stack_protocol(kind: str) -> Protocol:
+def stack_protocol(kind: str, frames: int = FRAMES) -> Protocol:
     """One of ``LISTS_M`` as a protocol; its samples are those of :func:`procedural_stacks` or of a folder."""
-    distances = " ".join(f"{d:.3g}" for d in sorted(LISTS_M[kind]))
+    distances = " ".join(f"{d:.3g}" for d in sorted(list_m(kind, frames)))
     return Protocol(
         name=f"rendered:{kind}",
-        title=f"Stacks of pictures with depth, F1.4, focused at {distances} m",
+        title=f"Stacks of pictures with depth, F1.4, {frames} frames focused at {distances} m",
         takes="stack",
         unit="depth_m",
-        read=partial(pictured_stacks, kind),
+        read=partial(pictured_stacks, kind, frames=frames),
         score=_score,
         columns=DEPTH_COLUMNS,
         source=f"this project; procedural scenes of seed {STACK_SEED}",
@@ -93,25 +107,31 @@ def stack_protocol(kind: str) -> Protocol:
             "rendered by gather, p = 32, on linear light: no occlusion; not the renderer of any training here",
             "holes of the depth are filled before blurring, and not scored",
             "estimates are clamped to the mask's range",
+            *([] if frames == len(LISTS_M[kind]) else [_other_list(kind, frames)]),
         ),
         checked_on="itself, and pictures of Middlebury, NYUv2, Redwood, TUM, Sintel and others",
     )
 
 
-def _procedural(kind: str, index: int, size_hw: tuple[int, int]) -> Sample:
+def _other_list(kind: str, frames: int) -> str:
+    listed = " ".join(f"{d:.3g}" for d in sorted(LISTS_M[kind]))
+    return f"the list of {frames} distances is evenly along that of {len(LISTS_M[kind])} ({listed} m), in diopters"
+
+
+def _procedural(focus_m: tuple[float, ...], index: int, size_hw: tuple[int, int]) -> Sample:
     rng = np.random.default_rng([STACK_SEED, index])
     scene = replace(make_varied_scene(scene_seed(STACK_SEED, index), size_hw), depth_range_m=draw_range_m(rng))
-    return _sample(kind, f"{index:03d}", "", scene.all_in_focus(), scene.depth_m(), np.ones(size_hw, np.bool_))
+    return _sample(focus_m, f"{index:03d}", "", scene.all_in_focus(), scene.depth_m(), np.ones(size_hw, np.bool_))
 
 
-def _pictured(kind: str, source: RgbdSource) -> Sample:
+def _pictured(focus_m: tuple[float, ...], source: RgbdSource) -> Sample:
     found = read_rgbd(source)
     if not found.valid.any():
         raise DualpixError(f"'{source.name}' has no depth", expected="some in each picture")
     filled = fill_holes(found.depth_m, found.valid)
     image, depth, measured = _reduced(found.image, filled.depth_m, filled.measured)
     group = source.name.rpartition("/")[0]
-    return _sample(kind, source.name, group, image, np.maximum(depth, np.float32(_NEAREST_M)), measured)
+    return _sample(focus_m, source.name, group, image, np.maximum(depth, np.float32(_NEAREST_M)), measured)
 
 
 def _reduced(image: FloatImage, depth_m: FloatImage, measured: Mask) -> tuple[FloatImage, FloatImage, Mask]:
@@ -129,8 +149,10 @@ def _reduced(image: FloatImage, depth_m: FloatImage, measured: Mask) -> tuple[Fl
     )
 
 
-def _sample(kind: str, name: str, group: str, image: FloatImage, depth_m: FloatImage, measured: Mask) -> Sample:
-    distances = np.array(LISTS_M[kind])
+def _sample(
+    focus_m: tuple[float, ...], name: str, group: str, image: FloatImage, depth_m: FloatImage, measured: Mask
+) -> Sample:
+    distances = np.array(focus_m)
     lens = replace(LENS, pixel_pitch_um=LENS.pixel_pitch_um / max(depth_m.shape), focus_distance_m=distances[0])
     with torch.inference_mode():
         sharp = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1), np.float32))[None]
