@@ -14,7 +14,7 @@ from dualpix.export.recipes import DEFAULT_RECIPES, RECIPES, find_recipe
 def test_names_say_backend_and_precision() -> None:
     for name, recipe in RECIPES.items():
         assert name == recipe.name and name.endswith(recipe.precision)
-        assert recipe.suffix == (".mlpackage" if recipe.backend == "dualpix.export.coreml" else ".pte")
+        assert recipe.suffix == {"coreml": ".mlpackage", "coreai": ".aimodel"}.get(recipe.backend.split(".")[-1], ".pte")
         assert len(recipe.text) < 60
 
 
@@ -37,7 +37,7 @@ def test_less_is_asked_of_coarser_precisions() -> None:
 
 
 def test_an_unknown_recipe_lists_the_known() -> None:
-    with pytest.raises(UnknownNameError, match="unknown recipe 'onnx'; expected one of: coreml-delegate-fp16"):
+    with pytest.raises(UnknownNameError, match="unknown recipe 'onnx'; expected one of: coreai-fp16"):
         find_recipe("onnx")
 
 

@@ -21,14 +21,14 @@ import torch
 from dualpix.capture.errors import DualpixError, OutputError, UnknownNameError
 from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.coreai.check import check_numerics
-from dualpix.export.coreai.child import ConversionError, Names, convert_apart
+from dualpix.export.coreai.child import ConversionError, Names, convert_apart, run_apart
 from dualpix.export.coreai.convert import PRECISIONS, Prepared, prepare
 from dualpix.export.coreai.runtime import AssetProgram
 from dualpix.export.manifest import size_of
 from dualpix.export.reasons import reason_of
 from dualpix.export.staging import remove
 
-__all__ = ["PRECISIONS", "AssetProgram", "build", "can_build", "can_run", "load"]
+__all__ = ["PRECISIONS", "AssetProgram", "Names", "build", "can_build", "can_run", "load", "run_apart"]
 
 VERSIONS = {"coreai-torch": "0.4.3", "coreai-core": "1.0.0b3"}
 """What the rewrites and limits were verified with."""

@@ -17,7 +17,7 @@ precision  arithmetic   weights                                                 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from dualpix.capture.errors import UnknownNameError
-from dualpix.export.artefact import BuildRequest
+from dualpix.export.artefact import BuildRequest, ExportError
 from dualpix.export.coreai.half import to_float16
 from dualpix.export.coreai.rewrite import decomposed, rewrite_for_coreai
 from dualpix.export.coreai.weights import SMALL, Kind, Stored, register_operators, store_codes, store_weights
@@ -93,6 +93,7 @@ def prepare(request: BuildRequest) -> Prepared:
     precision = precision_of(request.precision)
     register_operators()
     graph = passes.float_graph(request.module, request.inputs)
+    _refuse_repeated(graph, request.output_names)
     details: dict[str, Any] = {}
     note = ""
     if precision.activations_int8:
@@ -112,6 +113,19 @@ def prepare(request: BuildRequest) -> Prepared:
         to_float16(graph)
     with torch.no_grad():
         return Prepared(graph, decomposed(graph, request.inputs), details, note)
+
+
+def _refuse_repeated(graph: fx.GraphModule, names: Sequence[str]) -> None:
+    """The converter makes one output of a tensor that is given twice."""
+    (output,) = (n for n in graph.graph.nodes if n.op == "output")
+    given: Any = output.args[0]
+    seen: dict[object, str] = {}
+    for value, name in zip(given if isinstance(given, list | tuple) else (given,), names, strict=True):
+        if value in seen:
+            raise ExportError(
+                f"outputs '{seen[value]}' and '{name}' are one tensor", expected="different ones", hint="give it once"
+            )
+        seen[value] = name
 
 
 def _counts(stored: Stored) -> dict[str, Any]:

@@ -1,0 +1,150 @@
+"""Assets as they are written, run by Apple's runtime and looked after."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tests.export.coreai.conftest import Asset, request_of, run_here, tiny_request
+from tests.support.tiny_net import scene
+from torch import Tensor, nn
+
+from dualpix.capture.errors import UnknownNameError
+from dualpix.export import coreai
+from dualpix.export.artefact import ExportError, quiet
+from dualpix.export.coreai import PRECISIONS, AssetProgram
+from dualpix.export.coreai.check import check_numerics, layer_differences
+from dualpix.export.coreai.child import Names, run_apart
+from dualpix.export.coreai.convert import prepare
+from dualpix.export.coreai.runtime import check_asset
+from dualpix.quantize.score import sqnr_db
+
+
+def test_an_asset_is_run_by_apples_runtime_and_is_what_it_says(tiny_asset: Asset) -> None:
+    request, artefact = tiny_asset.request, tiny_asset.artefact
+    assert coreai.can_build() is None and coreai.can_run() is None
+    assert artefact.predict and not artefact.emulated and artefact.details["runtime"].startswith("coreai-core 1.0")
+    assert artefact.details["ran"]["sqnr_db"] > 100
+    other = scene()
+    with torch.no_grad():
+        assert sqnr_db(request.module(*other), artefact.predict(other)) > 100, "not only on its own inputs"
+    assert sorted(p.name for p in artefact.path.iterdir()) == ["main.hash", "main.mlirb", "metadata.json"]
+    assert [p.name for p in artefact.path.parent.iterdir()] == ["tiny.aimodel"], "no scratch is left"
+
+
+@pytest.mark.parametrize(
+    ("precision", "least_db", "most_db"), [("fp16", 45, 80), ("w8", 36, 60), ("w4", 12, 45), ("w8a8", 18, 45)]
+)
+def test_every_precision_is_close_and_is_what_it_says(
+    tmp_path: Path, precision: str, least_db: float, most_db: float
+) -> None:
+    request = tiny_request(precision, tmp_path / "a.aimodel")
+    with torch.no_grad():
+        assert least_db < sqnr_db(request.module(*request.inputs), run_here(request)) < most_db
+
+
+def test_unknown_precisions_list_the_known(tmp_path: Path) -> None:
+    with pytest.raises(UnknownNameError, match="w8a8"):
+        coreai.build(tiny_request("int2", tmp_path / "a.aimodel"))
+    assert set(PRECISIONS) == {"fp32", "fp16", "w8", "w4", "w8a8"}
+
+
+@pytest.fixture
+def copied(tiny_asset: Asset, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_asset.artefact.path, tmp_path / "copy.aimodel"))
+
+
+def _as_written(asset: Path) -> None:
+    """What ``main.hash`` says is made true again: the runtime would not mind, our digests come later."""
+    (asset / "main.hash").write_bytes(hashlib.sha256((asset / "main.mlirb").read_bytes()).digest())
+
+
+def test_a_truncated_asset_is_caught_before_the_runtime_sees_it(copied: Path, tiny_asset: Asset) -> None:
+    data = (copied / "main.mlirb").read_bytes()
+    (copied / "main.mlirb").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ExportError, match=r"'main\.mlirb' is not what 'main\.hash' says"):
+        AssetProgram(copied, tiny_asset.request.input_names, tiny_asset.request.output_names)
+    (copied / "main.mlirb").unlink()
+    with pytest.raises(ExportError, match=r"lacks main\.mlirb"):
+        check_asset(copied)
+
+
+def test_a_corrupted_weight_is_caught(copied: Path, tiny_asset: Asset) -> None:
+    """With its hash made right again: the numbers themselves tell."""
+    request = tiny_asset.request
+    with quiet(), torch.no_grad():
+        prepared = prepare(request)
+    weight = max((t for t in prepared.program.state_dict.values()), key=lambda t: t.numel()).detach()
+    data, stored = bytearray((copied / "main.mlirb").read_bytes()), weight.contiguous().numpy().tobytes()
+    start = bytes(data).find(stored)
+    assert start > 0, "it lies in the file as it is in memory"
+    data[start : start + len(stored)] = (-weight).contiguous().numpy().tobytes()
+    (copied / "main.mlirb").write_bytes(data)
+    _as_written(copied)
+    output = AssetProgram(copied, request.input_names, request.output_names)(request.inputs)
+    with pytest.raises(ExportError, match=r"computes something else: .*the asset is not what was converted"):
+        check_numerics(copied, request, prepared, (output,))
+
+
+class _Turned(nn.Module):
+    """Square maps: an exchanged axis changes no shape."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Conv2d(3, 4, 3, padding=1), nn.Conv2d(4, 1, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.first(x)
+        return self.last(torch.softmax(8 * y, 2) + y)  # type: ignore[no-any-return]
+
+
+class _TurnedWrongly(_Turned):
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.first(x)
+        return self.last(torch.softmax(8 * y, 3) + y)  # type: ignore[no-any-return]
+
+
+def test_a_swapped_axis_is_caught_and_its_operator_named() -> None:
+    """A program of another network stands for one that a converter has changed."""
+    torch.manual_seed(2)
+    request = request_of(_Turned(), (torch.rand(1, 3, 16, 16),))
+    wrong = _TurnedWrongly()
+    wrong.load_state_dict(request.module.state_dict())
+    with quiet(), torch.no_grad():
+        prepared, swapped = prepare(request), prepare(request_of(wrong, request.inputs))
+        layers = layer_differences(request, prepared)
+    assert [layer.kind for layer in layers if layer.kind.startswith("conv")] == ["conv2d", "conv2d"]
+    assert all(layer.sqnr_db > 100 for layer in layers) and layers[0].module == "first"
+    output = run_here(request_of(wrong, request.inputs))
+    with pytest.raises(ExportError, match="computes something else"):
+        check_numerics(Path("a.aimodel"), request, prepared, output)
+    del swapped
+
+
+def test_verify_runs_an_asset_in_a_process_of_its_own(tiny_asset: Asset) -> None:
+    request = tiny_asset.request
+    names = Names(request.input_names, request.output_names)
+    (output,) = run_apart(tiny_asset.artefact.path, names, request.inputs)
+    assert tiny_asset.artefact.predict and torch.equal(output, tiny_asset.artefact.predict(request.inputs))
+
+
+def test_other_inputs_are_refused(tiny_asset: Asset) -> None:
+    predict = tiny_asset.artefact.predict
+    assert predict
+    image, left, right = tiny_asset.request.inputs
+    with pytest.raises(ExportError, match=r"was given \(1, 3, 64, 96\) float64 for 'image'"):
+        predict((image.double(), left, right))
+    with pytest.raises(ExportError, match=r"was given \(1, 3, 32, 96\) float32 for 'image'"):
+        predict((image[:, :, :32], left, right))
+
+
+def test_without_the_wheels_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(coreai, "find_spec", lambda name: None)
+    assert coreai.can_build() == "coreai-torch is missing: pip install 'dualpix[coreai]'"
+    with pytest.raises(ExportError, match="coreai-torch is missing"):
+        coreai.build(tiny_request("fp32", tmp_path / "a.aimodel"))
+    monkeypatch.setattr(coreai.platform, "machine", lambda: "riscv64")
+    assert (coreai.can_build() or "").startswith("there is no wheel of coreai-core 1.0.0b3 for linux riscv64")
