@@ -79,9 +79,8 @@ def furthest(model: LoadedModel, folder: Path) -> str:
     with quiet(), torch.no_grad():
         ml = min(coreml.layer_differences(coreml.Interpreter(path), request), key=lambda layer: layer.sqnr_db)
         ai = min(layer_differences(request, prepare(request)), key=lambda layer: layer.sqnr_db)
-    said = ", ".join(
-        f"{way} {layer.kind} in '{layer.module}', {layer.sqnr_db:.0f} dB" for way, layer in (("Core ML", ml), ("Core AI", ai))
-    )
+    layers = {"Core ML": ml, "Core AI": ai}
+    said = ", ".join(f"{way} {at.kind} in '{at.module}', {at.sqnr_db:.0f} dB" for way, at in layers.items())
     return f"; furthest from torch: {said}"
 
 
@@ -94,9 +93,10 @@ def three_ways(work: Path, chosen: tuple[str, ...]) -> Result:
         for name in chosen:
             model, folder = load_model(name), work / name
             if not (folder / GATE).is_file():
-                sets = (make(n, _SIZE_HW, model.spec) for make, n in ((rendered_calibration, _CALIBRATION), (rendered_evaluation, _EVALUATION)))  # fmt: skip
+                calibration = rendered_calibration(_CALIBRATION, _SIZE_HW, model.spec)
+                evaluation = rendered_evaluation(_EVALUATION, _SIZE_HW, model.spec)
                 export_model(
-                    model, folder, recipes, *sets, rounds=_ROUNDS,
+                    model, folder, recipes, calibration, evaluation, rounds=_ROUNDS,
                     on_step=lambda text, name=name: line.update(0, 1, f"{name}: {text}"),
                 )  # fmt: skip
             stored = load_file(folder / REFERENCE)
@@ -104,9 +104,9 @@ def three_ways(work: Path, chosen: tuple[str, ...]) -> Result:
             outputs = {r: t for r in recipes if (t := _first(stored, r)) is not None}
             rows += rows_of(name, gate, outputs, furthest(model, folder))
     notes = (
-        f"Inputs: {_SIZE_HW[1]}x{_SIZE_HW[0]} rendered scenes, {_CALIBRATION} calibrate, {_EVALUATION} judge. The first "
-        f"three columns are signal-to-noise ratios from the float network over all of them, the others those between two "
-        f"programs on the first."
+        f"Inputs: {_SIZE_HW[1]}x{_SIZE_HW[0]} rendered scenes, {_CALIBRATION} calibrate, {_EVALUATION} judge. The "
+        "first three columns are signal-to-noise ratios from the float network over all of them, the others those "
+        "between two programs on the first."
     )
     return new_result("One network three ways", "python -m benchmarks.apple_three_ways", COLUMNS, rows, notes=notes)
 

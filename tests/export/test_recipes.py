@@ -14,7 +14,8 @@ from dualpix.export.recipes import DEFAULT_RECIPES, RECIPES, find_recipe
 def test_names_say_backend_and_precision() -> None:
     for name, recipe in RECIPES.items():
         assert name == recipe.name and name.endswith(recipe.precision)
-        assert recipe.suffix == {"coreml": ".mlpackage", "coreai": ".aimodel"}.get(recipe.backend.split(".")[-1], ".pte")
+        folders = {"dualpix.export.coreml": ".mlpackage", "dualpix.export.coreai": ".aimodel"}
+        assert recipe.suffix == folders.get(recipe.backend, ".pte")
         assert len(recipe.text) < 60
 
 

@@ -128,7 +128,7 @@ RECIPES: dict[str, Recipe] = {
         Recipe("coreai-fp32", _COREAI, "fp32", _ASSET, 60, "Core AI; float32"),
         Recipe("coreai-fp16", _COREAI, "fp16", _ASSET, 40, "Core AI; float16"),
         Recipe("coreai-w8", _COREAI, "w8", _ASSET, 20, "Core AI; float16 with int8 weights"),
-        Recipe("coreai-w4", _COREAI, "w4", _ASSET, 8, "Core AI; weights of 16 values per 8 channels"),
+        Recipe("coreai-w4", _COREAI, "w4", _ASSET, 8, "Core AI; weights of 16 values per 2 channels"),
         Recipe("coreai-w8a8", _COREAI, "w8a8", _ASSET, 15, "Core AI; int8 weights and activations"),
         Recipe("qnn-fp16", _QNN, "fp16", _PTE, 40, "Qualcomm Hexagon; float16"),
         Recipe("qnn-int8", _QNN, "int8", _PTE, 15, "Qualcomm Hexagon; int8"),

@@ -41,9 +41,11 @@ IN_FLOAT32: dict[str, tuple[Callable[[Tensor], Tensor], Tensor]] = {
     "alpha of a sum": (lambda x: torch.add(x, x * x, alpha=0.1), X),
     "alpha of a difference": (lambda x: torch.rsub(x, x * x, alpha=0.3), X),
     "padding not counted": (lambda x: F.avg_pool2d(x, 3, 2, 1, count_include_pad=False), X),
-    "nearest, odd ratio": (lambda x: F.interpolate(x, size=(30, 15), mode="nearest"), X),
+    "nearest, odd ratio": (lambda x: F.interpolate(x, size=(17, 13), mode="nearest"), X),
     "nearest, smaller": (lambda x: F.interpolate(x, size=(5, 7), mode="nearest"), X),
     "logarithm near one": (torch.log1p, 1e-6 * X.abs()),
+    "power near one": (torch.expm1, 1e-6 * X),
+    "rounded on purpose": (lambda x: (x + 12582912.0) - 12582912.0, X * 10),
 }
 
 
@@ -90,7 +92,7 @@ def test_places_of_largest_values_are_refused() -> None:
     pool = Of(lambda x: F.max_pool2d(x, 2, return_indices=True)[1].float())
     plain = run_plain(request_of(pool, (X,)))
     assert not plain[0].any() and pool(X).any()
-    with pytest.raises(ExportError, match="max_pool2d_with_indices .*places of the largest values"):
+    with pytest.raises(ExportError, match=r"max_pool2d_with_indices .*places of the largest values"):
         run_here(request_of(pool, (X,)))
 
 
@@ -154,18 +156,18 @@ def test_codes_have_a_scale_for_each_output_channel() -> None:
         assert scale.numel() == layer.out_channels
         spread = scale.repeat_interleave(len(weight) // len(scale), 0)
         assert (codes * spread - weight).abs().max() <= spread.max() / 2 * 1.001
-        for channel in range(layer.out_channels):  # each uses the whole range
-            own = codes[channel] if axis == 0 else codes.reshape(groups, -1, *codes.shape[1:])[channel // 8, :, channel % 8]
-            assert own.abs().max() == 127
+        grouped = codes.reshape(groups, -1, *codes.shape[1:]).transpose(1, 2) if axis else codes
+        largest = grouped.reshape(layer.out_channels, -1).abs().amax(1)
+        assert (largest == 127).all(), "each channel uses the whole range"
 
 
 def test_palettes_are_shared_by_few_channels() -> None:
     register_operators()
     weight = _x(16, 8, 3, 3) * torch.logspace(-3, 0, 16).reshape(16, 1, 1, 1)
     places, luts = palettes(weight, 0)
-    assert places.dtype is torch.uint8 and int(places.max()) == 15 and luts.shape == (2, 1, 1, 1, 16, 1)
+    assert places.dtype is torch.uint8 and int(places.max()) == 15 and luts.shape == (8, 1, 1, 1, 16, 1)
     restored = torch.ops.coreai.lut_to_dense(places, luts, 0)
-    assert sqnr_db(weight[:8], restored[:8]) > 12, "the small channels have values of their own"
+    assert sqnr_db(weight[:2], restored[:2]) > 12, "the small channels have values of their own"
 
 
 def test_values_beyond_float16_are_refused_by_name() -> None:

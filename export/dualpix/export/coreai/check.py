@@ -101,8 +101,7 @@ def _tapped(graph_module: fx.GraphModule) -> tuple[fx.GraphModule, list[fx.Node]
     """A copy of a graph that gives every operator's float result, and the operators."""
     graph = fx.Graph()
     values: dict[fx.Node, fx.Node] = {}
-    given = graph.graph_copy(graph_module.graph, values)
-    del given
+    graph.graph_copy(graph_module.graph, values)
     taps = [old for old in graph_module.graph.nodes if _is_compared(old)]
     graph.output(tuple(values[node] for node in taps))
     tapped = fx.GraphModule(graph_module, graph)
@@ -135,6 +134,11 @@ def first_far(request: BuildRequest, prepared: Prepared) -> str:
     return f"no operator of {len(layers)} compared is far off by itself: the asset is not what was converted"
 
 
+def _inside(node: fx.Node) -> str:
+    path = module_path(node)
+    return f" in '{path}'" if path else ""
+
+
 def _check_range(asset: Path, request: BuildRequest) -> None:
     """Whether the network's own values fit into float16.
 
@@ -146,8 +150,8 @@ def _check_range(asset: Path, request: BuildRequest) -> None:
     with torch.no_grad():
         values = tapped(*request.inputs)
     inputs = {f"input '{name}'": t for name, t in zip(request.input_names, request.inputs, strict=True)}
-    where = {f"'{n.name}'" + (f" in '{module_path(n)}'" if module_path(n) else ""): v for n, v in zip(nodes, values, strict=True)}
-    for name, value in (inputs | where).items():
+    layers = {f"'{node.name}'" + _inside(node): value for node, value in zip(nodes, values, strict=True)}
+    for name, value in (inputs | layers).items():
         largest = float(value.abs().max()) if value.is_floating_point() and value.numel() else 0.0
         if largest > LARGEST or 0.0 < largest < LEAST_NORMAL:
             raise ExportError(

@@ -10,6 +10,7 @@ whatever reads them; what quantises and restores int8 values by such a scale.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -24,15 +25,17 @@ LEAST_NORMAL, LARGEST = 6.104e-5, 65504.0
 _FLOAT32_ALONE = tuple(
     f"aten.{name}."
     for name in (
-        "sum", "mean", "var", "std", "var_mean", "std_mean", "norm", "linalg_vector_norm", "logsumexp", "cumsum", "prod",
-        "pow", "rsqrt", "reciprocal", "square", "exp2", "layer_norm", "native_layer_norm", "group_norm",
-        "native_group_norm", "instance_norm", "batch_norm", "_native_batch_norm_legit", "rms_norm", "cosine_similarity",
-        "pairwise_distance", "log", "log2", "log10", "log1p",
+        "sum", "mean", "var", "std", "var_mean", "std_mean", "norm", "linalg_vector_norm", "logsumexp", "cumsum",
+        "prod", "pow", "rsqrt", "reciprocal", "square", "exp2", "layer_norm", "native_layer_norm", "group_norm",
+        "native_group_norm", "instance_norm", "batch_norm", "_native_batch_norm_legit", "rms_norm",
+        "cosine_similarity", "pairwise_distance", "log", "log2", "log10", "log1p",
     )
 )  # fmt: skip
-_CREATE = ("aten.arange.", "aten.full.", "aten.zeros.", "aten.ones.", "aten.eye.", "aten.linspace.", "aten.scalar_tensor.")
+_CREATE = tuple(f"aten.{name}." for name in ("arange", "full", "zeros", "ones", "eye", "linspace", "scalar_tensor"))
 _ANY_SCALAR = ("aten.pad.", "aten.constant_pad_nd.", "aten.clamp", "aten.hardtanh.", "aten.full_like.")
-"""Operators whose numbers are values, not factors: 1e-9 becomes 0, which is as far off as any rounding."""
+"""Operators that put a number in place of a value: 1e-9 becomes 0, which is as far off as any rounding."""
+_VALUE = re.compile("Tensor|number|float|Scalar")
+"""In the name of an argument's type."""
 
 
 def to_float16(graph_module: fx.GraphModule) -> fx.GraphModule:
@@ -81,7 +84,16 @@ class _Narrowing:
     def _stays_float32(self, node: fx.Node) -> bool:
         large = [n for n in node.all_input_nodes if is_constant(n) and self._types.get(n) is torch.float32]
         made = [n for n in node.all_input_nodes if is_call(n, _CREATE)]
+        if torch.Tag.pointwise in getattr(node.target, "tags", ()) and self._reads_only_float32(node):
+            return True
         return bool(large or made) or is_call(node, _FLOAT32_ALONE) or _names_float32(node) or not _factors_hold(node)
+
+    def _reads_only_float32(self, node: fx.Node) -> bool:
+        """Whether all that a call reads was computed in float32: its values may be beyond float16 (a sum, before it is
+        divided by a number).
+        """
+        read = [n for n in node.all_input_nodes if n in self._types]
+        return bool(read) and all(n.op == "call_function" and self._types[n] is torch.float32 for n in read)
 
     def _read_as(self, node: fx.Node, dtype: torch.dtype) -> None:
         """Give ``node`` its inputs in ``dtype``."""
@@ -113,11 +125,12 @@ def _factors_hold(node: fx.Node) -> bool:
 
 
 def _scalars(node: fx.Node) -> Iterator[float]:
-    """The float arguments of a call."""
-    for value in (*node.args, *node.kwargs.values()):
-        for each in value if isinstance(value, list | tuple) else (value,):
-            if isinstance(each, float):
-                yield each
+    """The numbers among a call's arguments that are values, as sizes and axes are not."""
+    declared = getattr(getattr(node.target, "_schema", None), "arguments", ())
+    for index, argument in enumerate(declared):
+        value: Any = node.args[index] if index < len(node.args) else node.kwargs.get(argument.name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and _VALUE.search(str(argument.type)):
+            yield float(value)
 
 
 def _is_float32(node: fx.Node) -> bool:

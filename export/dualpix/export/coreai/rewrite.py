@@ -27,6 +27,7 @@ from dualpix.quantize.graph.nodes import (
     calls,
     cleaned,
     derived_name,
+    is_call,
     shape_of,
 )
 from dualpix.quantize.graph.resizing import is_by_ratio, resize_by_products, resizes
@@ -35,6 +36,11 @@ from dualpix.quantize.ptq import module_path
 _MOST_ENTRIES = 1 << 24
 _BILINEAR = ("aten.upsample_linear1d.vec", "aten.upsample_bilinear2d.vec", "aten.upsample_trilinear3d.vec")
 _NEAREST = ("aten.upsample_nearest1d.vec", "aten.upsample_nearest2d.vec", "aten.upsample_nearest3d.vec")
+
+_LOG_TERMS, _LOG_SMALL = 7, 0.05
+"""Terms of the series, and up to where: the first one left out is 2e-10 of the first, the rounded sum 1e-6 beyond."""
+_CANCELS = 0.01
+_LARGEST = float(torch.finfo(torch.float32).max)
 
 _SPELT_OUT = (
     ATEN.isnan.default, ATEN.nan_to_num.default, ATEN.grid_sampler_2d.default,
@@ -150,17 +156,35 @@ def _indexed_max_pool(graph_module: fx.GraphModule, node: fx.Node, make: Maker) 
 
 
 def _log_near_one(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node:
-    """log(1 + x) without the cancellation: x log(u) / (u - 1) with u = 1 + x (Kahan's, in Goldberg 1991, theorem 4).
+    """log(1 + x), by its series where x is small: the converter takes the logarithm of the rounded sum, 25 dB at 1e-6.
 
-    The converter takes the logarithm of the rounded sum: 25 dB where x is 1e-6.
+    Forms that need the rounding of 1 + x itself do not survive it, see :func:`_fenced`.
     """
-    x = node.args[0]
-    raised = make(ATEN.add.Tensor, x, 1.0)
-    excess = make(ATEN.sub.Tensor, raised, 1.0)
-    is_lost = make(ATEN.eq.Scalar, excess, 0.0)
-    divisor = make(ATEN.where.self, is_lost, make(ATEN.full_like.default, excess, 1.0), excess)
-    quotient = make(ATEN.div.Tensor, make(ATEN.log.default, raised), divisor)
-    return make(ATEN.where.self, is_lost, x, make(ATEN.mul.Tensor, x, quotient))
+    x, series = node.args[0], 1.0 / _LOG_TERMS
+    value: Any = series
+    for k in range(_LOG_TERMS - 1, 0, -1):  # 1 - x / 2 + x^2 / 3 - ... by Horner's rule
+        value = make(ATEN.add.Tensor, make(ATEN.mul.Tensor, make(ATEN.mul.Tensor, x, -1.0), value), 1.0 / k)
+    near = make(ATEN.mul.Tensor, x, value)
+    is_small = make(ATEN.lt.Scalar, make(ATEN.abs.default, x), _LOG_SMALL)
+    return make(ATEN.where.self, is_small, near, make(ATEN.log.default, make(ATEN.add.Tensor, x, 1.0)))
+
+
+def _fenced(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node | None:
+    """(x + a) - b, where that rounds on purpose: the converter makes x + (a - b) of it, and (x + 1) - 1 is x.
+
+    A limit that no number exceeds keeps the two apart.
+    """
+    first, b = argument(node, "self"), argument(node, "other")
+    if not isinstance(b, int | float) or not is_call(first, ("aten.add.", "aten.sub.")):
+        return None
+    a = argument(first, "other")
+    if not isinstance(a, int | float) or not first.meta["val"].is_floating_point():
+        return None
+    a, b = (-float(v) if is_call(n, "aten.sub.") else float(v) for n, v in ((first, a), (node, b)))
+    if abs(a + b) > _CANCELS * max(abs(a), abs(b)):
+        return None
+    fence = make(ATEN.clamp.default, first, -_LARGEST, _LARGEST)
+    return make(node.target, fence, *node.args[1:], **node.kwargs)
 
 
 def _power_less_one(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node:
@@ -210,6 +234,7 @@ _REWRITES: dict[Any, Rewrite] = {
     ATEN.max_pool1d_with_indices.default: _indexed_max_pool,
     ATEN.max_pool2d_with_indices.default: _indexed_max_pool,
     ATEN.max_pool3d_with_indices.default: _indexed_max_pool,
+    **dict.fromkeys((ATEN.add.Tensor, ATEN.sub.Tensor, ATEN.add.Scalar, ATEN.sub.Scalar), _fenced),
     ATEN.log1p.default: _log_near_one,
     ATEN.expm1.default: _power_less_one,
     ATEN.elu.default: _elu,

@@ -1,7 +1,7 @@
 """Weights of few bits and int8 activations, as Core AI's own operators in the graph.
 
-coreai-opt 0.3.0 quantises a finished program and leaves alone, without a word, weights of 1024 values or fewer and those
-of every transposed convolution. Here they are replaced in the graph before it is converted, by the operators
+coreai-opt 0.3.0 quantises a finished program and leaves alone, without a word, weights of 1024 values or fewer and
+those of every transposed convolution. Here they are replaced in the graph before it is converted, by the operators
 (``coreai::...``) that coreai-torch registers for this, which torch runs as well: what the program must compute is known
 before it is made.
 
@@ -42,7 +42,7 @@ Kind = Literal["int8", "palette"]
 
 SMALL = 256
 """Weights of fewer values stay: their scales and the operator would take what they save."""
-PALETTE_CHANNELS = 8
+PALETTE_CHANNELS = 2
 """Output channels that share a palette, where they divide."""
 _LEAST_PALETTE_DB = 17.0
 """A weight that 16 values hold worse than this is stored as int8."""

@@ -200,6 +200,7 @@ def _fmod(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node:
 
 
 def spell_out_hypotenuse(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node:
+    """Of two sides, as the root of the sum of squares."""
     squares = [make(ATEN.mul.Tensor, x, x) for x in (argument(node, "self"), argument(node, "other"))]
     return make(ATEN.sqrt.default, make(ATEN.add.Tensor, *squares))
 
