@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -139,6 +141,35 @@ def test_other_inputs_are_refused(tiny_asset: Asset) -> None:
         predict((image.double(), left, right))
     with pytest.raises(ExportError, match=r"was given \(1, 3, 32, 96\) float32 for 'image'"):
         predict((image[:, :, :32], left, right))
+
+
+class _Forms(nn.Module):
+    def forward(self, x: Tensor, count: Tensor, mask: Tensor, gain: Tensor) -> tuple[Tensor, Tensor]:
+        return torch.where(mask, x * gain, x) + count.float(), count + 1
+
+
+def test_integers_masks_and_scalars_are_taken_and_given() -> None:
+    """int64 becomes int32 on either side, which is all that the runtime has."""
+    x = torch.randn(1, 2, 4, generator=torch.Generator().manual_seed(0))
+    request = request_of(_Forms(), (x, torch.tensor([[[2]]]), x > 0, torch.tensor(0.5)), outputs=2)
+    found, count = run_here(request)
+    expected, _ = request.module(*request.inputs)
+    assert torch.allclose(found, expected) and count.reshape(-1).tolist() == [3] and count.dtype is torch.int32
+
+
+def test_the_compiled_form_does_not_outlive_the_program(tiny_asset: Asset, tmp_path: Path) -> None:
+    before = tempfile.tempdir
+    tempfile.tempdir = str(tmp_path)
+    try:
+        program = AssetProgram(
+            tiny_asset.artefact.path, tiny_asset.request.input_names, tiny_asset.request.output_names
+        )
+        assert list(tmp_path.glob("*.aimodelx"))
+        del program
+        gc.collect()
+        assert not list(tmp_path.iterdir())
+    finally:
+        tempfile.tempdir = before
 
 
 def test_without_the_wheels_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

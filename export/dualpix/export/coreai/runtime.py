@@ -11,9 +11,10 @@ import asyncio
 import os
 import sys
 import tempfile
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,7 @@ class AssetProgram:
             raise
         except Exception as error:  # the compiler and the runtime raise anything
             raise ExportError(f"'{self.name}' does not load: {_first_line(error)}") from error
+        weakref.finalize(self, _close, self._thread, self._loop, self._scope)
         names = self._function.desc
         found = sorted(names.input_names), sorted(names.output_names)
         if found != (sorted(self.input_names), sorted(self.output_names)) or names.state_names:
@@ -85,7 +87,7 @@ class AssetProgram:
 
         with _quiet_native():
             asset = AIModelAsset.load(path)
-            self._scope = asset.executable()  # keeps the compiled form
+            self._scope: Any = asset.executable()  # keeps the compiled form in a temporary folder
             self._model = self._loop.run_until_complete(self._scope.__aenter__())
             return self._model.load_function(ENTRY)
 
@@ -122,6 +124,14 @@ class AssetProgram:
 
         arrays = {name: NDArray(_as_taken(tensor).contiguous().numpy()) for name, tensor in given.items()}
         return self._loop.run_until_complete(self._function(arrays))
+
+
+def _close(thread: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop, scope: Any) -> None:
+    """Remove the compiled form; without it the folder would stay until the process ends."""
+    thread.shutdown()
+    with suppress(Exception):  # where another loop runs here, the folder's own finaliser is left to do it
+        loop.run_until_complete(scope.__aexit__(None, None, None))
+    loop.close()
 
 
 def _as_taken(tensor: Tensor) -> Tensor:

@@ -137,7 +137,7 @@ def palettes(value: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     channels = value.shape[axis]
     share = PALETTE_CHANNELS if channels % PALETTE_CHANNELS == 0 else channels
     places, luts = [], []
-    for part in value.split(share, axis):
+    for part in torch.split(value, share, axis):
         lut, place = palette(part.numpy())
         places.append(torch.from_numpy(place.reshape(part.shape)))
         luts.append(torch.from_numpy(lut))
