@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import json
 import shutil
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
-from tests.export.coreai.conftest import Asset, request_of, run_here, tiny_request
+from tests.export.coreai.conftest import Asset, request_of, run_here, run_program, tiny_request
 from tests.support.tiny_net import scene
 from torch import Tensor, nn
 
@@ -18,10 +19,15 @@ from dualpix.capture.errors import UnknownNameError
 from dualpix.export import coreai
 from dualpix.export.artefact import ExportError, quiet
 from dualpix.export.coreai import PRECISIONS, AssetProgram
-from dualpix.export.coreai.check import check_numerics, layer_differences
-from dualpix.export.coreai.child import Names, run_apart
-from dualpix.export.coreai.convert import prepare
+from dualpix.export.coreai.check import check_numerics
+from dualpix.export.coreai.convert import Prepared, prepare
+from dualpix.export.coreai.rewrite import decomposed
 from dualpix.export.coreai.runtime import check_asset
+from dualpix.export.manifest import ManifestError, read_manifest
+from dualpix.export.module import export_module
+from dualpix.export.verify import verify
+from dualpix.quantize.gate import Outcome
+from dualpix.quantize.graph import float_graph
 from dualpix.quantize.score import sqnr_db
 
 
@@ -109,28 +115,63 @@ class _TurnedWrongly(_Turned):
         return self.last(torch.softmax(8 * y, 3) + y)  # type: ignore[no-any-return]
 
 
-def test_a_swapped_axis_is_caught_and_its_operator_named() -> None:
+@pytest.mark.slow
+def test_a_swapped_axis_is_caught() -> None:
     """A program of another network stands for one that a converter has changed."""
     torch.manual_seed(2)
     request = request_of(_Turned(), (torch.rand(1, 3, 16, 16),))
     wrong = _TurnedWrongly()
     wrong.load_state_dict(request.module.state_dict())
     with quiet(), torch.no_grad():
-        prepared, swapped = prepare(request), prepare(request_of(wrong, request.inputs))
-        layers = layer_differences(request, prepared)
-    assert [layer.kind for layer in layers if layer.kind.startswith("conv")] == ["conv2d", "conv2d"]
-    assert all(layer.sqnr_db > 100 for layer in layers) and layers[0].module == "first"
+        prepared = prepare(request)
     output = run_here(request_of(wrong, request.inputs))
     with pytest.raises(ExportError, match="computes something else"):
         check_numerics(Path("a.aimodel"), request, prepared, output)
-    del swapped
 
 
-def test_verify_runs_an_asset_in_a_process_of_its_own(tiny_asset: Asset) -> None:
-    request = tiny_asset.request
-    names = Names(request.input_names, request.output_names)
-    (output,) = run_apart(tiny_asset.artefact.path, names, request.inputs)
-    assert tiny_asset.artefact.predict and torch.equal(output, tiny_asset.artefact.predict(request.inputs))
+class _Near(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.log1p(x)
+
+
+class _Logarithm(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.near, self.last = nn.Conv2d(3, 4, 3), _Near(), nn.Conv2d(4, 1, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.last(1e7 * self.near(1e-7 * self.first(x).abs()))
+        return y
+
+
+def test_the_first_wrong_operator_is_named() -> None:
+    """Without the rewrites, so that the runtime really computes one of them wrongly."""
+    torch.manual_seed(2)
+    request = request_of(_Logarithm(), (torch.rand(1, 3, 16, 16),))
+    with quiet(), torch.no_grad():
+        graph = float_graph(request.module, request.inputs)
+        prepared = Prepared(graph, decomposed(graph, request.inputs), {})
+        output = run_program(prepared.program, request)
+        with pytest.raises(ExportError, match=r"first far off at 'log1p' \(log1p in 'near'\), -?\d+\.\d dB"):
+            check_numerics(Path("a.aimodel"), request, prepared, output)
+
+
+def test_an_export_is_verified_by_running_the_asset_again(tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    net = nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU(), nn.Conv2d(4, 2, 3, padding=1))
+    samples = [(torch.rand(1, 1, 16, 24),) for _ in range(3)]
+    result = export_module(
+        net, samples[:2], tmp_path / "out", ["coreai-fp32"], evaluation_inputs=samples[2:], name="net", rounds=1
+    )
+    (recipe,) = result.results
+    assert recipe.verdict.passed and recipe.verdict.outcome is Outcome.VERIFIED
+    assert recipe.accuracy and recipe.accuracy.from_float.sqnr_db > 100
+    assert "coreai-core: 1.0.0b3" in json.dumps(read_manifest(result.folder)["versions"]).replace('"', "")
+    (check,) = verify(result.folder).artefacts
+    assert check.sqnr_db and check.sqnr_db > 100 and not check.note
+    (result.folder / "net-coreai-fp32.aimodel" / "main.hash").write_bytes(bytes(32))
+    with pytest.raises(ManifestError, match=r"'net-coreai-fp32\.aimodel' is not the file that was measured"):
+        verify(result.folder)
 
 
 def test_other_inputs_are_refused(tiny_asset: Asset) -> None:
