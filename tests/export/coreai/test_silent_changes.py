@@ -67,12 +67,21 @@ def _norm_of_small_variance() -> nn.Module:
     return net
 
 
+def _long_product() -> nn.Module:
+    torch.manual_seed(4)
+    layer = nn.Linear(2048, 4)
+    with torch.no_grad():
+        layer.weight.abs_()
+    return layer
+
+
 IN_FLOAT16: dict[str, tuple[Callable[[], nn.Module], Tensor]] = {
     "convolution and norm of small variance": (_norm_of_small_variance, X),
     "a divisor beyond float16": (lambda: Of(lambda x: x / 65535 * 40000), 100 * X),
     "a small factor": (lambda: Of(lambda x: (x * 1e-7) * 1e7), X),
     "a norm whose squares overflow": (lambda: Of(lambda x: F.normalize(x, dim=1)), 400 * X),
     "a running sum": (lambda: Of(lambda x: torch.cumsum(x, 1) / 1000), _x(1, 3000).abs()),
+    "a product of many terms of one sign": (_long_product, 0.5 + 0.1 * _x(1, 2048)),
     "a mean of many": (lambda: Of(lambda x: x + x.sum((2, 3), keepdim=True) / 30000), 20 + _x(1, 2, 100, 100)),
 }
 

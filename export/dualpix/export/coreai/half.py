@@ -4,8 +4,9 @@ coreai-opt 0.3.0 casts everything: a factor of 1 / 65535 becomes 0, a norm squar
 batch norm gives NaN. Here a value is kept in both types where both are asked for, and cast where it is first needed.
 
 In float32 stay: sums, means, norms, powers and running sums (their terms and partial results leave float16's range, or
-lose a term each time); operators with a factor that float16 does not hold; constants that float16 does not hold, with
-whatever reads them; what quantises and restores int8 values by such a scale.
+lose a term each time); products of long matrices, which Apple's runtime adds up in float16; operators with a factor that
+float16 does not hold; constants that float16 does not hold, with whatever reads them; what quantises and restores int8
+values by such a scale; and what is done with such results one by one.
 """
 
 from __future__ import annotations
@@ -17,7 +18,16 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from dualpix.quantize.graph.nodes import ATEN, attribute, cleaned, derived_name, is_call, is_constant, value_of
+from dualpix.quantize.graph.nodes import (
+    ATEN,
+    attribute,
+    cleaned,
+    derived_name,
+    is_call,
+    is_constant,
+    shape_of,
+    value_of,
+)
 
 LEAST_NORMAL, LARGEST = 6.104e-5, 65504.0
 """Of float16's normal numbers."""
@@ -34,6 +44,8 @@ _FLOAT32_ALONE = tuple(
 _CREATE = tuple(f"aten.{name}." for name in ("arange", "full", "zeros", "ones", "eye", "linspace", "scalar_tensor"))
 _ANY_SCALAR = ("aten.pad.", "aten.constant_pad_nd.", "aten.clamp", "aten.hardtanh.", "aten.full_like.")
 """Operators that put a number in place of a value: 1e-9 becomes 0, which is as far off as any rounding."""
+_LONG = 1024
+"""Terms of a matrix product from which on float16 loses more than it should: 2048 of one sign come out 4 % off."""
 _VALUE = re.compile("Tensor|number|float|Scalar")
 """In the name of an argument's type."""
 
@@ -86,7 +98,9 @@ class _Narrowing:
         made = [n for n in node.all_input_nodes if is_call(n, _CREATE)]
         if torch.Tag.pointwise in getattr(node.target, "tags", ()) and self._reads_only_float32(node):
             return True
-        return bool(large or made) or is_call(node, _FLOAT32_ALONE) or _names_float32(node) or not _factors_hold(node)
+        if large or made or _names_float32(node) or not _factors_hold(node):
+            return True
+        return is_call(node, _FLOAT32_ALONE) or _is_long_product(node)
 
     def _reads_only_float32(self, node: fx.Node) -> bool:
         """Whether all that a call reads was computed in float32: its values may be beyond float16 (a sum, before it is
@@ -116,6 +130,14 @@ def holds(value: Tensor) -> bool:
     """Whether float16 holds a constant: nothing overflows, and its largest value is a normal number."""
     largest = float(value.detach().abs().max()) if value.numel() else 0.0
     return largest == 0.0 or LEAST_NORMAL <= largest <= LARGEST
+
+
+def _is_long_product(node: fx.Node) -> bool:
+    """Matrix products, linear layers among them, whose terms the runtime adds up in float16; convolutions are right."""
+    added = is_call(node, ("aten.addmm.", "aten.baddbmm."))
+    if not (added or is_call(node, ("aten.linear.", "aten.matmul.", "aten.mm.", "aten.bmm."))):
+        return False
+    return shape_of(node.args[1 if added else 0])[-1] >= _LONG
 
 
 def _factors_hold(node: fx.Node) -> bool:
