@@ -4,9 +4,9 @@ coreai-opt 0.3.0 casts everything: a factor of 1 / 65535 becomes 0, a norm squar
 batch norm gives NaN. Here a value is kept in both types where both are asked for, and cast where it is first needed.
 
 In float32 stay: sums, means, norms, powers and running sums (their terms and partial results leave float16's range, or
-lose a term each time); products of long matrices, which Apple's runtime adds up in float16; operators with a factor that
-float16 does not hold; constants that float16 does not hold, with whatever reads them; what quantises and restores int8
-values by such a scale; and what is done with such results one by one.
+lose a term each time); products of long matrices, which Apple's runtime adds up in float16; operators with a factor
+that float16 does not hold; constants that float16 does not hold, with whatever reads them; what quantises and restores
+int8 values by such a scale; and what is done with such results one by one.
 """
 
 from __future__ import annotations
