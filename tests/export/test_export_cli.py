@@ -84,7 +84,7 @@ def test_what_is_no_budget(text: str) -> None:
     [
         (
             ["--recipe", "onnx", "-o", "x"],
-            "unknown recipe 'onnx'; expected one of: coreml-delegate-fp16, coreml-fp16, coreml-fp32",
+            "unknown recipe 'onnx'; expected one of: coreai-fp16, coreai-fp32, coreai-w4",
         ),
         (["nobody", "-o", "x"], "unknown model 'nobody'"),
     ],

@@ -180,7 +180,7 @@ def test_limits_beside_the_weights_decide(tmp_path: Path) -> None:
 
 def test_unknown_recipes_and_mixed_sizes_are_user_errors(tmp_path: Path) -> None:
     model, evaluation = tiny_model(tmp_path), rendered_evaluation(1, (64, 96))
-    with pytest.raises(UnknownNameError, match="unknown recipe 'tflite'; expected one of: coreml-delegate-fp16"):
+    with pytest.raises(UnknownNameError, match="unknown recipe 'tflite'; expected one of: coreai-fp16"):
         export_model(model, tmp_path, ["tflite"], rendered_calibration(1, (64, 96)), evaluation)
     with pytest.raises(DualpixError, match="2 sizes"):
         export_model(model, tmp_path, ["xnnpack-fp32"], rendered_calibration(1, (32, 96)), evaluation)

@@ -14,7 +14,8 @@ from dualpix.export.recipes import DEFAULT_RECIPES, RECIPES, find_recipe
 def test_names_say_backend_and_precision() -> None:
     for name, recipe in RECIPES.items():
         assert name == recipe.name and name.endswith(recipe.precision)
-        assert recipe.suffix == (".mlpackage" if recipe.backend == "dualpix.export.coreml" else ".pte")
+        folders = {"dualpix.export.coreml": ".mlpackage", "dualpix.export.coreai": ".aimodel"}
+        assert recipe.suffix == folders.get(recipe.backend, ".pte")
         assert len(recipe.text) < 60
 
 
@@ -37,7 +38,7 @@ def test_less_is_asked_of_coarser_precisions() -> None:
 
 
 def test_an_unknown_recipe_lists_the_known() -> None:
-    with pytest.raises(UnknownNameError, match="unknown recipe 'onnx'; expected one of: coreml-delegate-fp16"):
+    with pytest.raises(UnknownNameError, match="unknown recipe 'onnx'; expected one of: coreai-fp16"):
         find_recipe("onnx")
 
 

@@ -10,7 +10,7 @@ from dualpix.export.bench import EAGER, stored_ratio
 from dualpix.export.manifest import UNSTATED, machine_text
 
 MODEL_CARD = "MODEL_CARD.md"
-_TAGS = ("executorch", "coreml", "on-device", "quantization")
+_TAGS = ("executorch", "coreml", "coreai", "on-device", "quantization")
 
 
 def model_card(manifest: Mapping[str, Any]) -> str:

@@ -24,7 +24,7 @@ MANIFEST = "manifest.json"
 DIGEST = "digest"
 FORMAT = 3
 UNSTATED = "not stated"
-_PACKAGES = ("dualpix", "torch", "executorch", "torchao", "coremltools")
+_PACKAGES = ("dualpix", "torch", "executorch", "torchao", "coremltools", "coreai-torch", "coreai-core")
 _MAX_BYTES = 16 << 20
 
 

@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # the command line looks names up before it imports torch
     from dualpix.quantize.score import Predict
 
 Precision = Literal[
-    "fp32", "fp16", "int8", "int8-mixed", "int8-dynamic", "4w8da", "w8", "w4-palettized", "w8a8"
+    "fp32", "fp16", "int8", "int8-mixed", "int8-dynamic", "4w8da", "w8", "w4", "w4-palettized", "w8a8"
 ]  # fmt: skip
 """int8, w8a8: weights and activations; w8, w4: weights alone; 4w8da: 4-bit weights, activations int8 at run time."""
 
@@ -40,11 +40,12 @@ _HOUSE: dict[Precision, _House] = {
     "int8-dynamic": _House(10, 0.03),
     "4w8da": _House(6, 0.1),
     "w8": _House(12, 0.03),
+    "w4": _House(6, 0.1),
     "w4-palettized": _House(6, 0.1),
     "w8a8": _House(10, 0.03),
 }
 _DELEGATED_COMPUTE = 0.95
-_PTE, _PACKAGE = ".pte", ".mlpackage"
+_PTE, _PACKAGE, _ASSET = ".pte", ".mlpackage", ".aimodel"
 
 
 @dataclass(frozen=True)
@@ -105,7 +106,7 @@ class Recipe:
 _XNNPACK, _VULKAN, _DELEGATE, _QNN = (
     f"dualpix.export.executorch.{name}" for name in ("xnnpack", "vulkan", "coreml_delegate", "qnn")
 )
-_COREML = "dualpix.export.coreml"
+_COREML, _COREAI = "dualpix.export.coreml", "dualpix.export.coreai"
 
 RECIPES: dict[str, Recipe] = {
     recipe.name: recipe
@@ -124,6 +125,11 @@ RECIPES: dict[str, Recipe] = {
         Recipe("coreml-w4-palettized", _COREML, "w4-palettized", _PACKAGE, 8, "Core ML; weights of 16 values each"),
         Recipe("coreml-w8a8", _COREML, "w8a8", _PACKAGE, 15, "Core ML; int8 weights and activations"),
         Recipe("coreml-delegate-fp16", _DELEGATE, "fp16", _PTE, 40, "ExecuTorch on Core ML; float16"),
+        Recipe("coreai-fp32", _COREAI, "fp32", _ASSET, 60, "Core AI; float32"),
+        Recipe("coreai-fp16", _COREAI, "fp16", _ASSET, 40, "Core AI; float16"),
+        Recipe("coreai-w8", _COREAI, "w8", _ASSET, 20, "Core AI; float16 with int8 weights"),
+        Recipe("coreai-w4", _COREAI, "w4", _ASSET, 8, "Core AI; weights of 16 values per 2 channels"),
+        Recipe("coreai-w8a8", _COREAI, "w8a8", _ASSET, 15, "Core AI; int8 weights and activations"),
         Recipe("qnn-fp16", _QNN, "fp16", _PTE, 40, "Qualcomm Hexagon; float16"),
         Recipe("qnn-int8", _QNN, "int8", _PTE, 15, "Qualcomm Hexagon; int8"),
     )

@@ -44,6 +44,11 @@ def _run_again(
     """
     if path.suffix == ".pte" and recipe.can_run() is None:
         return tensors_of(run_apart(path, inputs, threads))
+    if path.suffix == ".aimodel" and recipe.can_run() is None:
+        from dualpix.export.coreai import Names
+        from dualpix.export.coreai import run_apart as run_asset_apart
+
+        return run_asset_apart(path, Names(tuple(declared.inputs), declared.output_names), inputs)
     with quiet():
         predict = recipe.load(path, tuple(declared.inputs), declared.output_names, threads)
     return None if predict is None else tensors_of(predict(inputs))

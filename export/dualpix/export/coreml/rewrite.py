@@ -136,7 +136,7 @@ def _average_pool(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> f
     return make(ATEN.mul.Tensor, mean, math.prod(kernel) / divisor)
 
 
-def _spread(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node | None:
+def spell_out_spread(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node | None:
     """Variance and standard deviation, of which the correction over all axes is dropped, with their mean or without."""
     shape, names = shape_of(node.args[0]), {declared.name for declared in node.target._schema.arguments}  # type: ignore[union-attr]
     axes = argument(node, "dim") if "dim" in names else None
@@ -199,7 +199,8 @@ def _fmod(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node:
     return make(ATEN.sub.Tensor, x, whole)
 
 
-def _hypotenuse(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node:
+def spell_out_hypotenuse(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node:
+    """Of two sides, as the root of the sum of squares."""
     squares = [make(ATEN.mul.Tensor, x, x) for x in (argument(node, "self"), argument(node, "other"))]
     return make(ATEN.sqrt.default, make(ATEN.add.Tensor, *squares))
 
@@ -227,13 +228,13 @@ _REWRITES: dict[Any, Rewrite] = {
     ATEN.log_sigmoid.default: _log_of_logistic,
     **dict.fromkeys((ATEN.new_ones.default, ATEN.new_zeros.default, ATEN.new_full.default), _filled),
     **{
-        getattr(getattr(ATEN, kind), overload): _spread
+        getattr(getattr(ATEN, kind), overload): spell_out_spread
         for kind in ("var", "std", "var_mean", "std_mean")
         for overload in ("default", "dim", "correction")
     },
     ATEN.trunc.default: _truncated,
     ATEN.fmod.Scalar: _fmod,
     ATEN.fmod.Tensor: _fmod,
-    ATEN.hypot.default: _hypotenuse,
+    ATEN.hypot.default: spell_out_hypotenuse,
     ATEN.matmul.default: _vector_product,
 }

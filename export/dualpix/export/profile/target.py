@@ -53,6 +53,12 @@ def files_at(path: Path, suffix: str) -> list[Path]:
     """
     if not path.is_dir() or path.suffix == suffix:
         return [path]
+    if path.suffix == ".aimodel":
+        raise ProfileError(
+            f"'{path.name}' is a Core AI asset, whose time on this CPU says nothing of a phone",
+            expected=f"a {suffix} file",
+            hint="how it compares with PyTorch here is in gate.json of its export",
+        )
     if not (path / MANIFEST).is_file():
         raise ProfileError(
             f"'{path}' is a folder without {MANIFEST}", expected="a file, or a folder of 'dualpix export'"
