@@ -140,7 +140,8 @@ def inputs(rng: np.random.Generator) -> dict[str, Any]:
     pitch_um = torch.tensor([2.4 * 1900 / 512])
     blur = blur_px_per_diopter(focus.float(), torch.tensor([6.9]), torch.tensor([1.73]), pitch_um)
     return {
-        "linear": linear.reshape(3, -1).tolist(), "size": [5, 4], "diopters": diopters, "width": width.tolist(), "blur": blur[0].tolist(),
+        "linear": linear.reshape(3, -1).tolist(), "size": [5, 4], "diopters": diopters, "width": width.tolist(),
+        "blur": blur[0].tolist(),
         "frames": _float32(seen.numpy()).ravel().tolist(), "focus": focus.numpy().ravel().tolist(),
     }  # fmt: skip
 
