@@ -200,21 +200,28 @@ async function profile() {
 
 // ---- values under the cursor
 
+/** The value of the kept pixel nearest to one of the view, and which that is where not all are kept. */
+async function valueCell(number, name, column, row) {
+  const cell = element('td'), map = await capture.map(number, name);
+  if (!map) return cell;
+  const index = map.indexAt(column, row), [x, y] = map.pixelOf(index);
+  cell.textContent = map.text(map.values[index]);
+  Object.assign(cell.dataset, { map: `${number}:${name}`, column: x, row: y });
+  if (map.stride > 1) cell.append(element('span', { className: 'soft', textContent: `at ${x}, ${y}` }));
+  return cell;
+}
+
 async function tell() {
   if (!stage.cursor) { $('place').textContent = ''; return; }
   const [column, row] = pixelOf(...stage.cursor), { told } = capture;
   $('place').textContent = `column ${Math.round(Math.max(0, column))}, row ${Math.round(Math.max(0, row))}`;
-  const rows = [];
-  for (const [number, estimate] of told.estimates.entries()) for (const { name } of estimate.maps) {
-    const map = await capture.map(number, name), index = map.indexAt(column, row), [x, y] = map.pixelOf(index);
-    const several = told.estimates.length > 1 && name !== 'truth';
-    const label = element('td', { textContent: several ? `${map.label}, ${estimate.method}` : map.label });
-    const value = element('td', { textContent: map.text(map.values[index]) });
-    value.dataset.map = `${number}:${name}`;
-    value.dataset.column = x;
-    value.dataset.row = y;
-    if (map.stride > 1) label.append(element('span', { className: 'soft', textContent: `of column ${x}, row ${y}` }));
-    rows.push(element('tr', {}, label, value));
+  const names = [...new Set(told.estimates.flatMap(({ maps }) => maps.map(({ name }) => name)))], rows = [];
+  if (told.estimates.length > 1) rows.push(element('tr', {}, element('th'), ...told.estimates.map(({ method }) => element('th', { textContent: method }))));
+  for (const name of names) {
+    const cells = [];
+    for (const number of told.estimates.keys()) cells.push(await valueCell(number, name, column, row));
+    const [label] = told.estimates.flatMap(({ maps }) => maps.filter((map) => map.name === name)).map(({ label: text }) => text);
+    rows.push(element('tr', {}, element('td', { textContent: label }), ...cells));
   }
   if (!rows.length) rows.push(element('tr', {}, element('td', { textContent: 'no depth has been found yet' })));
   $('values').replaceChildren(...rows);

@@ -6,7 +6,8 @@
 // Near a pixel all neighbours are looked at; farther out rings of every second, fourth, ... pixel of a picture reduced
 // likewise (mipmaps), so the work grows with the logarithm of the blur. Light is linear.
 
-const CUTS = 12, REACH = 8, RELATIVE_EDGE = 0.06, FETCHES_AT_ONCE = 5e7, MOST_PIXELS = 1.3e6, LARGEST_RADIUS_PX = 240;
+const CUTS = 12, REACH = 8, RELATIVE_EDGE = 0.06, MOST_PIXELS = 1.3e6, LARGEST_RADIUS_PX = 240;
+const FIRST_BAND_ROWS = 16, BAND_MS = 40; // the first is a guess; later ones are as high as the graphics card is fast
 const TABLE_STEP_PX = 0.125;
 
 const VERTEX = `#version 300 es
@@ -257,13 +258,23 @@ class Refocus {
     const ladder = this.range.map((t) => gain * (t - focus) * pixels);
     const radius = Math.min(LARGEST_RADIUS_PX, Math.max(...ladder.map(Math.abs)) / 2 * (1 + 3 * RELATIVE_EDGE) + 1);
     const rings = Math.max(1, Math.ceil(Math.log2(radius / REACH)) + 1);
-    const fetches = (2 * REACH + 1) ** 2 * (1 + (rings - 1) * 0.72), band = Math.max(8, Math.floor(FETCHES_AT_ONCE / fetches / width));
-    for (let row = 0; row < height; row += band) {
-      if (row) await new Promise(requestAnimationFrame);
+    for (let row = 0, band = FIRST_BAND_ROWS; row < height;) {
+      const from = row, begun = performance.now();
+      row = Math.min(height, row + band);
+      this.pass('gather', drawn, { source: source.texture, areas: this.table(rings) }, { ladder, rings }, [from, row]);
+      await this.finished();
       if (run !== this.run) return false;
-      this.pass('gather', drawn, { source: source.texture, areas: this.table(rings) }, { ladder, rings }, [row, Math.min(height, row + band)]);
+      band = Math.max(4, Math.ceil(band * Math.min(4, BAND_MS / (performance.now() - begun))));
     }
     this.pass('show', null, { light: drawn.texture }, {});
     return true;
+  }
+
+  /** When the graphics card has done what it was told. */
+  async finished() {
+    const { gl } = this, fence = gl.fenceSync(gl.SYNC_GPU_COMMANDS_COMPLETE, 0);
+    gl.flush();
+    while (gl.clientWaitSync(fence, 0, 0) === gl.TIMEOUT_EXPIRED) await new Promise((done) => setTimeout(done, 1));
+    gl.deleteSync(fence);
   }
 }
