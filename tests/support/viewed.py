@@ -48,6 +48,12 @@ def data_of(page: bytes) -> dict[str, Any]:
     found = re.search(rb'<script id="data" type="application/json">(.*?)</script', page, re.S | re.I)
     assert found is not None
     data: dict[str, Any] = json.loads(found[1])
+    first = re.search(rb'<img id="first" src="([^"]*)"', page)
+    for told in data["scenes"]:
+        for picture in told["pictures"]:
+            if picture["uri"] is None:
+                assert first is not None
+                picture["uri"] = first[1].decode()
     return data
 
 

@@ -38,6 +38,7 @@ NAN_CODE = -(2**31)
 _LARGEST_CODE = 2**31 - 2
 _LEVEL = 6
 _MOST_STRIDE = 64
+_SAMPLE_PX = 256
 
 
 @dataclass(frozen=True)
@@ -137,17 +138,26 @@ def coded(values: FloatImage, digits: Digits, most_bytes: int, least_stride: int
         values: NaN and infinity are allowed.
         digits: that are told of each.
         most_bytes: of the deflated data.
-        least_stride: from which on strides are tried, 1, 2, 3, 4, 6, 8, ...
+        least_stride: from which on strides are tried.
     """
-    stride = least_stride
+    stride = _likely_stride(values, digits, most_bytes, least_stride)
     while True:
-        data = _packed(digits.codes(values[::stride, ::stride]))
+        kept = values[::stride, ::stride]
+        data = _packed(digits.codes(kept))
         if len(data) <= most_bytes or stride >= _MOST_STRIDE:
-            rows, columns = values[::stride, ::stride].shape
-            return CodedMap((rows, columns), stride, digits, data)
-        # bytes fall about as pixels do
-        wanted = stride * (len(data) / max(1, most_bytes)) ** 0.5
-        stride = max(stride + 1, int(0.9 * wanted))
+            return CodedMap((kept.shape[0], kept.shape[1]), stride, digits, data)
+        stride += 1
+
+
+def _likely_stride(values: FloatImage, digits: Digits, most_bytes: int, least_stride: int) -> int:
+    """By what the middle of the map takes."""
+    for stride in range(least_stride, _MOST_STRIDE):
+        kept = values[::stride, ::stride]
+        rows, columns = (slice(max(0, (n - _SAMPLE_PX) // 2), (n + _SAMPLE_PX) // 2) for n in kept.shape)
+        sample = kept[rows, columns]
+        if len(_packed(digits.codes(sample))) * (kept.size / sample.size) <= most_bytes:
+            return stride
+    return _MOST_STRIDE
 
 
 def unpacked(coded_map: CodedMap) -> Codes:

@@ -13,6 +13,7 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from importlib.metadata import version
+from math import ceil, sqrt
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +41,12 @@ _BASE64 = 4 / 3
 _TEXT_BYTES = 60_000
 """Set apart for a scene's texts."""
 _PICTURE_SHARE, _VIEWS_SHARE = 0.25, 0.3
-_TRIES = ((2048, 90), (2048, 84), (1600, 84), (1600, 76), (1280, 76), (1008, 74), (800, 70), (640, 64), (400, 60))
+_TRIES = ((2048, 94), (2048, 90), (2048, 84), (1600, 84), (1600, 76), (1280, 76), (1008, 74), (800, 70), (640, 64), (400, 60))
 """(long side in px, JPEG quality), until one is small enough."""
+_FULL_COLOUR_QUALITY = 90
+"""From which on colour is as fine as light (4:4:4)."""
 _THUMBNAIL = (160, 70)
+_LEAST_MAP_BYTES = 2_000
 _MOST_MAP_PIXELS = 4_500_000
 """That a page's map holds: more would take a phone's memory and time."""
 
@@ -66,6 +70,7 @@ def page_bytes(scenes: Iterable[Scene], count: int, title: str) -> bytes:
     if count > 1:
         room = max(_LEAST_SCENE_BYTES, min(room, _MOST_BYTES_OF_MANY // count))
     shown = [_scene_json(scene, room, thumbnail=count > 1) for scene in scenes]
+    first = _taken_out(shown)
     data = {
         "scenes": shown,
         "ramps": {scale: _base64(ramp(scale).tobytes()) for scale in _SCALES},
@@ -76,7 +81,7 @@ def page_bytes(scenes: Iterable[Scene], count: int, title: str) -> bytes:
     page = environment.get_template("page.html.j2").render(
         title=title,
         version=version("dualpix"),
-        first=_first_picture(shown),
+        first=first,
         style=Markup(style),  # noqa: S704 - our own files, and JSON whose "<" are spelt out
         vendored=Markup(vendored),  # noqa: S704
         own=Markup(own),  # noqa: S704
@@ -112,9 +117,13 @@ def _base64(data: bytes) -> str:
     return base64.b64encode(data).decode()
 
 
-def _first_picture(shown: Sequence[dict[str, Any]]) -> str:
-    """What is seen before any script runs."""
-    return next((picture["uri"] for scene in shown for picture in scene["pictures"][:1]), "")
+def _taken_out(shown: Sequence[dict[str, Any]]) -> str:
+    """The picture that is seen before any script runs; the scripts take it from there, so that it stands once."""
+    for scene in shown:
+        for picture in scene["pictures"][:1]:
+            uri, picture["uri"] = str(picture["uri"]), None
+            return uri
+    return ""
 
 
 def _scene_json(scene: Scene, room_bytes: int, *, thumbnail: bool) -> dict[str, Any]:
@@ -123,14 +132,7 @@ def _scene_json(scene: Scene, room_bytes: int, *, thumbnail: bool) -> dict[str, 
     pictures = [_picture_json(picture, room * _PICTURE_SHARE / len(main)) for picture in main]
     pictures += [_picture_json(view, room * _VIEWS_SHARE / len(scene.views)) for view in scene.views]
     room -= sum(len(picture["uri"]) for picture in pictures) / _BASE64
-    maps = [known for estimate in scene.estimates for known in _told_maps(scene, estimate)]
-    stride = max(1, int(np.ceil(np.sqrt(scene.size_hw[0] * scene.size_hw[1] / _MOST_MAP_PIXELS))))
-    told: dict[int, dict[str, Any]] = {}
-    for number, known in enumerate(maps):
-        share = room / (len(maps) - number)
-        described = _map_json(known, max(2_000, int(share)), stride)
-        room -= len(described["data"]) / _BASE64
-        told[id(known)] = described
+    maps = _maps_json(scene, room)
     height, width = scene.square_hw
     return {
         "name": scene.name,
@@ -144,13 +146,13 @@ def _scene_json(scene: Scene, room_bytes: int, *, thumbnail: bool) -> dict[str, 
         "estimates": [
             {
                 "method": estimate.method,
-                "maps": [told[id(known)] for known in estimate.maps if id(known) in told],
+                "maps": told,
                 "defocus": None if estimate.defocus is None else estimate.defocus.to_json(),
                 "sharp": estimate.sharp.name if estimate.sharp else None,
                 "facts": estimate.facts,
                 "notes": estimate.notes,
             }
-            for estimate in scene.estimates
+            for estimate, told in zip(scene.estimates, maps, strict=True)
         ],
         "pinhole": None if scene.pinhole is None else {k: getattr(scene.pinhole, k) for k in _PINHOLE},
         "baseline_px": (width if scene.baseline == "x" else height)
@@ -162,6 +164,22 @@ def _scene_json(scene: Scene, room_bytes: int, *, thumbnail: bool) -> dict[str, 
 
 
 _PINHOLE = ("fx_px", "fy_px", "cx_px", "cy_px")
+
+
+def _maps_json(scene: Scene, room_bytes: float) -> list[list[dict[str, Any]]]:
+    """Of each estimate, in equal shares of what is left."""
+    stride = max(1, ceil(sqrt(scene.size_hw[0] * scene.size_hw[1] / _MOST_MAP_PIXELS)))
+    shown = [_told_maps(scene, estimate) for estimate in scene.estimates]
+    left = sum(map(len, shown))
+    described: list[list[dict[str, Any]]] = []
+    for maps in shown:
+        described.append([])
+        for known in maps:
+            told = _map_json(known, max(_LEAST_MAP_BYTES, int(room_bytes / left)), stride)
+            room_bytes -= len(told["data"]) / _BASE64
+            left -= 1
+            described[-1].append(told)
+    return described
 
 
 def _told_maps(scene: Scene, estimate: Estimate) -> list[ValueMap]:
@@ -185,8 +203,9 @@ def _map_json(known: ValueMap, most_bytes: int, stride: int) -> dict[str, Any]:
 
 
 def _picture_json(picture: Picture, most_bytes: float) -> dict[str, Any]:
+    reduced = picture.rgb
     for long_side, quality in _TRIES:
-        reduced = _reduced(picture.rgb, long_side)
+        reduced = _reduced(reduced, long_side)
         data = _jpeg(reduced, quality)
         if len(data) <= most_bytes:
             break
@@ -212,7 +231,10 @@ def _reduced(rgb: Rgb, long_side: int) -> Rgb:
 
 def _jpeg(rgb: Rgb, quality: int) -> bytes:
     bgr = np.ascontiguousarray(rgb[..., ::-1])
-    done, data = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    full = quality >= _FULL_COLOUR_QUALITY
+    sampling = cv2.IMWRITE_JPEG_SAMPLING_FACTOR_444 if full else cv2.IMWRITE_JPEG_SAMPLING_FACTOR_420
+    parameters = [cv2.IMWRITE_JPEG_QUALITY, quality, cv2.IMWRITE_JPEG_SAMPLING_FACTOR, sampling]
+    done, data = cv2.imencode(".jpg", bgr, parameters)
     if not done:
         raise DualpixError(f"a picture of {rgb.shape[1]}x{rgb.shape[0]} px cannot be coded as JPEG")
     return bytes(data.tobytes())

@@ -44,6 +44,10 @@ _BRIGHT_PERCENTILE, _BRIGHT = 99.0, 0.85
 _DISPARITY = Digits("fixed", 3)
 _DEPTH = Digits("significant", 4)
 _MOST_NOTES = 40
+_LARGEST = 1e6
+"""Of a disparity in px: no view is wider."""
+_NEAREST_M = 1e-4
+"""Less is no depth; its diopters would have no end."""
 
 
 def read_scene(subject: Subject, truth: Path | None = None, *, frames: bool = True) -> Scene:
@@ -317,7 +321,7 @@ def _judged(maps: list[ValueMap], truth: Path, size_hw: tuple[int, int]) -> list
 
 def _against(depth_m: FloatImage, true_m: FloatImage) -> list[ValueMap]:
     with np.errstate(divide="ignore", invalid="ignore"):
-        error = np.asarray(1 / depth_m - 1 / true_m, np.float32)
+        error = np.asarray(1 / np.where(depth_m >= _NEAREST_M, depth_m, np.nan) - 1 / true_m, np.float32)
     known = ~np.isnan(true_m)
     if not known.any():
         raise DualpixError("the truth is empty", expected="depths above 0")
@@ -376,6 +380,9 @@ def _read_map(path: Path, size_hw: tuple[int, int]) -> FloatImage:
             f"'{path}' is {values.dtype} {'x'.join(map(str, values.shape[::-1]))}",
             expected=f"floats, {size_hw[1]}x{size_hw[0]}",
         )
+    finite = values[np.isfinite(values)]
+    if not path.name.startswith("depth_m") and finite.size and np.abs(finite).max() > _LARGEST:
+        raise DualpixError(f"'{path}' holds {np.abs(finite).max():.3g}", expected=f"values up to {_LARGEST:g}")
     return np.asarray(values, np.float32)
 
 
@@ -408,7 +415,7 @@ _FACT_NAMES = {
 
 def _facts(meta: Mapping[str, Any], more: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """What is known of a shot, as pairs of name and value."""
-    known = [(label, meta.get(key)) for key, label in _FACT_NAMES.items()]
+    known = [(label, meta.get(key)) for key, label in _FACT_NAMES.items() if (key, meta.get(key)) != ("pixel_aspect", 1)]
     provenance = meta.get("provenance")
     if isinstance(provenance, dict):
         known += [(str(key).replace("_", " "), value) for key, value in provenance.items()]

@@ -8,6 +8,7 @@ radius, and a pixel in focus stays as it is.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import ceil
 
 import cv2
 import numpy as np
@@ -17,6 +18,8 @@ from dualpix.capture.colour_map import Rgb
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.picture import linear_from_srgb, square_pixels, srgb_from_linear
 from dualpix.capture.render import PsfModel, render_whole
+from dualpix.capture.render.inputs import MEMORY_LIMIT_BYTES
+from dualpix.capture.render.layered import coc_ladder
 from dualpix.capture.types import FloatImage
 from dualpix.models.view.scene import COORDINATE_MAPS, Defocus, Estimate, Scene
 
@@ -117,6 +120,7 @@ def refocused(sharp: Sharp, focus: float, widening: float) -> Rgb:
             expected=f"at most {limit:.0f} px",
             hint="choose a larger --f-number, or a smaller --blur",
         )
+    _check_memory(sharp.size_hw, float(coc_px.min()), float(coc_px.max()))
     image = torch.from_numpy(np.ascontiguousarray(sharp.light.transpose(2, 0, 1)))[None]
     if largest < _LEAST_LEVELS_PX:
         light = sharp.light
@@ -125,6 +129,19 @@ def refocused(sharp: Sharp, focus: float, widening: float) -> Rgb:
             rendered = render_whole(image, torch.from_numpy(coc_px)[None, None], APERTURE)
         light = rendered[0].numpy().transpose(1, 2, 0)
     return np.asarray(np.rint(np.clip(srgb_from_linear(light), 0, 1) * 255), np.uint8)
+
+
+def _check_memory(size_hw: tuple[int, int], low_px: float, high_px: float) -> None:
+    """By what the renderer holds: colour and coverage of every cut, on a canvas with a border, twice while cutting."""
+    border = ceil(max(abs(low_px), abs(high_px)))
+    planes = 4 * len(coc_ladder(low_px, high_px)) * 2 + 40
+    needed = 4.0 * planes * (size_hw[0] + 2 * border) * (size_hw[1] + 2 * border)
+    if needed > MEMORY_LIMIT_BYTES:
+        raise DualpixError(
+            f"to focus {size_hw[1]}x{size_hw[0]} px anew would take about {needed / 2**30:.1f} GiB",
+            expected=f"at most {MEMORY_LIMIT_BYTES / 2**30:.1f} GiB",
+            hint="choose a smaller --size",
+        )
 
 
 def _dense(coordinate: FloatImage) -> FloatImage:

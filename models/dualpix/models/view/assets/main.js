@@ -2,6 +2,8 @@
 
 const $ = (id) => document.getElementById(id);
 const data = JSON.parse($('data').textContent);
+// The first picture stands in the page itself, to be seen before any script runs.
+for (const { pictures } of data.scenes) for (const picture of pictures) picture.uri ??= $('first').src;
 const RAMPS = Object.fromEntries(Object.entries(data.ramps).map(([name, text]) => [name, bytesOf(text)]));
 const captures = data.scenes.map((told) => new Capture(told, RAMPS));
 const calm = matchMedia('(prefers-reduced-motion: reduce)').matches;
@@ -212,9 +214,9 @@ async function valueCell(number, name, column, row) {
 }
 
 async function tell() {
-  if (!stage.cursor) { $('place').textContent = ''; return; }
+  if (!stage.cursor) { $('place').textContent = 'nothing yet: move over the picture'; return; }
   const [column, row] = pixelOf(...stage.cursor), { told } = capture;
-  $('place').textContent = `column ${Math.round(Math.max(0, column))}, row ${Math.round(Math.max(0, row))}`;
+  $('place').textContent = `at ${Math.round(Math.max(0, column))}, ${Math.round(Math.max(0, row))}`;
   const names = [...new Set(told.estimates.flatMap(({ maps }) => maps.map(({ name }) => name)))], rows = [];
   if (told.estimates.length > 1) rows.push(element('tr', {}, element('th'), ...told.estimates.map(({ method }) => element('th', { textContent: method }))));
   for (const name of names) {

@@ -1,7 +1,7 @@
 // Points in space that turn, by three.js. Axes as in the files: x right, y down, z away from the lens, in m; three.js
 // has y up and looks along -z.
 
-const MOST_POINTS = 250000, RELIEF_DEPTH = 0.6, ASSUMED_FOCAL = 1.2;
+const MOST_POINTS = 450000, RELIEF_DEPTH = 0.6, ASSUMED_FOCAL = 1.2;
 
 /** Where pixels lie: by the lens; else as a relief, whose depth means nothing but farther and nearer. */
 function pinholeOf(told) {
@@ -43,6 +43,7 @@ class Space {
     this.canvas = canvas;
     this.renderer = new THREE.WebGLRenderer({ canvas, antialias: true, preserveDrawingBuffer: true });
     this.renderer.outputColorSpace = 'srgb-linear'; // colours are the picture's own codes, shown as they are
+    this.renderer.setClearColor(0x20262c);
     this.scene = new THREE.Scene();
     this.camera = new THREE.PerspectiveCamera(45, 1, 0.001, 1000);
     this.controls = new THREE.OrbitControls(this.camera, canvas);
@@ -79,7 +80,7 @@ class Space {
 
   /** Sway to and fro about the middle of the scene, so that depth is seen without a hand. */
   sway(seconds) {
-    const angle = 0.28 * Math.sin(seconds * 1.2), lift = 0.08 * Math.sin(seconds * 0.7), d = this.distance;
+    const angle = 0.1 * Math.sin(seconds * 1.2), lift = 0.04 * Math.sin(seconds * 0.7), d = this.distance;
     this.camera.position.set(d * Math.sin(angle), d * Math.sin(lift), d * Math.cos(angle) * Math.cos(lift) - d);
     this.camera.lookAt(this.controls.target);
     this.draw();
