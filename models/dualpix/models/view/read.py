@@ -434,9 +434,9 @@ def _about(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
         known.append(("no metres, missing", ", ".join(map(str, depth.get("missing") or ()))))
     error = record.get("error")
     if isinstance(error, dict):
-        known += [(f"error of the {name}, 1/m", e.get("mae_d")) for name, e in error.items() if isinstance(e, dict)]
-    seconds = record.get("seconds")
-    known += [("seconds", seconds)]
+        errors = {name.replace("_", " "): e.get("mae_d") for name, e in error.items() if isinstance(e, dict)}
+        known += [(f"mean error of the {name}, 1/m", mean) for name, mean in errors.items()]
+    known.append(("time of the method, s", record.get("seconds")))
     versions = record.get("versions")
     if isinstance(versions, dict):
         known.append(("versions", ", ".join(f"{name} {value}" for name, value in versions.items())))
@@ -444,7 +444,7 @@ def _about(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 
 
 def _fact(value: Any) -> str:
-    text = f"{value:.6g}" if isinstance(value, float) else str(value)
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
     return text[:400]
 
 
