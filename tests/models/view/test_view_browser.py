@@ -62,7 +62,7 @@ def screen_of(browser: Browser, column: float, row: float) -> tuple[float, float
 
 def hovered(browser: Browser, column: int, row: int) -> dict[str, str]:
     browser.mouse("mouseMoved", *screen_of(browser, column, row))
-    browser.wait(f"document.querySelector('#values td[data-column=\"{column}\"][data-row=\"{row}\"]')")
+    browser.wait(f'document.querySelector(\'#values td[data-column="{column}"][data-row="{row}"]\')')
     values: dict[str, str] = browser.run(
         "Object.fromEntries([...document.querySelectorAll('#values td[data-map]')].map((c) => [c.dataset.map, c.textContent]))"
     )
@@ -126,7 +126,7 @@ def test_arrows_move_the_cursor_by_a_pixel(browser: Browser, tmp_path: Path) -> 
     hovered(browser, 20, 30)
     browser.key("ArrowRight")
     browser.key("ArrowDown")
-    browser.wait("document.querySelector('#values td[data-column=\"21\"][data-row=\"31\"]')")
+    browser.wait('document.querySelector(\'#values td[data-column="21"][data-row="31"]\')')
 
 
 def test_a_line_gives_a_profile(browser: Browser, tmp_path: Path) -> None:
@@ -211,7 +211,7 @@ def test_a_phone_sees_everything_in_one_column(browser: Browser, tmp_path: Path)
         x, y = screen_of(browser, 30, 20)
         browser.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
         browser.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])
-        browser.wait("document.querySelector('#values td[data-column=\"30\"][data-row=\"20\"]')")
+        browser.wait('document.querySelector(\'#values td[data-column="30"][data-row="20"]\')')
         for kind, apart in (("touchStart", 40), ("touchMove", 60), ("touchMove", 100), ("touchMove", 140)):
             points = [{"x": x + s * apart / 2, "y": y, "id": n} for n, s in enumerate((-1, 1))]
             browser.call("Input.dispatchTouchEvent", type=kind, touchPoints=points)

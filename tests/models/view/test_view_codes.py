@@ -44,7 +44,8 @@ def test_fixed_digits_are_those_of_the_value(values: np.ndarray) -> None:
     arrays(
         np.float32,
         st.tuples(st.integers(1, 9), st.integers(1, 9)),
-        elements=st.floats(2**-20, 2**30, width=32) | st.sampled_from([math.nan, math.inf, 1.0625, 9.9995, 10.0, 0.125]),
+        elements=st.floats(2**-20, 2**30, width=32)
+        | st.sampled_from([math.nan, math.inf, 1.0625, 9.9995, 10.0, 0.125]),
     )
 )
 def test_significant_digits_are_those_of_the_value(values: np.ndarray) -> None:

@@ -20,7 +20,7 @@ from dualpix.models.view.page import MOST_BYTES, MOST_SCENES, page_bytes
 from dualpix.models.view.scene import Picture, Scene
 
 ASSETS = Path(page_bytes.__code__.co_filename).parent / "assets"
-EVIL = '</script><script>window.hurt = 1</script><img src=x onerror=hurt()> <!-- ]]> \u2028 "quoted" & \'too\''
+EVIL = "</script><script>window.hurt = 1</script><img src=x onerror=hurt()> <!-- ]]> \u2028 \"quoted\" & 'too'"
 
 
 class Tags(HTMLParser):
@@ -94,7 +94,9 @@ def test_the_policy_allows_our_scripts_and_style_alone() -> None:
         digest = base64.b64encode(hashlib.sha256(block.encode()).digest()).decode()
         assert f"'sha256-{digest}'" in policy
     own = blocks[2]
-    assert not re.search(r"\beval\(|innerHTML|outerHTML|insertAdjacentHTML|document\.write|new Function|fetch\(|XMLHttp", own)
+    assert not re.search(
+        r"\beval\(|innerHTML|outerHTML|insertAdjacentHTML|document\.write|new Function|fetch\(|XMLHttp", own
+    )
 
 
 def test_a_page_links_to_nothing() -> None:

@@ -1,7 +1,8 @@
 """Many pictures as one file: GIF and WebP by Pillow, MP4 by OpenCV.
 
-An MP4 holds VP9, which browsers and players show. OpenCV's wheels have no encoder for H.264, and the MPEG-4 Part 2 that
-they do have (``mp4v``) is shown by no browser; its writer tells of a failure by not being open, so the file is read back.
+An MP4 holds VP9, which browsers and players show. OpenCV's wheels have no encoder for H.264, and the MPEG-4 Part 2
+that they do have (``mp4v``) is shown by no browser; its writer tells of a failure by not being open, so the file is
+read back.
 """
 
 from __future__ import annotations
@@ -28,12 +29,18 @@ def there_and_back(frames: Sequence[Rgb]) -> list[Rgb]:
     return [*frames, *frames[-2:0:-1]]
 
 
+def even_sided(frame: Rgb) -> Rgb:
+    """Without the last row or column where their number is odd: what OpenCV's writer leaves of it, without a word."""
+    height, width = frame.shape[:2]
+    return frame[: max(2, height & ~1), : max(2, width & ~1)]
+
+
 def write_animation(path: Path, frames: Sequence[Rgb], per_second: float) -> None:
     """Write frames (H, W, 3) of one size as an animation that repeats (MP4: players decide), atomically.
 
     Args:
         path: ending in one of :data:`SUFFIXES`.
-        frames: uint8 R, G, B.
+        frames: uint8 R, G, B; of an MP4 of even width and height (:func:`even_sided`).
         per_second: how many are shown in a second; a GIF counts in hundredths of a second.
 
     Raises:

@@ -1,8 +1,8 @@
 """Maps as text in a page: the values of a float map, to the last digit that is shown, in few bytes.
 
-A page shows a value with a fixed number of decimals, or of significant digits. So whole numbers are stored that say just
-those digits: what the page prints is what Python prints of the file's value. A page has no room for every pixel of a
-large map, so every n-th pixel of every n-th row is kept, **unchanged**: no value is ever an average.
+A page shows a value with a fixed number of decimals, or of significant digits. So whole numbers are stored that say
+just those digits: what the page prints is what Python prints of the file's value. A page has no room for every pixel of
+a large map, so every n-th pixel of every n-th row is kept, **unchanged**: no value is ever an average.
 
 Codes are whole numbers that rise with the value:
 

@@ -1,8 +1,8 @@
 """What a user named on the command line, sorted into captures and what was found in them.
 
 Results say which files they are of by name and size, not where those lie, so that folders can be moved. The capture of
-a result is taken from what was named with it; else it is looked for in the working folder, beside the result, and in the
-two folders above it.
+a result is taken from what was named with it; else it is looked for in the working folder, in the result's, and in the
+three folders above that.
 """
 
 from __future__ import annotations
@@ -73,10 +73,13 @@ def find_subjects(paths: Sequence[Path]) -> list[Subject]:
             subject.results.append(result)
     for path in paths:
         holds_results = any(path == known.folder or path in known.folder.parents for known in results)
-        for stack in _stacks_in(path):
+        stacks = _stacks_in(path)
+        for stack in stacks:
             key: tuple[Kind, str] = ("stack", stack.resolve().name)
             subjects.setdefault(key, Subject(key[1], "stack")).stack = stack
-        for job in _captures_in(path, optional=holds_results or any(_stacks_in(path))):
+        for job in _captures_in(path, optional=holds_results or bool(stacks)):
+            if any(stack in job.path.parents for stack in stacks):  # a frame, which may have halves of its own
+                continue
             key = ("dual-pixel", job.path.name)
             subjects.setdefault(key, Subject(key[1], "dual-pixel")).capture = job
     for subject in subjects.values():

@@ -41,7 +41,18 @@ _BASE64 = 4 / 3
 _TEXT_BYTES = 60_000
 """Set apart for a scene's texts."""
 _PICTURE_SHARE, _VIEWS_SHARE = 0.25, 0.3
-_TRIES = ((2048, 94), (2048, 90), (2048, 84), (1600, 84), (1600, 76), (1280, 76), (1008, 74), (800, 70), (640, 64), (400, 60))
+_TRIES = (
+    (2048, 94),
+    (2048, 90),
+    (2048, 84),
+    (1600, 84),
+    (1600, 76),
+    (1280, 76),
+    (1008, 74),
+    (800, 70),
+    (640, 64),
+    (400, 60),
+)
 """(long side in px, JPEG quality), until one is small enough."""
 _FULL_COLOUR_QUALITY = 90
 """From which on colour is as fine as light (4:4:4)."""

@@ -114,7 +114,9 @@ def _captured(subject: Subject, result: ResultFolder | None) -> Scene:
         if not 0.1 <= aspect <= 10:
             raise ValueError(f"pixel_aspect {aspect}")
         baseline = "y" if record["baseline"] == "y" else "x"
-        note = f"without its picture: {', '.join(record['inputs'])} lies neither here nor near the result; name it as well"
+        note = (
+            f"without its picture: {', '.join(record['inputs'])} lies neither here nor near the result; name it as well"
+        )
         return Scene(
             name, "dual-pixel", result.size_hw, baseline, aspect,
             facts=_facts(meta, {"decoder": record.get("decoder")}), notes=(note,),
@@ -206,7 +208,9 @@ def _defocus_of_pair(lens: LensModel | None, meta: Mapping[str, Any], *, own_blu
         )
     known = meta.get("disparity_gain")
     gain = IDEAL_DISPARITY_GAIN if known is None else float(known)
-    notes = () if known is not None else (f"the disparity gain is not known: {gain:.3f}, that of ideal halves, is taken",)
+    notes = (
+        () if known is not None else (f"the disparity gain is not known: {gain:.3f}, that of ideal halves, is taken",)
+    )
     if not 1e-4 <= gain <= 1:
         raise ValueError(f"disparity_gain {gain}")
     f_number = meta.get("f_number")
@@ -415,7 +419,9 @@ _FACT_NAMES = {
 
 def _facts(meta: Mapping[str, Any], more: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """What is known of a shot, as pairs of name and value."""
-    known = [(label, meta.get(key)) for key, label in _FACT_NAMES.items() if (key, meta.get(key)) != ("pixel_aspect", 1)]
+    known = [
+        (label, meta.get(key)) for key, label in _FACT_NAMES.items() if (key, meta.get(key)) != ("pixel_aspect", 1)
+    ]
     provenance = meta.get("provenance")
     if isinstance(provenance, dict):
         known += [(str(key).replace("_", " "), value) for key, value in provenance.items()]

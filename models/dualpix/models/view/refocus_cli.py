@@ -17,7 +17,7 @@ from dualpix.capture.files import check_output_dir, make_output_dir, write_bytes
 from dualpix.capture.lens_options import LensNumber
 from dualpix.capture.progress import ProgressLine
 from dualpix.models.view.animation import SUFFIXES as MOVING
-from dualpix.models.view.animation import there_and_back, write_animation
+from dualpix.models.view.animation import even_sided, there_and_back, write_animation
 from dualpix.models.view.find import find_subjects
 from dualpix.models.view.read import read_scene
 from dualpix.models.view.scene import Defocus, Estimate, Scene
@@ -42,7 +42,9 @@ _STILL_LONG_SIDE_PX, _MOVING_LONG_SIDE_PX = 2048, 720
     help="Or how many times as wide as the captured aperture [default: 2].",
 )  # fmt: skip
 @click.option("--method", help="Which of several results, by its method's name [default: the first].")
-@click.option("--size", type=click.IntRange(16, 20_000), help="Long side in px [default: at most 2048; animations 720].")
+@click.option(
+    "--size", type=click.IntRange(16, 20_000), help="Long side in px [default: at most 2048; animations 720]."
+)
 @click.option("--from-m", type=LensNumber("focus_distance_m"), help="Animation: first distance [default: the nearest].")
 @click.option("--to-m", type=LensNumber("focus_distance_m"), help="Animation: last distance [default: the farthest].")
 @click.option("--frames", type=click.IntRange(2, 240), default=16, help="Animation: pictures from first to last.")
@@ -79,7 +81,9 @@ def command(
     assert defocus is not None  # noqa: S101 - readers give one to every estimate
     widening = _widening(defocus, f_number, blur)
     if not defocus.metric and any(value is not None for value in (focus_distance_m, from_m, to_m)):
-        raise DualpixError(f"'{scene.name}' has no metres", expected="--at X Y", hint="or find its depth with lens data")
+        raise DualpixError(
+            f"'{scene.name}' has no metres", expected="--at X Y", hint="or find its depth with lens data"
+        )
     check_output_dir(output.parent)
     from dualpix.models.view.refocus import refocused, sharp_of
 
@@ -91,7 +95,9 @@ def command(
         picture = refocused(sharp, focus, widening)
         make_output_dir(output.parent)
         _save(output, picture)
-        click.echo(f"wrote {output}: {_size(picture)}, focused at {_place(defocus, focus)}, {_aperture(defocus, widening)}")
+        click.echo(
+            f"wrote {output}: {_size(picture)}, focused at {_place(defocus, focus)}, {_aperture(defocus, widening)}"
+        )
         return
     near, far = sharp.ends()
     first = near if from_m is None else defocus.coordinate_at(from_m)
@@ -101,6 +107,8 @@ def command(
         for number in range(frames):
             line.update(number, frames, important=False)
             pictures.append(refocused(sharp, first + (last - first) * number / (frames - 1), widening))
+    if output.suffix.lower() == ".mp4":
+        pictures = [even_sided(picture) for picture in pictures]
     pictures = there_and_back(pictures)
     make_output_dir(output.parent)
     write_animation(output, pictures, fps)
