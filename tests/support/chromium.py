@@ -1,7 +1,7 @@
 """A real browser for tests: headless Chromium, driven over its debugging pipe, without a package for it.
 
-The protocol (chromedevtools.github.io/devtools-protocol) is JSON, each message ended by a zero byte, on file descriptors
-3 (to the browser) and 4 (from it).
+The protocol (chromedevtools.github.io/devtools-protocol) is JSON, each message ended by a zero byte, on file
+descriptors 3 (to the browser) and 4 (from it).
 """
 
 from __future__ import annotations
@@ -67,7 +67,10 @@ class Browser:
 
     def __exit__(self, *_: object) -> None:
         self._process.terminate()
-        self._process.wait(30)
+        try:
+            self._process.wait(30)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
         os.close(self._out)
         os.close(self._in)
 

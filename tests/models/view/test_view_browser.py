@@ -64,7 +64,8 @@ def hovered(browser: Browser, column: int, row: int) -> dict[str, str]:
     browser.mouse("mouseMoved", *screen_of(browser, column, row))
     browser.wait(f'document.querySelector(\'#values td[data-column="{column}"][data-row="{row}"]\')')
     values: dict[str, str] = browser.run(
-        "Object.fromEntries([...document.querySelectorAll('#values td[data-map]')].map((c) => [c.dataset.map, c.textContent]))"
+        "Object.fromEntries([...document.querySelectorAll('#values td[data-map]')]"
+        ".map((c) => [c.dataset.map, c.textContent]))"
     )
     return values
 

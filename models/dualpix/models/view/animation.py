@@ -22,6 +22,7 @@ SUFFIXES = (".gif", ".webp", ".mp4")
 _VP9 = "vp09"
 _GIF_TICK_MS = 10
 _WEBP_QUALITY = 85
+"""A GIF has none, and takes no notice."""
 
 
 def there_and_back(frames: Sequence[Rgb]) -> list[Rgb]:
@@ -52,8 +53,9 @@ def write_animation(path: Path, frames: Sequence[Rgb], per_second: float) -> Non
             return
         pictures = [Image.fromarray(frame) for frame in frames]
         duration_ms = max(2 * _GIF_TICK_MS, round(1000 / per_second / _GIF_TICK_MS) * _GIF_TICK_MS)
-        more = {"quality": _WEBP_QUALITY} if path.suffix.lower() == ".webp" else {}
-        pictures[0].save(temporary, save_all=True, append_images=pictures[1:], duration=duration_ms, loop=0, **more)
+        pictures[0].save(
+            temporary, save_all=True, append_images=pictures[1:], duration=duration_ms, loop=0, quality=_WEBP_QUALITY
+        )
 
 
 def _write_mp4(temporary: Path, path: Path, frames: Sequence[Rgb], per_second: float) -> None:

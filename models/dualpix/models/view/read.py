@@ -29,7 +29,7 @@ from dualpix.capture.raw.naming import FocusedOn
 from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.stack.load import load_stack
 from dualpix.capture.stack.look import shown
-from dualpix.capture.types import FloatImage, LensModel
+from dualpix.capture.types import Baseline, FloatImage, LensModel
 from dualpix.models.depth_truth import read_truth
 from dualpix.models.stack_reading import read_aligned, simulated_truth
 from dualpix.models.view.codes import Digits
@@ -113,10 +113,9 @@ def _captured(subject: Subject, result: ResultFolder | None) -> Scene:
         aspect = float(meta.get("pixel_aspect") or 1.0)
         if not 0.1 <= aspect <= 10:
             raise ValueError(f"pixel_aspect {aspect}")
-        baseline = "y" if record["baseline"] == "y" else "x"
-        note = (
-            f"without its picture: {', '.join(record['inputs'])} lies neither here nor near the result; name it as well"
-        )
+        baseline: Baseline = "y" if record["baseline"] == "y" else "x"
+        files = ", ".join(record["inputs"])
+        note = f"without its picture: {files} lies neither here nor near the result; name it as well"
         return Scene(
             name, "dual-pixel", result.size_hw, baseline, aspect,
             facts=_facts(meta, {"decoder": record.get("decoder")}), notes=(note,),
@@ -281,7 +280,7 @@ def _stack_estimates(result: ResultFolder, truth: Path | None, simulated: FloatI
         elif simulated is not None and simulated.shape == result.size_hw:
             maps += _against(depth, np.where(simulated > 0, simulated, np.float32(np.nan)))
         with np.errstate(divide="ignore"):
-            defocus = _defocus_of_stack(record, -1 / depth, "blur_px_per_d", result.size_hw)
+            defocus = _defocus_of_stack(record, np.float32(-1) / depth, "blur_px_per_d", result.size_hw)
         return Estimate(method, tuple(maps), defocus, _about(record), notes)
 
     yield estimate(method, _read_map(folder / "depth_m.tiff", result.size_hw), sure)

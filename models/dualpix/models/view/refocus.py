@@ -1,8 +1,8 @@
 """Pictures focused anew: a sharp picture and its depth through a synthetic thin lens, by the exact renderer.
 
-Convention: see :mod:`.scene` for the law of blur and :mod:`dualpix.capture.render.layered` ("exact") for occlusion. Light
-is linear while it is spread; what comes in and goes out is sRGB for people. Blur is a disc with a soft edge of 6 % of its
-radius, and a pixel in focus stays as it is.
+Convention: see :mod:`.scene` for the law of blur and :mod:`dualpix.capture.render.layered` ("exact") for occlusion.
+Light is linear while it is spread; what comes in and goes out is sRGB for people. Blur is a disc with a soft edge of
+6 % of its radius, and a pixel in focus stays as it is.
 """
 
 from __future__ import annotations

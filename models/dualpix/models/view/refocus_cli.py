@@ -65,9 +65,9 @@ def command(
 ) -> None:
     """Focus a picture anew by its depth, through a synthetic thin lens with occlusion.
 
-    RESULTS are a folder that `dualpix depth` wrote and, of a dual-pixel capture, the capture itself where it is not found
-    near the result. Where a network has restored the sharp picture, or of a focus stack, that is what is blurred; else
-    the capture, whose own blur stays, is given what is missing.
+    RESULTS are a folder that `dualpix depth` wrote and, of a dual-pixel capture, the capture itself where it is not
+    found near the result. Where a network has restored the sharp picture, or of a focus stack, that is what is blurred;
+    else the capture, whose own blur stays, is given what is missing.
 
     An animation runs from the nearest to the farthest and back.
     """
