@@ -209,6 +209,8 @@ def test_a_phone_sees_everything_in_one_column(browser: Browser, tmp_path: Path)
         opened(browser, tmp_path, scene())
         choose(browser, "compare")
         assert browser.run("document.documentElement.scrollWidth") <= 390
+        width, height = browser.run("[dualpix.stage.element.clientWidth, dualpix.stage.element.clientHeight]")
+        assert height == pytest.approx(width * 72 / 96, abs=2)  # no more than the picture takes
         x, y = screen_of(browser, 30, 20)
         browser.call("Input.dispatchTouchEvent", type="touchStart", touchPoints=[{"x": x, "y": y}])
         browser.call("Input.dispatchTouchEvent", type="touchEnd", touchPoints=[])

@@ -6,7 +6,7 @@
 // Near a pixel all neighbours are looked at; farther out rings of every second, fourth, ... pixel of a picture reduced
 // likewise (mipmaps), so the work grows with the logarithm of the blur. Light is linear.
 
-const CUTS = 12, REACH = 8, RELATIVE_EDGE = 0.06, MOST_PIXELS = 1.3e6, LARGEST_RADIUS_PX = 240;
+const CUTS = 12, REACH = 8, RELATIVE_EDGE = 0.06, MOST_PIXELS = 9e5, LARGEST_RADIUS_PX = 240;
 const FIRST_BAND_ROWS = 16, BAND_MS = 40; // the first is a guess; later ones are as high as the graphics card is fast
 const TABLE_STEP_PX = 0.125;
 

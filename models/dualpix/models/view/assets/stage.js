@@ -21,6 +21,7 @@ class Stage {
 
   reset(width, height) {
     this.size = [width, height];
+    this.element.style.aspectRatio = `${width} / ${height}`;
     this.zoom = 1;
     this.centre = [width / 2, height / 2];
     this.cursor = this.line = this.mark = null;
