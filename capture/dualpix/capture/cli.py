@@ -27,6 +27,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "capture": ("dualpix.capture.stack.cli:command", "Focus-bracketed stacks: plan, calibrate, shoot, verify, align."),
     "render": ("dualpix.capture.render_cli:command", "RGB-D pictures or procedural scenes to dual-pixel data."),
     "depth": ("dualpix.models.predict_cli:command", "Depth of dual-pixel captures and of focus stacks."),
+    "view": ("dualpix.models.view.cli:command", "Captures and their depth as one HTML page to look at and refocus."),
+    "refocus": ("dualpix.models.view.refocus_cli:command", "Focus a picture anew by its depth; also as animation."),
     "evaluate": ("dualpix.models.evaluate_cli:command", "Score networks and SGBM on data with ground truth."),
     "train": ("dualpix.models.train_cli:command", "Train a network on rendered scenes; resumes after a kill."),
     "quantize": ("dualpix.quantize.cli:command", "Which layers may be int8 within a budget of accuracy."),

@@ -121,6 +121,11 @@ def coloured(panel: Panel) -> Rgb:
     return np.asarray(np.rint(colours * 255), np.uint8)
 
 
+def ramp(scale: Scale) -> npt.NDArray[np.uint8]:
+    """(256, 3) R, G, B of a scale, from its low end to its high one."""
+    return np.asarray(np.rint(colormaps[_MAPS[scale]](np.linspace(0.0, 1.0, 256))[:, :3] * 255), np.uint8)
+
+
 def figure(panels: Sequence[Panel], *, columns: int | None = None, panel_px: int = _LONGEST_PANEL_PX) -> Rgb:
     """Panels side by side, each with its title and, where it has one, its scale bar.
 
@@ -202,9 +207,8 @@ def _draw(
     if panel.scale is None:
         return
     low, high = _limits(panel, panel.scale)
-    ramp = colormaps[_MAPS[panel.scale]](np.linspace(0.0, 1.0, 256))[:, None]
     scale = canvas.add_axes(bar)
-    scale.imshow(ramp, aspect="auto", origin="lower", extent=(0, 1, low, high))
+    scale.imshow(ramp(panel.scale)[:, None], aspect="auto", origin="lower", extent=(0, 1, low, high))
     scale.set_xticks([])
     scale.yaxis.tick_right()
     scale.tick_params(labelsize=9)
