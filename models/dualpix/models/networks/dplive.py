@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from dualpix.models.blocks import ConvBNReLU, InvertedResidual
 from dualpix.models.blocks.basic import UpsampleJoin
+from dualpix.models.blocks.channels import FrozenConv1x1
 from dualpix.models.blocks.correlation import CentredCorrelation
 from dualpix.models.blocks.resize import ConvexUpsample, pixel_unshuffle, upsample
 from dualpix.models.blocks.slope import SlopeDisparity
@@ -57,7 +58,7 @@ class DPLive(nn.Module):
     Shapes: image (B, 3, H, W), left and right (B, 1, H, W), H and W multiples of 32; results (B, 1, H, W).
     """
 
-    FLOAT_IN_INT8: ClassVar[tuple[str, ...]] = ("slope",)  # what nearly equal pictures differ by
+    FLOAT_IN_INT8: ClassVar[tuple[str, ...]] = ("slope", "total")  # what nearly equal pictures differ by
 
     def __init__(self, config: DPLiveConfig | None = None) -> None:
         super().__init__()
@@ -65,7 +66,7 @@ class DPLive(nn.Module):
         c4, c8, c16 = config.channels
         n4, n8, n16 = config.blocks
         fold = _FOLD * _FOLD
-        self.slope = SlopeDisparity() if config.cue in ("slope", "both") else None
+        self.slope = SlopeDisparity(_DIFFERENCE_GAIN) if config.cue in ("slope", "both") else None
         planes = config.cue in ("planes", "both")
         self.volume = CentredCorrelation(config.view_channels, config.reach_px) if planes else None
         cues = (2 * self.slope.channels if self.slope is not None else 0) + (
@@ -88,6 +89,7 @@ class DPLive(nn.Module):
         self.up8 = UpsampleJoin(c16, c8, c8)
         self.up4 = UpsampleJoin(c8, c4, c4)
         self.choose = nn.Conv2d(c4, self.slope.channels, 1) if self.slope is not None else None
+        self.total = FrozenConv1x1(torch.ones(1, self.slope.channels)) if self.slope is not None else None
         self.correct = nn.Conv2d(c4, 1, 3, padding=1)
         self.sure = nn.Conv2d(c4, 1, 3, padding=1)
         self.mask = nn.Conv2d(c4, 9 * fold, 1)
@@ -102,8 +104,9 @@ class DPLive(nn.Module):
         """Disparity in input px at 1/4, and features there."""
         difference = (left - right) * self.difference_gain
         parts = []
+        folded = pixel_unshuffle(torch.cat([left + right, difference], 1), _FOLD)
         if self.volume is None:
-            parts.append(self.views(pixel_unshuffle(torch.cat([left + right, difference], 1), _FOLD)))
+            parts.append(self.views(folded))
         else:
             one = self.views(pixel_unshuffle(torch.cat([left, difference], 1), _FOLD))
             other = self.views(pixel_unshuffle(torch.cat([right, -difference], 1), _FOLD))
@@ -111,15 +114,15 @@ class DPLive(nn.Module):
         parts.append(self.image(pixel_unshuffle(image, _FOLD)))
         measured = None
         if self.slope is not None:
-            measured, power = self.slope(left, right)
+            measured, power = self.slope(folded)
             parts += [measured, power]
         at4 = self.at4(self.join(torch.cat(parts, 1)))
         at8 = self.at8(at4)
         y = self.up4(self.up8(self.at16(at8), at8), at4)
         found = self.correct(y)
-        if self.choose is not None and measured is not None:
+        if self.choose is not None and self.total is not None and measured is not None:
             weights = _softmax(self.choose(y))
-            found = found + (weights * measured).sum(1, keepdim=True)
+            found = found + self.total(weights * measured)
         return [found], y
 
     def _full(self, coarse: Tensor, features: Tensor) -> Tensor:
