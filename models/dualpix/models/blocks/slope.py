@@ -23,8 +23,8 @@ from dualpix.models.blocks.resize import mean_pool
 FOLD = 4
 """By which views are folded into channels, and the stride of the result."""
 SCALES = (2, 4, 8)
-WINDOWS = (3, 7)
-"""Sides in px of the folded map."""
+WINDOWS = 2
+"""A mean over 3 x 3 px of the folded map, and the same of that mean."""
 _PLACES = (4, 1, 1)
 """Of each scale in a pixel of the folded map."""
 _FLOOR = 0.002
@@ -41,14 +41,14 @@ class SlopeDisparity(nn.Module):
 
     def __init__(self, difference_gain: float = 1.0) -> None:
         super().__init__()
-        self.channels = len(SCALES) * len(WINDOWS)
+        self.channels = len(SCALES) * WINDOWS
         fine, coarse = _kernels()
         gains = torch.tensor([0.5, 1 / difference_gain]).repeat_interleave(FOLD * FOLD)
         self.register_buffer("fine", fine * gains[None, :, None, None], persistent=False)
         self.register_buffer("coarse", coarse, persistent=False)
         self.mean = FrozenConv1x1(_means())
         self.floor = nn.Parameter(torch.full((1, self.channels, 1, 1), _FLOOR))
-        most = torch.tensor(SCALES * len(WINDOWS)).reshape(1, -1, 1, 1) * _MOST_PX
+        most = torch.tensor(SCALES * WINDOWS).reshape(1, -1, 1, 1) * _MOST_PX
         self.register_buffer("most", most, persistent=False)
         self.register_buffer("least", torch.tensor(1e-8), persistent=False)
 
@@ -64,11 +64,16 @@ class SlopeDisparity(nn.Module):
         slope = torch.cat([at_once[:, :5], last[:, :1]], 1)
         difference = torch.cat([at_once[:, 5:10], last[:, 1:]], 1)
         terms = self.mean(torch.cat([slope * difference, slope * slope], 1))
-        near = [F.avg_pool2d(terms, window, 1, window // 2, False, False) for window in WINDOWS]
+        near = [_around(terms)]
+        near.append(_around(near[0]))
         count = len(SCALES)
         power = torch.cat([x[:, count:] for x in near], 1) + self.floor * self.floor + self.least
         disparity = torch.cat([x[:, :count] for x in near], 1) / power
         return torch.minimum(torch.maximum(disparity, -self.most), self.most), torch.log(power)
+
+
+def _around(x: Tensor) -> Tensor:
+    return F.avg_pool2d(x, 3, 1, 1, False, False)
 
 
 def _means() -> Tensor:

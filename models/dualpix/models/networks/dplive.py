@@ -3,7 +3,8 @@
 Everything but the last step happens at 1/4 of the picture and below. What is lost with the detail, a disparity of a
 fraction of a pixel, is measured before: the difference of both views over the slope of the picture, in closed form, at
 three scales and two windows (:mod:`dualpix.models.blocks.slope`). The network says which of them is right at each
-pixel, and corrects that; the picture in full detail, folded into channels, says where surfaces end.
+pixel, and corrects that; the picture in full detail, folded into channels, says where surfaces end. Convolutions are
+dense: at few channels a depthwise one takes a phone's processor as long as ten times its work.
 
 Convention: inputs are prepared by :func:`dualpix.models.prepare.network_inputs`; the output is ``x_right - x_left`` in
 pixels of the network's input grid, > 0 behind the focus plane, and how sure it is, 0..1.
@@ -17,8 +18,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from dualpix.models.blocks import ConvBNReLU, InvertedResidual
-from dualpix.models.blocks.basic import UpsampleJoin
+from dualpix.models.blocks import ConvBNReLU, FusedInvertedResidual
 from dualpix.models.blocks.channels import FrozenConv1x1
 from dualpix.models.blocks.correlation import CentredCorrelation
 from dualpix.models.blocks.resize import ConvexUpsample, pixel_unshuffle, upsample
@@ -27,6 +27,8 @@ from dualpix.models.blocks.slope import SlopeDisparity
 _DIFFERENCE_GAIN = 6.0
 _MOST_CHANNELS = 1024
 _FOLD = 4
+_MOST_SCORE = 6.0
+"""Of a measurement, to either side: e^12 is all or nothing."""
 CUES = ("slope", "planes", "both", "none")
 
 
@@ -36,11 +38,11 @@ class DPLiveConfig:
 
     cue: str = "slope"
     """What is measured before anything is learnt: first-order disparities, planes of whole shifts, both or nothing."""
-    view_channels: int = 40
+    view_channels: int = 32
     image_channels: int = 24
-    channels: tuple[int, int, int] = (48, 72, 104)
+    channels: tuple[int, int, int] = (40, 64, 96)
     """At 1/4, 1/8, 1/16."""
-    blocks: tuple[int, int, int] = (2, 3, 3)
+    blocks: tuple[int, int, int] = (1, 2, 2)
     reach_px: int = 4
     """Of planes, to each side, in pixels at 1/4."""
 
@@ -77,28 +79,22 @@ class DPLive(nn.Module):
         self.image = ConvBNReLU(3 * fold, config.image_channels, 1)
         seen = config.view_channels * (2 if self.volume is not None else 1)
         self.join = ConvBNReLU(seen + config.image_channels + cues, c4, 1)
-        self.at4 = nn.Sequential(*(InvertedResidual(c4, c4, expand=2) for _ in range(n4)))
-        self.at8 = nn.Sequential(
-            InvertedResidual(c4, c8, kernel=5, stride=2, expand=2),
-            *(InvertedResidual(c8, c8, kernel=5, expand=3) for _ in range(n8 - 1)),
-        )
-        self.at16 = nn.Sequential(
-            InvertedResidual(c8, c16, kernel=5, stride=2, expand=3),
-            *(InvertedResidual(c16, c16, kernel=5, expand=4) for _ in range(n16 - 1)),
-        )
-        self.up8 = UpsampleJoin(c16, c8, c8)
-        self.up4 = UpsampleJoin(c8, c4, c4)
+        self.at4 = nn.Sequential(*(_dense(c4, c4) for _ in range(n4)))
+        self.at8 = nn.Sequential(_dense(c4, c8, stride=2), *(_dense(c8, c8) for _ in range(n8)))
+        self.at16 = nn.Sequential(_dense(c8, c16, stride=2), *(_dense(c16, c16) for _ in range(n16)))
+        self.up8, self.up4 = _Join(c16, c8), _Join(c8, c4)
         self.choose = nn.Conv2d(c4, self.slope.channels, 1) if self.slope is not None else None
         self.total = FrozenConv1x1(torch.ones(1, self.slope.channels)) if self.slope is not None else None
         self.correct = nn.Conv2d(c4, 1, 3, padding=1)
         self.sure = nn.Conv2d(c4, 1, 3, padding=1)
         self.mask = nn.Conv2d(c4, 9 * fold, 1)
         self.convex = ConvexUpsample(_FOLD)
-        for name, value in (("difference_gain", _DIFFERENCE_GAIN), ("to_coarse", 1.0 / _FOLD)):
+        for name, value in (("difference_gain", _DIFFERENCE_GAIN), ("to_coarse", 1.0 / _FOLD), ("most", _MOST_SCORE)):
             self.register_buffer(name, torch.tensor(value), persistent=False)
 
     difference_gain: Tensor
     to_coarse: Tensor
+    most: Tensor
 
     def _disparities(self, image: Tensor, left: Tensor, right: Tensor) -> tuple[list[Tensor], Tensor]:
         """Disparity in input px at 1/4, and features there."""
@@ -121,8 +117,8 @@ class DPLive(nn.Module):
         y = self.up4(self.up8(self.at16(at8), at8), at4)
         found = self.correct(y)
         if self.choose is not None and self.total is not None and measured is not None:
-            weights = _softmax(self.choose(y))
-            found = found + self.total(weights * measured)
+            weights = torch.exp(torch.minimum(torch.maximum(self.choose(y), -self.most), self.most))
+            found = found + self.total(weights * measured) / self.total(weights)
         return [found], y
 
     def _full(self, coarse: Tensor, features: Tensor) -> Tensor:
@@ -141,8 +137,20 @@ class DPLive(nn.Module):
         return self._full(coarse, features), torch.sigmoid(upsample(self.sure(features), _FOLD))
 
 
-def _softmax(scores: Tensor) -> Tensor:
-    """Over the channels, on a 3-D tensor: see :class:`~dualpix.models.blocks.correlation.SoftArgmax`."""
-    b, c, h, w = scores.shape
-    weights = torch.softmax(scores.permute(0, 2, 3, 1).reshape(b * h, w, c), -1)
-    return weights.reshape(b, h, w, c).permute(0, 3, 1, 2)
+class _Join(nn.Module):
+    """Upsample what lies below by 2, join what stands beside it, convolve."""
+
+    def __init__(self, below: int, channels: int) -> None:
+        super().__init__()
+        self.reduce = ConvBNReLU(below, channels, 1)
+        self.join = ConvBNReLU(2 * channels, channels, 1)
+        self.refine = _dense(channels, channels)
+
+    def forward(self, below: Tensor, beside: Tensor) -> Tensor:
+        """(B, below, H/2, W/2), (B, C, H, W) -> (B, C, H, W)."""
+        y: Tensor = self.refine(self.join(torch.cat([upsample(self.reduce(below), 2), beside], 1)))
+        return y
+
+
+def _dense(given: int, wanted: int, *, stride: int = 1) -> FusedInvertedResidual:
+    return FusedInvertedResidual(given, wanted, stride=stride, expand=1)
