@@ -87,4 +87,4 @@ def test_options_that_are_none_are_refused() -> None:
     with pytest.raises(ValueError, match="cue is 'edges', expected one of slope, planes, both, none"):
         DPLiveConfig(cue="edges")
     with pytest.raises(ValueError, match="expected whole numbers of 1 to 1024"):
-        DPLiveConfig(channels=(0, 64, 96))
+        DPLiveConfig(channels=(0, 64, 80, 96))

@@ -18,7 +18,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from dualpix.models.blocks import ConvBNReLU, FusedInvertedResidual
+from dualpix.models.blocks import ConvBNReLU, FusedInvertedResidual, InvertedResidual
+from dualpix.models.blocks.basic import UpsampleJoin
 from dualpix.models.blocks.channels import FrozenConv1x1
 from dualpix.models.blocks.correlation import CentredCorrelation
 from dualpix.models.blocks.resize import ConvexUpsample, pixel_unshuffle, upsample
@@ -40,8 +41,8 @@ class DPLiveConfig:
     """What is measured before anything is learnt: first-order disparities, planes of whole shifts, both or nothing."""
     view_channels: int = 32
     image_channels: int = 24
-    channels: tuple[int, int, int] = (40, 64, 96)
-    """At 1/4, 1/8, 1/16."""
+    channels: tuple[int, int, int, int] = (40, 64, 80, 96)
+    """At 1/4, 1/8, 1/16, 1/32."""
     blocks: tuple[int, int, int] = (1, 2, 2)
     reach_px: int = 4
     """Of planes, to each side, in pixels at 1/4."""
@@ -65,7 +66,7 @@ class DPLive(nn.Module):
     def __init__(self, config: DPLiveConfig | None = None) -> None:
         super().__init__()
         self.config = config = config or DPLiveConfig()
-        c4, c8, c16 = config.channels
+        c4, c8, c16, c32 = config.channels
         n4, n8, n16 = config.blocks
         fold = _FOLD * _FOLD
         self.slope = SlopeDisparity(_DIFFERENCE_GAIN) if config.cue in ("slope", "both") else None
@@ -82,6 +83,11 @@ class DPLive(nn.Module):
         self.at4 = nn.Sequential(*(_dense(c4, c4) for _ in range(n4)))
         self.at8 = nn.Sequential(_dense(c4, c8, stride=2), *(_dense(c8, c8) for _ in range(n8)))
         self.at16 = nn.Sequential(_dense(c8, c16, stride=2), *(_dense(c16, c16) for _ in range(n16)))
+        # depthwise where pixels are few: they see far for few weights
+        self.at32 = nn.Sequential(
+            InvertedResidual(c16, c32, kernel=5, stride=2, expand=2), InvertedResidual(c32, c32, kernel=5, expand=2)
+        )
+        self.up16 = UpsampleJoin(c32, c16, c16)
         self.up8, self.up4 = _Join(c16, c8), _Join(c8, c4)
         self.choose = nn.Conv2d(c4, self.slope.channels, 1) if self.slope is not None else None
         self.total = FrozenConv1x1(torch.ones(1, self.slope.channels)) if self.slope is not None else None
@@ -114,7 +120,9 @@ class DPLive(nn.Module):
             parts += [measured, power]
         at4 = self.at4(self.join(torch.cat(parts, 1)))
         at8 = self.at8(at4)
-        y = self.up4(self.up8(self.at16(at8), at8), at4)
+        at16 = self.at16(at8)
+        y = self.up8(self.up16(self.at32(at16), at16), at8)
+        y = self.up4(y, at4)
         found = self.correct(y)
         if self.choose is not None and self.total is not None and measured is not None:
             weights = torch.exp(torch.minimum(torch.maximum(self.choose(y), -self.most), self.most))
