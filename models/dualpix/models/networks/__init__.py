@@ -76,6 +76,12 @@ def _fmdp(options: dict[str, Any]) -> nn.Module:
     return FMDP(FMDPConfig(**{k: _tuples(v) for k, v in options.items()}))
 
 
+def _dplive(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.dplive import DPLive, DPLiveConfig
+
+    return DPLive(DPLiveConfig(**{k: _tuples(v) for k, v in options.items()}))
+
+
 def _dddnet(options: dict[str, Any]) -> nn.Module:
     from dualpix.models.networks.dddnet import DDDNet, DDDNetConfig
 
@@ -181,6 +187,14 @@ NETWORKS: dict[str, NetworkSpec] = {
         output="disparity_px",
         size_multiple=32,
         paper="FMDP, MVA 2025",
+        further_outputs=("confidence",),
+    ),
+    "dplive": NetworkSpec(
+        build=_dplive,
+        inputs=_INPUTS,
+        output="disparity_px",
+        size_multiple=32,
+        paper="this project",
         further_outputs=("confidence",),
     ),
     "dddnet": NetworkSpec(
