@@ -84,10 +84,7 @@ def solve(
     Raises:
         DualpixError: no camera fits them.
     """
-    cameras = [
-        _first_camera(board, [getattr(pair, side) for pair in pairs], size, third_radial, side)
-        for side, size in (("a", a_hw), ("b", b_hw))
-    ]
+    cameras = first_cameras(board, pairs, a_hw, b_hw, third_radial)
     poses_a = np.stack([pose_of(board, cameras[0], pair.a) for pair in pairs])
     start = RigGeometry(cameras[0], cameras[1], *_middle([relative_pose(board, *cameras, pair) for pair in pairs]))
     state = np.concatenate([start.parameters, poses_a.ravel()])
@@ -97,6 +94,20 @@ def solve(
     problem = _Problem(board, tuple(pairs), a_hw, b_hw)
     state, hessian, residuals = _minimised(problem, state, free)
     return _solution(problem, state, free, hessian, residuals)
+
+
+def first_cameras(
+    board: Board, pairs: Sequence[BoardPair], a_hw: tuple[int, int], b_hw: tuple[int, int], third_radial: bool
+) -> tuple[Intrinsics, Intrinsics]:
+    """Each camera by its own pictures alone.
+
+    Raises:
+        DualpixError: no lens fits them.
+    """
+    return (
+        _first_camera(board, [pair.a for pair in pairs], a_hw, third_radial, "a"),
+        _first_camera(board, [pair.b for pair in pairs], b_hw, third_radial, "b"),
+    )
 
 
 def pose_of(board: Board, camera: Intrinsics, found: Found) -> Array:
