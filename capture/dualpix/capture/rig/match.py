@@ -29,6 +29,10 @@ _WINDOW_PIXELS = 4 * np.pi * _WINDOW_SIGMA_PX**2
 _STEPS = 4
 _MOST_STEP_PX, _MOST_SHIFT_PX = 0.5, 1.0
 _FLOOR_PX = 0.04
+_GRAIN_BINS, _GRAIN_PERCENTILE = 12, 25
+_NOISE_SIGMAS = 3.0
+_NOISE_FACTOR = 1.6
+"""Measured on simulated scenes (docs/rig.md): neither noise nor texture is the same all over a window."""
 _SPREAD_SHARE, _CHECK_SHARE = 0.35, 0.5
 _MOST_SIGMA_PX = 0.6
 """Less sure ones are no labels."""
@@ -37,6 +41,7 @@ _FULL_SEARCH_BYTES = 1 << 30
 _BLOCK_PX, _UNIQUE_PERCENT = 5, 5
 _SPECKLE_PX, _SPECKLE_STEP_PX = 60, 1
 _CLEAR_PX = 1.0
+_JUMP_PX, _EDGE_PX, _GAP_PX = 1.25, 7, 9
 
 
 class Matcher(Protocol):
@@ -107,10 +112,11 @@ def match(left: Gray, right: Gray, inside: Mask, right_inside: Mask, most_px: in
     of_left = np.where(inside, of_left, np.nan).astype(np.float32)
     of_right = np.where(right_inside, of_right, np.nan).astype(np.float32)
     apart = np.abs(of_left - _at(of_right, of_left))
-    agreeing = apart <= LEFT_RIGHT_PX
-    refined, sigma = _refined(left, right, np.where(agreeing, of_left, np.nan).astype(np.float32), apart)
+    agreeing = np.where(apart <= LEFT_RIGHT_PX, of_left, np.nan).astype(np.float32)
+    refined, sigma = _refined(left, right, agreeing, apart)
+    unseen = inside & ~np.isfinite(agreeing) & _hidden(agreeing, of_right, right_inside)
     sure = np.isfinite(refined) & (sigma <= _MOST_SIGMA_PX)
-    unseen = inside & ~sure & _hidden(np.where(sure, refined, np.nan).astype(np.float32), of_right, right_inside)
+    sure &= ~_beside_edges(agreeing) & ~_beside_gaps(sure)
     return StereoMatch(np.where(sure, refined, np.nan).astype(np.float32), sigma, np.asarray(unseen))
 
 
@@ -152,13 +158,30 @@ def _refined(left: Gray, right: Gray, start: FloatImage, apart: FloatImage) -> t
         step = -_blurred(gradient * residual) / np.maximum(_blurred(gradient**2), _LEAST_GRADIENT)
         disparity = disparity + np.clip(step, -_MOST_STEP_PX, _MOST_STEP_PX)
         disparity = np.clip(disparity, filled - _MOST_SHIFT_PX, filled + _MOST_SHIFT_PX)
-    noise = _blurred(residual**2) / (_WINDOW_PIXELS * np.maximum(_blurred(gradient**2), _LEAST_GRADIENT))
+    grain = np.maximum(_grain(first), _grain(second))
+    # what of the slope is noise says nothing of where a thing is
+    texture = _blurred(gradient**2) - (0.5 + _NOISE_SIGMAS / np.sqrt(2 * _WINDOW_PIXELS)) * grain
+    noise = np.maximum(_blurred(residual**2), 2 * grain) / (_WINDOW_PIXELS * np.maximum(texture, _LEAST_GRADIENT))
     even = _blurred(filled)
     spread = np.maximum(_blurred(filled**2) - even**2, 0) - _slant(filled)
     check = np.nan_to_num(apart, nan=LEFT_RIGHT_PX) ** 2
-    variance = noise + _FLOOR_PX**2 + _SPREAD_SHARE**2 * np.maximum(spread, 0) + _CHECK_SHARE**2 * check
+    variance = _NOISE_FACTOR**2 * noise + _FLOOR_PX**2 + _SPREAD_SHARE**2 * np.maximum(spread, 0) + _CHECK_SHARE**2 * check
     refined = np.where(known, disparity, np.nan).astype(np.float32)
     return refined, np.sqrt(variance).astype(np.float32)
+
+
+def _grain(picture: FloatImage) -> FloatImage:
+    """Variance of the noise at each pixel, by brightness: what is left of the smoothest places by a mask that passes
+    no plane (Immerkaer 1996)."""
+    mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
+    local = cv2.boxFilter(cv2.filter2D(picture, cv2.CV_32F, mask) ** 2, -1, (9, 9))
+    level = np.clip(_blurred(picture), 0, 255)
+    edges = np.unique(np.percentile(level, np.linspace(0, 100, _GRAIN_BINS + 1)))
+    if len(edges) < 3:
+        return np.full_like(picture, float(np.percentile(local, _GRAIN_PERCENTILE)))
+    bins = np.clip(np.searchsorted(edges, level) - 1, 0, len(edges) - 2)
+    values = [float(np.percentile(local[bins == n], _GRAIN_PERCENTILE)) if (bins == n).any() else 0 for n in range(len(edges) - 1)]
+    return np.asarray(np.interp(level, (edges[1:] + edges[:-1]) / 2, values), np.float32)
 
 
 def _slant(disparity_px: FloatImage) -> FloatImage:
@@ -193,10 +216,25 @@ def _hidden(known: FloatImage, of_right: FloatImage, right_inside: Mask) -> Mask
     outside = (column < 0) | (column >= width)
     place = np.clip(column, 0, width - 1).astype(np.intp)
     outside |= ~np.take_along_axis(right_inside, place, axis=1)
-    nearest = np.fmax(*_neighbours(of_right)).astype(np.float32)
-    with np.errstate(invalid="ignore"):
-        covered = np.take_along_axis(nearest, place, axis=1) > behind + _CLEAR_PX
+    nearest = cv2.dilate(np.nan_to_num(of_right, nan=-1.0), np.ones((1, 3), np.uint8))
+    covered = np.take_along_axis(nearest, place, axis=1) > behind + _CLEAR_PX
     return np.asarray(outside | covered)
+
+
+def _beside_edges(disparity_px: FloatImage) -> Mask:
+    """Within the matcher's block of where one surface ends before another: it widens the nearer one by so much."""
+    filled = _filled(disparity_px)
+    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
+    jump = cv2.dilate(filled, cross) - cv2.erode(filled, cross) > _JUMP_PX
+    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _EDGE_PX + 1, 2 * _EDGE_PX + 1))
+    return np.asarray(cv2.dilate(jump.astype(np.uint8), reach) > 0)
+
+
+def _beside_gaps(sure: Mask) -> Mask:
+    """As :func:`_beside_edges`, around larger parts where nothing is known: an edge may be hidden in them."""
+    small, reach = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (n, n)) for n in (_GAP_PX, 2 * _EDGE_PX + 1))
+    gaps = cv2.morphologyEx((~sure).astype(np.uint8), cv2.MORPH_OPEN, small)
+    return np.asarray(cv2.dilate(gaps, reach) > 0)
 
 
 def _blurred(values: FloatImage) -> FloatImage:

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.rig.geometry import Array, Intrinsics
-from dualpix.capture.scenes.textures import dead_leaves, natural, plain, text
+from dualpix.capture.scenes.textures import dead_leaves, natural, plain, spectral_noise, text
 from dualpix.capture.types import FloatImage
 
 _FINE = 2
@@ -138,7 +138,11 @@ def _texture(rng: np.random.Generator, size_px: int) -> FloatImage:
     """Mostly something to match; one in eight hardly."""
     make = (natural, natural, natural, dead_leaves, dead_leaves, dead_leaves, text, plain)[int(rng.integers(8))]
     size = max(48, size_px)
-    return np.asarray(make(rng, size, size) @ _LUMINANCE, np.float32)
+    light = np.asarray(make(rng, size, size) @ _LUMINANCE, np.float32)
+    if make is not plain:
+        grain = spectral_noise(rng, size, size, float(rng.uniform(0.2, 0.9)))
+        light = light * np.exp(float(rng.uniform(0.05, 0.25)) * grain)
+    return np.clip(light, 0.01, 0.95).astype(np.float32)
 
 
 def _first(
