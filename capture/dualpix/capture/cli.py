@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cameras": ("dualpix.capture.cameras.cli:command", "Which cameras are connected, and what each can do."),
     "capture": ("dualpix.capture.stack.cli:command", "Focus-bracketed stacks: plan, calibrate, shoot, verify, align."),
     "render": ("dualpix.capture.render_cli:command", "RGB-D pictures or procedural scenes to dual-pixel data."),
+    "rig": ("dualpix.capture.rig.cli:command", "Two phones on a holder: calibrate, rectify, label with true depth."),
     "depth": ("dualpix.models.predict_cli:command", "Depth of dual-pixel captures and of focus stacks."),
     "evaluate": ("dualpix.models.evaluate_cli:command", "Score networks and SGBM on data with ground truth."),
     "train": ("dualpix.models.train_cli:command", "Train a network on rendered scenes; resumes after a kill."),

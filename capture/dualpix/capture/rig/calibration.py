@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import cv2
 import numpy as np
@@ -56,7 +55,7 @@ class Sighting:
 
 
 def find_boards(
-    board: Board, pairs: Sequence[RigPair], *, max_skew_s: float, report: Callable[[str], None] = lambda _: None
+    board: Board, pairs: Sequence[RigPair], *, max_skew_s: float, report: Callable[[int, int, str], None] | None = None
 ) -> Sighting:
     """Look for the board in every picture of a session.
 
@@ -66,7 +65,7 @@ def find_boards(
     found: list[BoardPair] = []
     left_out: list[str] = []
     first: tuple[View, View] | None = None
-    for pair in pairs:
+    for index, pair in enumerate(pairs):
         check_skew(pair, max_skew_s)
         views = read_view(pair.a), read_view(pair.b)
         first = first or views
@@ -77,7 +76,8 @@ def find_boards(
             found.append(BoardPair(pair.name, seen[0], seen[1]))
         else:
             left_out.append(f"'{pair.name}' ({'neither camera' if not any(enough) else 'not b' if enough[0] else 'not a'})")
-        report(pair.name)
+        if report is not None:
+            report(index + 1, len(pairs), pair.name)
     if first is None:
         raise DualpixError("no pictures of a board", expected=f"{LEAST_PAIRS} pairs or more, better 20 to 40")
     if len(found) < LEAST_PAIRS:
@@ -185,10 +185,3 @@ def _axis(view: View) -> Baseline | None:
 
 def _size(size_hw: tuple[int, int]) -> str:
     return f"{size_hw[1]}x{size_hw[0]}"
-
-
-def write_coverage(path: Path, error: CoverageError) -> None:
-    """The picture of where to hold the board, beside what would have been written."""
-    from dualpix.capture.colour_map import save_picture
-
-    save_picture(path, error.picture)

@@ -7,6 +7,7 @@ match and of the calibration together; in inverse depth they hardly depend on th
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import cv2
@@ -24,6 +25,8 @@ _GRID_DIOPTERS = (0.2, 2.0, 5.0)
 _SMOOTH_PX = 1.0
 """Neighbours whose disparities differ by more lie on two surfaces: nothing is interpolated between them."""
 _FARTHEST_DIOPTERS = 1e-4
+STATED_PX = 0.5
+"""Of stereo disparity: what a confidence is about."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Label:
     unseen: Mask
     """b does not see it."""
     confidence: FloatImage
-    """0 to 1: share of such pixels whose error is within twice the stated uncertainty; 0 where there is no label."""
+    """0 to 1: share of such pixels whose stereo disparity is right to :data:`STATED_PX`; 0 where there is no label."""
 
     @property
     def depth_sigma_m(self) -> FloatImage:
@@ -149,12 +152,9 @@ def _sigma_at(geometry: RigGeometry, covariance: Array, pixels: Array, diopters:
 
 
 def _confidence(sigma_px: FloatImage) -> FloatImage:
-    """Measured on simulated scenes of other seeds than the tests': see docs/rig.md."""
-    return np.asarray(np.interp(sigma_px, _CONFIDENCE_SIGMA_PX, _CONFIDENCE), np.float32)
-
-
-_CONFIDENCE_SIGMA_PX = (0.05, 0.1, 0.2, 0.4, 0.6)
-_CONFIDENCE = (0.98, 0.97, 0.95, 0.9, 0.85)
+    """Share of a normal distribution of this width within the stated error."""
+    bound = np.abs(STATED_PX / np.maximum(sigma_px, 1e-3) / math.sqrt(2))
+    return np.vectorize(math.erf, otypes=[np.float32])(np.minimum(bound, 6).ravel()).reshape(sigma_px.shape)
 
 
 def _sampled(values: FloatImage, at: FloatImage) -> FloatImage:

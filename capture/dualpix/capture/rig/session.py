@@ -11,7 +11,6 @@ pictures by how it is held changes nothing. ``skew_s`` is time of b minus time o
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -234,7 +233,3 @@ def _is_left(path: Path) -> bool:
     right = right_name(path)
     return right is not None and right.is_file()
 
-
-def names_of(pairs: tuple[RigPair, ...]) -> Iterator[str]:
-    """In their order."""
-    return (pair.name for pair in pairs)

@@ -6,8 +6,9 @@ project's own renderer (blur by depth, split between the halves along the sensor
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,7 +16,7 @@ import numpy as np
 from dualpix.capture.files import make_output_dir, write_bytes
 from dualpix.capture.rig.board import Board, Found
 from dualpix.capture.rig.encode import npy_bytes, png_bytes
-from dualpix.capture.rig.geometry import Array, Intrinsics, RigGeometry
+from dualpix.capture.rig.geometry import NAMES, Array, Intrinsics, RigGeometry
 from dualpix.capture.rig.solve import BoardPair
 from dualpix.capture.rig.world import Card, Thing, random_things, see
 from dualpix.capture.sensor import DnNoise, SensorModel, expose
@@ -174,6 +175,14 @@ def write_shot(folder: Path, name: str, shot: RigShot, *, truth: bool = True) ->
         make_output_dir(folder / "truth")
         write_bytes(folder / "truth" / f"{name}_depth_m.npy", npy_bytes(shot.depth_m))
         write_bytes(folder / "truth" / f"{name}_unseen.png", png_bytes(shot.unseen.astype(np.uint8) * 255))
+
+
+def truth_json(rig: SimulatedRig) -> dict[str, Any]:
+    """What is true of a rig: its parameters by name, and the lens."""
+    g = rig.geometry
+    cameras = {side: dict(zip(NAMES, one.parameters.tolist(), strict=True)) for side, one in (("a", g.a), ("b", g.b))}
+    pose = {"rotation_vector_rad": g.parameters[18:21].tolist(), "translation_m": g.translation_m.tolist()}
+    return {**cameras, **pose, "baseline_mm": 1e3 * g.baseline_m, "lens": asdict(rig.lens)}
 
 
 def _camera(rng: np.random.Generator, size_hw: tuple[int, int], focal_px: float) -> Intrinsics:
