@@ -78,6 +78,16 @@ class Intrinsics:
         y, x = np.mgrid[0:height, 0:width].astype(np.float64)
         return self.rays(self.from_view(np.stack([x, y], -1), (height, width)))
 
+    @cached_property
+    def ray_field(self) -> tuple[Array, Array, Array]:
+        """(h, w, 3) rays of the picture's pixels, and their slopes by row and by column.
+
+        Between pixels the field is so smooth that its slope is enough.
+        """
+        rays = self.pixel_rays()
+        by_row, by_column = np.gradient(rays, axis=(0, 1))
+        return rays, np.asarray(by_row), np.asarray(by_column)
+
     def from_view(self, pixels: Array, view_hw: tuple[int, int]) -> Array:
         """(..., 2) px of a view of the same field with other pixels, to px of the calibrated picture."""
         return (pixels + 0.5) * self._scale(view_hw) - 0.5

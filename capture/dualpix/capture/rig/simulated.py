@@ -122,9 +122,11 @@ class SimulatedRig:
         focal_px, (height, width) = float(a.matrix[0, 0]), a.size_hw
         share = float(rng.uniform(0.45, 0.8))
         z = board.size_m[0] * focal_px / (share * width)
-        reach = 0.5 * (1 - 0.85 * share)
+        apart = focal_px * self.geometry.baseline_m / z / width
+        tall = share * board.size_m[1] / board.size_m[0] * width / height
+        reach = np.maximum(0.5 * (1 - np.array([share + apart, tall])), 0.0)
         # between the two pupils: both are to see all of it
-        centre = np.array([place[0] * reach * width, place[1] * reach * height, focal_px]) * (z / focal_px)
+        centre = np.array([*(np.array(place) * reach * (width, height)), focal_px]) * (z / focal_px)
         centre = centre + self.geometry.centre_b / 2
         turn, _ = cv2.Rodrigues(np.array([*rng.uniform(-0.55, 0.55, 2), rng.uniform(-0.2, 0.2)]))
         square_px = max(12, round(1.6 * board.square_m / z * focal_px))

@@ -92,12 +92,9 @@ def see(
     Returns:
         Light (H, W), averaged over each pixel, and depth (H, W) in m in the camera's frame at the pixels' centres.
     """
-    rays = camera.pixel_rays()
     origin = -rotation.T @ translation_m
     windows = [_window(thing, camera, rotation, translation_m) for thing in things]
-    # between pixels the field of rays is so smooth that its slope is enough
-    slope_y, slope_x = (slope @ rotation for slope in np.gradient(rays, axis=(0, 1)))
-    rays = rays @ rotation
+    rays, slope_y, slope_x = (field @ rotation for field in camera.ray_field)
     light = np.zeros(camera.size_hw, np.float32)
     for y, x in np.ndindex(_FINE, _FINE):
         dx, dy = ((k + 0.5) / _FINE - 0.5 for k in (x, y))
