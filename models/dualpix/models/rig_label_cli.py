@@ -40,11 +40,17 @@ _SHEET_ROWS = 6
 @rig_option
 @output_option
 @skew_option
-@click.option("--nearest", "nearest_m", type=click.FloatRange(0.01, 100), default=0.25, metavar="M", help="Nearest thing.")
-@click.option("--profile", help="Camera profile of a: a shipped one's name or a .json; without it there is depth alone.")
+@click.option(
+    "--nearest", "nearest_m", type=click.FloatRange(0.01, 100), default=0.25, metavar="M", help="Nearest thing."
+)
+@click.option(
+    "--profile", help="Camera profile of a: a shipped one's name or a .json; without it there is depth alone."
+)
 @click.option("--focal-length-mm", type=LensNumber("focal_length_mm"), help="Instead of what profile and captures say.")
 @click.option("--f-number", type=LensNumber("f_number"))
-@click.option("--focus", "focus_distance_m", type=LensNumber("focus_distance_m"), metavar="M", help="Focus distance of a.")
+@click.option(
+    "--focus", "focus_distance_m", type=LensNumber("focus_distance_m"), metavar="M", help="Focus distance of a."
+)
 @click.option("--pixel-pitch-um", type=LensNumber("pixel_pitch_um"), help="Of a pixel of the decoded view.")
 @click.option("--model", metavar="PACKAGE.MODULE:FUNCTION", help="A stereo network of yours instead of SGM.")
 @click.option("--unchecked", is_flag=True, help="Label pairs in which too little is seen to tell whether rows meet.")

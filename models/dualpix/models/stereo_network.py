@@ -1,8 +1,8 @@
 """A stereo network of the user's own as the matcher of a rig.
 
 Convention: the factory gives anything that is called with (left, right), float32 (1, 3, H, W) of display-coded gray in
-0..1, rectified, sides a multiple of 32, and gives disparity ``x_left - x_right`` in px, >= 0, of that size: (1, 1, H, W)
-or (1, H, W), or a sequence of such, of which the last counts (RAFT-Stereo gives all its iterations).
+0..1, rectified, sides a multiple of 32, and gives disparity ``x_left - x_right`` in px, >= 0, of that size: (1, 1,
+H, W) or (1, H, W), or a sequence of such, of which the last counts (RAFT-Stereo gives all its iterations).
 """
 
 from __future__ import annotations

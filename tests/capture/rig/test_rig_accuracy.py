@@ -1,4 +1,4 @@
-"""What calibration and labels are worth, on rigs of which everything is known: noise, distortion, blur, mirrored mount."""
+"""What calibration and labels are worth, on rigs of which all is known: noise, distortion, blur, mounts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dualpix.capture.rig.match import SemiGlobal
 from dualpix.capture.rig.rectify import rectification
 from dualpix.capture.rig.session import read_session, read_view
 from dualpix.capture.rig.simulated import RigShot, SimulatedRig, write_shot
-from dualpix.capture.rig.solve import Solution, solve
+from dualpix.capture.rig.solve import Solution
 
 BOARD = Board("charuco", (9, 6), 0.025)
 SIZE = (480, 640)

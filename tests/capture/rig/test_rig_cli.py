@@ -1,4 +1,4 @@
-"""`dualpix rig` as a user runs it: the whole way on a small simulated rig, and what can be wrong with what they hold."""
+"""`dualpix rig` as a user runs it: the whole way on a small simulated rig, and what can be wrong."""
 
 from __future__ import annotations
 
@@ -70,7 +70,9 @@ def test_boards_become_a_rig(tmp_path: Path, capsys: pytest.CaptureFixture[str])
         capsys, "rig", "simulate", "-o", tmp_path / "sim", *BOARD, *size, "--boards", 16, "--scenes", 0, "--seed", SEED
     )
     assert code == 0 and "16 pairs of a board" in out, err
-    code, out, err = run(capsys, "rig", "calibrate", tmp_path / "sim/boards", "-o", tmp_path / "rig.json", *BOARD, "--json")
+    code, out, err = run(
+        capsys, "rig", "calibrate", tmp_path / "sim/boards", "-o", tmp_path / "rig.json", *BOARD, "--json"
+    )
     assert code == 0, err
     found, truth = json.loads(out), json.loads((tmp_path / "sim/truth.json").read_text())
     assert found["mount_deg"] == 180 and found["dual_pixel_axis"] == "x"
@@ -115,7 +117,9 @@ def test_labels_are_what_train_reads(shoot: Path, tmp_path: Path, capsys: pytest
     assert len(source) == 2
     sample = source.form(source.prepare(0))
     assert sample["left"].shape == (1, *SIZE)
-    assert np.array_equal(sample["known"][0].numpy() > 0, np.isfinite(np.load(tmp_path / "data/scene0_disparity_px.npy")))
+    assert np.array_equal(
+        sample["known"][0].numpy() > 0, np.isfinite(np.load(tmp_path / "data/scene0_disparity_px.npy"))
+    )
 
 
 def test_a_network_of_ones_own_takes_the_place_of_the_matcher(
@@ -195,7 +199,12 @@ def test_other_resolutions(mine: Path, capsys: pytest.CaptureFixture[str]) -> No
 
 
 def test_a_skew_that_is_known(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    session = {"format": 1, "a": {}, "b": {}, "pairs": [{"name": "scene1", "skew_s": 0.09, "skew_uncertainty_s": 0.004}]}
+    session = {
+        "format": 1,
+        "a": {},
+        "b": {},
+        "pairs": [{"name": "scene1", "skew_s": 0.09, "skew_uncertainty_s": 0.004}],
+    }
     (mine / "scenes/session.json").write_text(json.dumps(session))
     line = refused(capsys, *_label(mine))
     assert "pair 'scene1' was taken 90 ms apart (+-4 ms); expected at most 20 ms" in line
@@ -209,7 +218,8 @@ def test_pictures_without_partner_or_without_anything(mine: Path, capsys: pytest
     rng = np.random.default_rng(0)
     for side in "ab":
         for half in ("left", "right"):
-            cv2.imwrite(str(mine / f"scenes/{side}/scene1_{half}.png"), np.full(SIZE, 20_000, np.uint16))
+            plain = rng.integers(20_000, 20_050, SIZE).astype(np.uint16)
+            cv2.imwrite(str(mine / f"scenes/{side}/scene1_{half}.png"), plain)
     assert "shows too little to tell whether its rows meet" in refused(capsys, *_label(mine))
     shutil.rmtree(mine / "scenes/b")
     assert "has no folder 'b'" in refused(capsys, *_label(mine))

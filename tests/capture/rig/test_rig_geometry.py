@@ -94,7 +94,9 @@ def test_stated_errors_are_those_of_many_calibrations() -> None:
 def test_boards_in_one_place_are_refused_with_a_picture() -> None:
     rig = SimulatedRig.from_seed(2, SIZE)
     pairs = [p for p in rig.board_corners(BOARD, 60, 2) if p.a.pixels[:, 0].max() < 420]
-    with pytest.raises(CoverageError, match=r"boards reach \d+ of 16 parts of camera a's picture \(not: .*right") as caught:
+    with pytest.raises(
+        CoverageError, match=r"boards reach \d+ of 16 parts of camera a's picture \(not: .*right"
+    ) as caught:
         calibrate(sighting(pairs))
     assert caught.value.picture.shape[2] == 3
     red = np.all(caught.value.picture == (178, 24, 43), axis=2)

@@ -57,7 +57,9 @@ class Board:
         if not all(3 <= n <= _MOST_SQUARES for n in self.squares):
             raise DualpixError(f"a board of {self}", expected=f"3 to {_MOST_SQUARES} squares each way")
         if not 1e-4 <= self.square_m <= 1:
-            raise DualpixError(f"squares of {self.square_m * 1e3:g} mm", expected="0.1 to 1000 mm, measured on the print")
+            raise DualpixError(
+                f"squares of {self.square_m * 1e3:g} mm", expected="0.1 to 1000 mm, measured on the print"
+            )
         if self.kind == "chessboard" and (self.squares[0] + self.squares[1]) % 2 == 0:
             raise DualpixError(
                 f"a chessboard of {self}: it looks the same upside down",
@@ -147,6 +149,6 @@ def _numbered(grid: Array, picture: npt.NDArray[np.uint8]) -> Array:
 def _corner_square(grid: Array, picture: npt.NDArray[np.uint8]) -> float:
     """Brightness of the square beyond the first corner."""
     middle = grid[0, 0] - 0.5 * ((grid[0, 1] - grid[0, 0]) + (grid[1, 0] - grid[0, 0]))
-    x, y = (int(round(float(v))) for v in middle)
+    x, y = (round(float(v)) for v in middle)
     height, width = picture.shape
     return float(picture[min(max(y, 0), height - 1), min(max(x, 0), width - 1)])

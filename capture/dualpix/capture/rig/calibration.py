@@ -1,6 +1,6 @@
 """From pictures of a board to a calibrated rig, and what is refused on the way.
 
-Convention: :mod:`dualpix.capture.rig.geometry`. Whatever would give a wrong rig without a sign of it is an error: boards
+Convention: :mod:`dualpix.capture.rig.geometry`. What would give a wrong rig without a sign of it is an error: boards
 that one camera alone saw, pictures of other sizes, a rig that moved between two pictures, a pair that was not taken at
 one moment, boards held in one place only.
 """
@@ -75,7 +75,9 @@ def find_boards(
         if all(enough) and seen[0] is not None and seen[1] is not None:
             found.append(BoardPair(pair.name, seen[0], seen[1]))
         else:
-            left_out.append(f"'{pair.name}' ({'neither camera' if not any(enough) else 'not b' if enough[0] else 'not a'})")
+            left_out.append(
+                f"'{pair.name}' ({'neither camera' if not any(enough) else 'not b' if enough[0] else 'not a'})"
+            )
         if report is not None:
             report(index + 1, len(pairs), pair.name)
     if first is None:
@@ -89,9 +91,7 @@ def find_boards(
             hint="hold it where both see it, and check --board, --squares and that it is sharp",
         )
     sizes = first[0].size_hw, first[1].size_hw
-    return Sighting(
-        board, tuple(found), sizes, (first[0].camera, first[1].camera), _axis(first[0]), tuple(left_out)
-    )
+    return Sighting(board, tuple(found), sizes, (first[0].camera, first[1].camera), _axis(first[0]), tuple(left_out))
 
 
 def calibrate(sighting: Sighting, *, third_radial: bool = False) -> Solution:
@@ -107,7 +107,9 @@ def calibrate(sighting: Sighting, *, third_radial: bool = False) -> Solution:
     solution = solve(sighting.board, sighting.pairs, a_hw, b_hw, third_radial=third_radial)
     _check_pairs(sighting.pairs, solution)
     if missing := coverage.lacking(coverages, solution.board_poses):
-        raise CoverageError("; ".join(missing), coverages, expected="boards all over both pictures, tilted to all sides")
+        raise CoverageError(
+            "; ".join(missing), coverages, expected="boards all over both pictures, tilted to all sides"
+        )
     sure_deg, sure = solution.rotation_sigma_deg, solution.baseline_sigma_m / solution.geometry.baseline_m
     if sure_deg > _MOST_ROTATION_SIGMA_DEG or sure > _MOST_BASELINE_SIGMA:
         raise CoverageError(

@@ -107,7 +107,10 @@ def import_command(
             (session / side).mkdir()
             for name, (_, path) in zip(names, sorted(captures.items()), strict=True):
                 _copy(path, session / side, name if by == "order" else None)
-        write_json(session / SESSION_FILE, session_json({"folder": folder_a.name}, {"folder": folder_b.name}, dict.fromkeys(names, skew)))
+        write_json(
+            session / SESSION_FILE,
+            session_json({"folder": folder_a.name}, {"folder": folder_b.name}, dict.fromkeys(names, skew)),
+        )
     click.echo(f"{output}: {len(names)} pairs")
 
 

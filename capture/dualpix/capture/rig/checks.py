@@ -46,7 +46,7 @@ class RowCheck:
     @property
     def off(self) -> bool:
         """Whether they surely do not meet."""
-        return self.offset_px > _MOST_OFFSET_PX and self.offset_px > _SURE * self.sigma_px or self.beyond > 0.5
+        return (self.offset_px > _MOST_OFFSET_PX and self.offset_px > _SURE * self.sigma_px) or self.beyond > 0.5
 
 
 def check_pair(name: str, gray_a: Gray, gray_b: Gray, frame: Rectification) -> RowCheck | None:
@@ -68,7 +68,11 @@ def check_pair(name: str, gray_a: Gray, gray_b: Gray, frame: Rectification) -> R
     exchanged = _rows(frame, at_b, at_a)
     if given is not None and not given.off:
         return given
-    if exchanged is not None and not exchanged.off and (given is None or exchanged.offset_px < _BETTER * given.offset_px + 0.2):
+    if (
+        exchanged is not None
+        and not exchanged.off
+        and (given is None or exchanged.offset_px < _BETTER * given.offset_px + 0.2)
+    ):
         raise DualpixError(
             f"pair '{name}' fits the calibration with its cameras exchanged ({_words(exchanged)}), not as given "
             f"({_words(given)})",

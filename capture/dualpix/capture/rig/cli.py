@@ -60,6 +60,7 @@ def board_command(kind: BoardKind, squares: tuple[int, int], square_mm: float, o
 @click.option("--seed", type=click.IntRange(0, 2**31), default=0, help="Of the rig and what it sees.")
 @click.option("--boards", type=click.IntRange(0, 1000), default=24, help="Pairs of a board.")
 @click.option("--scenes", type=click.IntRange(0, 100_000), default=4, help="Pairs of scenes.")
+@click.option("--first-scene", type=click.IntRange(0, 100_000), default=0, help="Number of the first one.")
 @click.option("--size", "size_hw", type=(int, int), default=(480, 640), metavar="H W", help="Of the views.")
 @click.option("--baseline-mm", type=click.FloatRange(1, 1000), default=25.0)
 @click.option("--mount", type=click.Choice(["0", "180"]), default="180", help="Turn of camera b.")
@@ -71,6 +72,7 @@ def simulate_command(
     seed: int,
     boards: int,
     scenes: int,
+    first_scene: int,
     size_hw: tuple[int, int],
     baseline_mm: float,
     mount: str,
@@ -89,7 +91,7 @@ def simulate_command(
     with atomic_dir(output, "truth.json") as folder:
         for index, shot in enumerate(rig.board_shots(board, boards, seed)):
             write_shot(folder / "boards", f"board{index:03}", shot, truth=False)
-        for index in range(scenes):
+        for index in range(first_scene, first_scene + scenes):
             shot = rig.shoot(rig.scene(seed * 100_003 + index), np.random.default_rng([seed, index, 95]))
             write_shot(folder / "scenes", f"scene{index:03}", shot)
         write_json(folder / "truth.json", truth_json(rig))
@@ -201,15 +203,17 @@ def rectify_command(session: Path, rig_file: Path, output: Path, max_skew_ms: fl
         return
     offsets = [row["rows_px"] for row in rows if row["rows_px"] is not None]
     meet = f"rows meet to {max(offsets):.2f} px" if offsets else "too little to see in them to tell whether rows meet"
-    click.echo(f"{output}: {len(rows)} pairs of {frame.size_hw[1]}x{frame.size_hw[0]} px; {meet}{_angle(rig.axis_angle_deg)}")
+    click.echo(
+        f"{output}: {len(rows)} pairs of {frame.size_hw[1]}x{frame.size_hw[0]} px; {meet}{_angle(rig.axis_angle_deg)}"
+    )
 
 
 def _summary(said: dict[str, Any], output: Path) -> str:
     share = 100 * said["baseline_sigma_mm"] / said["baseline_mm"]
     return (
         f"{output}: {said['pairs']} pairs fit to {said['rms_px']:.3f} px; baseline {said['baseline_mm']:.3f} mm "
-        f"(+-{share:.3f} %), pose +-{said['rotation_sigma_deg']:.4f} degrees, b turned by {said['roll_deg']:.2f} degrees"
-        + _angle(said["axis_angle_deg"])
+        f"(+-{share:.3f} %), pose +-{said['rotation_sigma_deg']:.4f} degrees, "
+        f"b turned by {said['roll_deg']:.2f} degrees" + _angle(said["axis_angle_deg"])
     )
 
 

@@ -52,4 +52,6 @@ def _uptime_s(said: str) -> float:
     try:
         return float(said.split()[0])
     except (IndexError, ValueError) as error:
-        raise CameraError(f"/proc/uptime of the phone says '{said[:40]}'", expected="seconds since its start") from error
+        raise CameraError(
+            f"/proc/uptime of the phone says '{said[:40]}'", expected="seconds since its start"
+        ) from error

@@ -3,7 +3,7 @@
     OUTPUT/NAME_left.png, NAME_right.png   or NAME.dng: camera a's files, byte for byte: never resampled
     OUTPUT/NAME_disparity_px.npy           x_right - x_left of the decoded view, > 0 behind focus; NaN where unknown
     OUTPUT/NAME_depth_m.npy                from the lens along its axis; NaN where unknown
-    OUTPUT/NAME_sigma.npy                  (2, H, W): one standard deviation of the disparity in px and of the depth in m
+    OUTPUT/NAME_sigma.npy                  (2, H, W): one standard deviation, of the disparity in px and the depth in m
     OUTPUT/NAME_confidence.npy, NAME_unseen.png
     OUTPUT/dataset.json, labels.json, contact-sheet.png
 
@@ -65,7 +65,9 @@ def turned(label: Label, orientation: int) -> Label:
     return Label(depth, sigma, unseen, confidence)
 
 
-def lens_of(view: View, profile: CameraProfile, given: Mapping[str, float | None]) -> tuple[LensModel, FloatImage | None]:
+def lens_of(
+    view: View, profile: CameraProfile, given: Mapping[str, float | None]
+) -> tuple[LensModel, FloatImage | None]:
     """The lens in pixels of the view, and its gain over the field.
 
     Args:
@@ -152,6 +154,8 @@ def contact_sheet(labelled: list[LabelledView]) -> Rgb:
         panels.append(Panel("depth", one.label.depth_m, "depth", "m"))
         if (disparity := one.disparity_px) is not None:
             panels.append(Panel("dual-pixel disparity", disparity, "diverging", "px"))
-        panels.append(Panel("confidence; grey: b does not see it", one.label.confidence, "sequential", valid=~one.label.unseen))
+        panels.append(
+            Panel("confidence; grey: b does not see it", one.label.confidence, "sequential", valid=~one.label.unseen)
+        )
     columns = 3 if labelled[0].lens is None else 4
     return figure(panels, columns=columns, panel_px=_SHEET_PX)

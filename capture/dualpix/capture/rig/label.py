@@ -1,8 +1,8 @@
 """Depth and dual-pixel disparity of camera a's own pixels, from both cameras' pictures.
 
-Convention: :mod:`dualpix.capture.rig.geometry`. Depth is in m from a's pupil along its optical axis, which the thin lens
-of :mod:`dualpix.capture.optics` takes as the distance from the lens. Uncertainties are one standard deviation: of the
-match and of the calibration together; in inverse depth they hardly depend on the distance. NaN means no label.
+Convention: :mod:`dualpix.capture.rig.geometry`. Depth is in m from a's pupil along its optical axis, which the thin
+lens of :mod:`dualpix.capture.optics` takes as the distance from the lens. Uncertainties are one standard deviation, of
+the match and of the calibration together; in inverse depth they hardly depend on the distance. NaN means no label.
 """
 
 from __future__ import annotations
@@ -160,7 +160,11 @@ def _confidence(sigma_px: FloatImage) -> FloatImage:
 def _sampled(values: FloatImage, at: FloatImage) -> FloatImage:
     """Bilinear where all four neighbours are of one surface, else the nearest; NaN beyond the border."""
     lowest, highest = (
-        _remapped(np.asarray(fold(np.nan_to_num(values, nan=bad), np.ones((2, 2), np.uint8), anchor=(0, 0))), np.floor(at), bad)
+        _remapped(
+            np.asarray(fold(np.nan_to_num(values, nan=bad), np.ones((2, 2), np.uint8), anchor=(0, 0))),
+            np.floor(at),
+            bad,
+        )
         for fold, bad in ((cv2.erode, -1e9), (cv2.dilate, 1e9))
     )
     smooth = highest - lowest <= _SMOOTH_PX

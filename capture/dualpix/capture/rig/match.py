@@ -125,7 +125,8 @@ def _checked(matcher: Matcher, left: Gray, right: Gray, most_px: int) -> FloatIm
     found = np.asarray(matcher.disparity_px(left, right, most_px), np.float32)
     if found.shape != left.shape:
         raise DualpixError(
-            f"'{matcher.name}' gives disparities of {found.shape} for pictures of {left.shape}", expected="the same size"
+            f"'{matcher.name}' gives disparities of {found.shape} for pictures of {left.shape}",
+            expected="the same size",
         )
     with np.errstate(invalid="ignore"):
         return np.where((found >= 0) & (found <= most_px + 16), found, np.nan).astype(np.float32)
@@ -133,7 +134,7 @@ def _checked(matcher: Matcher, left: Gray, right: Gray, most_px: int) -> FloatIm
 
 def _at(values: FloatImage, disparity_px: FloatImage) -> FloatImage:
     """(H, W) ``values`` of b's picture where a's pixels are seen, the nearest; NaN beyond it."""
-    height, width = values.shape
+    width = values.shape[1]
     column = np.arange(width) - np.rint(np.nan_to_num(disparity_px, nan=10.0 * width))
     there = (column >= 0) & (column < width)
     picked = np.take_along_axis(values, np.clip(column, 0, width - 1).astype(np.intp), axis=1)
@@ -151,7 +152,9 @@ def _refined(left: Gray, right: Gray, start: FloatImage, apart: FloatImage) -> t
     residual = gradient = np.zeros_like(first)
     middle = first - _blurred(first)
     for _ in range(_STEPS):
-        seen, steep = (cv2.remap(v, x - disparity, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE) for v in (second, slope))
+        seen, steep = (
+            cv2.remap(v, x - disparity, y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE) for v in (second, slope)
+        )
         other = seen - _blurred(seen)
         gain = np.clip(_blurred(middle * other) / np.maximum(_blurred(other * other), 1e-3), 0.5, 2.0)
         residual, gradient = middle - gain * other, gain * (steep - _blurred(steep))
@@ -165,7 +168,9 @@ def _refined(left: Gray, right: Gray, start: FloatImage, apart: FloatImage) -> t
     even = _blurred(filled)
     spread = np.maximum(_blurred(filled**2) - even**2, 0) - _slant(filled)
     check = np.nan_to_num(apart, nan=LEFT_RIGHT_PX) ** 2
-    variance = _NOISE_FACTOR**2 * noise + _FLOOR_PX**2 + _SPREAD_SHARE**2 * np.maximum(spread, 0) + _CHECK_SHARE**2 * check
+    variance = (
+        _NOISE_FACTOR**2 * noise + _FLOOR_PX**2 + _SPREAD_SHARE**2 * np.maximum(spread, 0) + _CHECK_SHARE**2 * check
+    )
     refined = np.where(known, disparity, np.nan).astype(np.float32)
     return refined, np.sqrt(variance).astype(np.float32)
 
@@ -180,7 +185,10 @@ def _grain(picture: FloatImage) -> FloatImage:
     if len(edges) < 3:
         return np.full_like(picture, float(np.percentile(local, _GRAIN_PERCENTILE)))
     bins = np.clip(np.searchsorted(edges, level) - 1, 0, len(edges) - 2)
-    values = [float(np.percentile(local[bins == n], _GRAIN_PERCENTILE)) if (bins == n).any() else 0 for n in range(len(edges) - 1)]
+    values = [
+        float(np.percentile(local[bins == n], _GRAIN_PERCENTILE)) if (bins == n).any() else 0
+        for n in range(len(edges) - 1)
+    ]
     return np.asarray(np.interp(level, (edges[1:] + edges[:-1]) / 2, values), np.float32)
 
 

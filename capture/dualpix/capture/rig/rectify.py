@@ -62,7 +62,9 @@ class Rectification:
         """(h, w) where the picture of a side has pixels."""
         at, camera = (self.map_a, self.geometry.a) if side == "a" else (self.map_b, self.geometry.b)
         height, width = camera.size_hw
-        return np.asarray((at[..., 0] >= 0) & (at[..., 0] <= width - 1) & (at[..., 1] >= 0) & (at[..., 1] <= height - 1))
+        return np.asarray(
+            (at[..., 0] >= 0) & (at[..., 0] <= width - 1) & (at[..., 1] >= 0) & (at[..., 1] <= height - 1)
+        )
 
     def of_view(self, view_hw: tuple[int, int]) -> tuple[FloatImage, FloatImage]:
         """The way back: where each pixel of a view of a's field lies in the rectified picture.
@@ -88,7 +90,9 @@ class Rectification:
 
     def _map(self, camera: Intrinsics, turn: Array) -> FloatImage:
         y, x = np.mgrid[0 : self.size_hw[0], 0 : self.size_hw[1]].astype(np.float64)
-        rays = np.stack([(x - self.centre[0]) / self.focal_px, (y - self.centre[1]) / self.focal_px, np.ones_like(x)], -1)
+        rays = np.stack(
+            [(x - self.centre[0]) / self.focal_px, (y - self.centre[1]) / self.focal_px, np.ones_like(x)], -1
+        )
         return camera.project(rays @ turn.T).astype(np.float32)
 
 
@@ -108,7 +112,9 @@ def rectification(geometry: RigGeometry) -> Rectification:
     focal_px = float(np.mean([geometry.a.parameters[:2], geometry.b.parameters[:2]]))
     rays = _border(geometry.a) @ turn.T
     if rays[:, 2].min() < _LEAST_DEPTH:
-        raise DualpixError("the cameras look past each other", expected="two cameras that see the same", hint="calibrate again")
+        raise DualpixError(
+            "the cameras look past each other", expected="two cameras that see the same", hint="calibrate again"
+        )
     places = rays[:, :2] / rays[:, 2:] * focal_px
     low, high = np.floor(places.min(0)), np.ceil(places.max(0))
     size = (high - low + 1).astype(int)

@@ -232,4 +232,3 @@ def _is_left(path: Path) -> bool:
         return False
     right = right_name(path)
     return right is not None and right.is_file()
-

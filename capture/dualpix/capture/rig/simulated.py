@@ -92,7 +92,9 @@ class SimulatedRig:
         """The same after a knock that turned b's view by this much, about all three axes alike."""
         knock, _ = cv2.Rodrigues(np.full(3, np.radians(rotation_deg) / np.sqrt(3)))
         g = self.geometry
-        return replace(self, geometry=replace(g, rotation=np.asarray(knock @ g.rotation), translation_m=g.translation_m))
+        return replace(
+            self, geometry=replace(g, rotation=np.asarray(knock @ g.rotation), translation_m=g.translation_m)
+        )
 
     def shoot(self, things: tuple[Thing, ...], rng: np.random.Generator) -> RigShot:
         """Both cameras at once."""
@@ -167,7 +169,7 @@ class SimulatedRig:
 
 
 def write_shot(folder: Path, name: str, shot: RigShot, *, truth: bool = True) -> None:
-    """``folder/a`` and ``b`` get ``NAME_left.png`` and ``NAME_right.png``, 16-bit linear; ``folder/truth`` the truth."""
+    """``folder/a`` and ``b`` get ``NAME_left.png`` and ``NAME_right.png``, 16-bit linear; ``truth`` what is true."""
     for side, image in (("a", shot.a), ("b", shot.b)):
         make_output_dir(folder / side)
         for half in ("left", "right"):
@@ -190,7 +192,10 @@ def truth_json(rig: SimulatedRig) -> dict[str, Any]:
 def _camera(rng: np.random.Generator, size_hw: tuple[int, int], focal_px: float) -> Intrinsics:
     height, width = size_hw
     focal = focal_px * float(rng.uniform(0.985, 1.015))
-    centre = ((width - 1) / 2 + width * float(rng.normal(0, 0.006)), (height - 1) / 2 + width * float(rng.normal(0, 0.006)))
+    centre = (
+        (width - 1) / 2 + width * float(rng.normal(0, 0.006)),
+        (height - 1) / 2 + width * float(rng.normal(0, 0.006)),
+    )
     lens = (rng.uniform(-0.12, 0.1), rng.uniform(-0.04, 0.06), *rng.normal(0, 0.0006, 2), 0.0)
     return Intrinsics.of(size_hw, np.array([focal, focal * float(rng.normal(1, 0.0008)), *centre, *lens]))
 

@@ -70,7 +70,12 @@ class Solution:
 
 
 def solve(
-    board: Board, pairs: Sequence[BoardPair], a_hw: tuple[int, int], b_hw: tuple[int, int], *, third_radial: bool = False
+    board: Board,
+    pairs: Sequence[BoardPair],
+    a_hw: tuple[int, int],
+    b_hw: tuple[int, int],
+    *,
+    third_radial: bool = False,
 ) -> Solution:
     """The rig that fits the corners of all pairs best.
 
@@ -173,7 +178,9 @@ class _Problem:
 
     def _of_a(self, state: Array, index: int, found: Found) -> tuple[Array, Array]:
         at = RIG_PARAMETERS + _POSE * index
-        residual, by_pose, by_camera = self._seen(Intrinsics.of(self.a_hw, state[:PER_CAMERA]), state[at : at + 6], found)
+        residual, by_pose, by_camera = self._seen(
+            Intrinsics.of(self.a_hw, state[:PER_CAMERA]), state[at : at + 6], found
+        )
         slope = np.zeros((residual.size, state.size))
         slope[:, :PER_CAMERA], slope[:, at : at + 6] = by_camera, by_pose
         return residual, slope
@@ -211,7 +218,9 @@ def _minimised(problem: _Problem, state: Array, free: npt.NDArray[np.bool_]) -> 
         hessian, gradient = (j.T * weight) @ j, j.T @ (weight * residual)
         scale = np.sqrt(np.diag(hessian)) + 1e-12
         step = np.zeros_like(state)
-        step[free] = -np.linalg.solve(hessian / np.outer(scale, scale) + damping * np.eye(len(scale)), gradient / scale) / scale
+        step[free] = (
+            -np.linalg.solve(hessian / np.outer(scale, scale) + damping * np.eye(len(scale)), gradient / scale) / scale
+        )
         tried, tried_slope = problem.linearised(state + step)
         before, after = _cost(residual), _cost(tried)
         if after <= before:

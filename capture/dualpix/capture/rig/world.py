@@ -123,9 +123,7 @@ def random_things(
     return tuple(things)
 
 
-def _card(
-    rng: np.random.Generator, focal_px: float, centre: Array, tilt: Array, half_m: tuple[float, float]
-) -> Card:
+def _card(rng: np.random.Generator, focal_px: float, centre: Array, tilt: Array, half_m: tuple[float, float]) -> Card:
     turn, _ = cv2.Rodrigues(np.array([tilt[0], tilt[1], float(rng.uniform(-0.3, 0.3))]))
     size_px = min(1600, round(2 * max(half_m) / max(float(centre[2]), 0.2) * focal_px))
     return Card(centre, np.asarray(turn, np.float64).T[:2], half_m, _texture(rng, size_px))
