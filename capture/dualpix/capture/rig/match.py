@@ -11,7 +11,7 @@ the check from the other side disagrees by, and how much disparity varies over t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import cv2
 import numpy as np
@@ -149,7 +149,8 @@ def _refined(left: Gray, right: Gray, start: FloatImage, apart: FloatImage) -> t
     filled = _filled(start)
     disparity = filled.copy()
     slope = cv2.Sobel(second, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
-    residual = gradient = np.zeros_like(first)
+    residual: npt.NDArray[Any] = np.zeros_like(first)
+    gradient: npt.NDArray[Any] = residual
     middle = first - _blurred(first)
     for _ in range(_STEPS):
         seen, steep = (
@@ -159,8 +160,8 @@ def _refined(left: Gray, right: Gray, start: FloatImage, apart: FloatImage) -> t
         gain = np.clip(_blurred(middle * other) / np.maximum(_blurred(other * other), 1e-3), 0.5, 2.0)
         residual, gradient = middle - gain * other, gain * (steep - _blurred(steep))
         step = -_blurred(gradient * residual) / np.maximum(_blurred(gradient**2), _LEAST_GRADIENT)
-        disparity = disparity + np.clip(step, -_MOST_STEP_PX, _MOST_STEP_PX)
-        disparity = np.clip(disparity, filled - _MOST_SHIFT_PX, filled + _MOST_SHIFT_PX)
+        moved = disparity + np.clip(step, -_MOST_STEP_PX, _MOST_STEP_PX)
+        disparity = np.clip(moved, filled - _MOST_SHIFT_PX, filled + _MOST_SHIFT_PX).astype(np.float32)
     grain = np.maximum(_grain(first), _grain(second))
     # what of the slope is noise says nothing of where a thing is
     texture = _blurred(gradient**2) - (0.5 + _NOISE_SIGMAS / np.sqrt(2 * _WINDOW_PIXELS)) * grain
@@ -245,5 +246,5 @@ def _beside_gaps(sure: Mask) -> Mask:
     return np.asarray(cv2.dilate(gaps, reach) > 0)
 
 
-def _blurred(values: FloatImage) -> FloatImage:
+def _blurred(values: npt.NDArray[Any]) -> FloatImage:
     return np.asarray(cv2.GaussianBlur(values, (0, 0), _WINDOW_SIGMA_PX), np.float32)

@@ -112,8 +112,8 @@ class SimulatedRig:
         """Something to look at."""
         return random_things(np.random.default_rng([seed, 92]), float(self.geometry.a.matrix[0, 0]))
 
-    def board_things(self, board: Board, rng: np.random.Generator, place: tuple[float, float]) -> tuple[Thing, ...]:
-        """A board held before the rig, before a gray wall.
+    def board_card(self, board: Board, rng: np.random.Generator, place: tuple[float, float]) -> Card:
+        """A board held before the rig.
 
         Args:
             board: which.
@@ -135,21 +135,19 @@ class SimulatedRig:
         margin_px = round(_BOARD_MARGIN * square_px)
         drawn = board.picture(square_px, margin_px).astype(np.float32) / 255 * np.float32(0.8) + np.float32(0.03)
         half = (drawn.shape[1] / square_px * board.square_m / 2, drawn.shape[0] / square_px * board.square_m / 2)
-        wall = Card(np.array([0, 0, 4 * z]), np.eye(3)[:2], (9 * z, 9 * z), np.full((4, 4), 0.25, np.float32))
-        return wall, Card(centre, np.asarray(turn, np.float64).T[:2], half, drawn)
+        return Card(centre, np.asarray(turn, np.float64).T[:2], half, drawn)
 
     def board_shots(self, board: Board, count: int, seed: int) -> list[RigShot]:
         """Shots of a board that is moved over the field."""
         rng = np.random.default_rng([seed, 93])
-        return [self.shoot(self.board_things(board, rng, place), rng) for place in _places(count)]
+        return [self.shoot((self.board_card(board, rng, place),), rng) for place in _places(count)]
 
     def board_corners(self, board: Board, count: int, seed: int, noise_px: float = 0.05) -> list[BoardPair]:
         """What a detector would find in such shots, without making the pictures: true corners, and noise."""
         rng = np.random.default_rng([seed, 94])
         g, found = self.geometry, []
         for index, place in enumerate(_places(count)):
-            card = self.board_things(board, rng, place)[1]
-            assert isinstance(card, Card)  # noqa: S101 - we have put it there
+            card = self.board_card(board, rng, place)
             points = card.centre + (board.points[:, :2] - np.array(board.size_m) / 2) @ card.axes
             seen = [_corners(g.a, points, rng, noise_px), _corners(g.b, g.to_b(points), rng, noise_px)]
             if min(len(f.ids) for f in seen) >= 6:

@@ -1,8 +1,8 @@
 """The skew of two cameras from a board that moves before both.
 
 Convention: pairs are ``interval_s`` apart by the clock of a. The board's corners in the frame of a, and their speed
-from the pairs before and after, say where b would see them ``skew_s`` later; that skew is found for which b did see them
-there. > 0: b is later.
+from the pairs before and after, say where b would see them ``skew_s`` later; that skew is found for which b did
+see them there. > 0: b is later.
 """
 
 from __future__ import annotations

@@ -19,7 +19,8 @@ from dualpix.capture.types import FloatImage
 _FINE = 2
 """Samples a pixel has each way."""
 _LUMINANCE = np.array([0.2126, 0.7152, 0.0722], np.float32)
-_FARTHEST_M = 1e4
+_FARTHEST_M, _SKY = 500.0, 0.25
+"""Where there is nothing: gray, and very far."""
 _WIDEST = 0.9
 """Rays (x, y, 1) beyond: distortion is not trusted there."""
 _EDGE_PX = 6
@@ -144,7 +145,7 @@ def _first(
     things: tuple[Thing, ...], windows: list[tuple[slice, slice]], origin: Array, rays: Array
 ) -> tuple[FloatImage, FloatImage]:
     nearest = np.full(rays.shape[:-1], _FARTHEST_M, np.float32)
-    light = np.zeros(rays.shape[:-1], np.float32)
+    light = np.full(rays.shape[:-1], _SKY, np.float32)
     for thing, window in zip(things, windows, strict=True):
         reach, shade = thing.hit(origin, rays[window])
         nearer = reach < nearest[window]
