@@ -116,7 +116,7 @@ class Board:
         corners, ids, _, _ = cv2.aruco.CharucoDetector(self._charuco).detectBoard(picture)
         if ids is None or len(ids) < 4:
             return np.zeros(0, np.int64), np.zeros((0, 2))
-        return ids.ravel().astype(np.int64), _refined(picture, corners)
+        return ids.ravel().astype(np.int64), _refined(picture, np.asarray(corners, np.float32))
 
     def _find_chessboard(self, picture: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.int64], Array]:
         columns, rows = self.squares[0] - 1, self.squares[1] - 1

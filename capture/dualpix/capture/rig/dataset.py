@@ -60,9 +60,12 @@ class LabelledView:
 
 def turned(label: Label, orientation: int) -> Label:
     """A label on the upright view."""
-    maps = (label.depth_m, label.inverse_depth_sigma, label.unseen, label.confidence)
-    depth, sigma, unseen, confidence = (upright(np.asarray(m), orientation) for m in maps)
-    return Label(depth, sigma, unseen, confidence)
+    return Label(
+        upright(label.depth_m, orientation),
+        upright(label.inverse_depth_sigma, orientation),
+        upright(label.unseen, orientation),
+        upright(label.confidence, orientation),
+    )
 
 
 def lens_of(

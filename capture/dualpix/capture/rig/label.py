@@ -154,7 +154,7 @@ def _sigma_at(geometry: RigGeometry, covariance: Array, pixels: Array, diopters:
 def _confidence(sigma_px: FloatImage) -> FloatImage:
     """Share of a normal distribution of this width within the stated error."""
     bound = np.abs(STATED_PX / np.maximum(sigma_px, 1e-3) / math.sqrt(2))
-    return np.vectorize(math.erf, otypes=[np.float32])(np.minimum(bound, 6).ravel()).reshape(sigma_px.shape)
+    return np.asarray(np.vectorize(math.erf, otypes=[np.float32])(np.minimum(bound, 6)), np.float32)
 
 
 def _sampled(values: FloatImage, at: FloatImage) -> FloatImage:

@@ -221,10 +221,10 @@ def _skews(folder: Path) -> dict[str, Skew]:
 
 def _skew(path: Path, entry: Any) -> tuple[str, Skew]:
     numbers = [entry.get(key) for key in ("skew_s", "skew_uncertainty_s")] if isinstance(entry, dict) else []
-    sound = len(numbers) == 2 and all(type(n) in (int, float) and math.isfinite(n) for n in numbers)
-    if not sound or not isinstance(entry.get("name"), str):
+    known = [float(n) for n in numbers if isinstance(n, int | float) and math.isfinite(n)]
+    if len(known) != 2 or not isinstance(entry.get("name"), str):
         raise DualpixError(f"'{path}' has the pair {entry!r:.80}", expected=_EXPECTED)
-    return entry["name"], Skew(float(numbers[0]), float(numbers[1]))
+    return entry["name"], Skew(known[0], known[1])
 
 
 def _is_left(path: Path) -> bool:

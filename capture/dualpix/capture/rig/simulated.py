@@ -135,7 +135,7 @@ class SimulatedRig:
         margin_px = round(_BOARD_MARGIN * square_px)
         drawn = board.picture(square_px, margin_px).astype(np.float32) / 255 * np.float32(0.8) + np.float32(0.03)
         half = (drawn.shape[1] / square_px * board.square_m / 2, drawn.shape[0] / square_px * board.square_m / 2)
-        return Card(centre, np.asarray(turn, np.float64).T[:2], half, drawn)
+        return Card(centre, np.asarray(turn, np.float64).T[:2], half, np.asarray(drawn, np.float32))
 
     def board_shots(self, board: Board, count: int, seed: int) -> list[RigShot]:
         """Shots of a board that is moved over the field."""

@@ -41,7 +41,7 @@ class Card:
     def corners(self) -> Array:
         """(4, 3)"""
         u, v = (half * axis for half, axis in zip(self.half_m, self.axes, strict=True))
-        return self.centre + np.stack([-u - v, u - v, -u + v, u + v])
+        return np.asarray(self.centre + np.stack([-u - v, u - v, -u + v, u + v]))
 
     def hit(self, origin: Array, rays: Array) -> tuple[FloatImage, FloatImage]:
         """(..., ) ray parameter, infinite where it is missed, and light."""
