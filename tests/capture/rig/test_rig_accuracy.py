@@ -88,6 +88,6 @@ def test_pose_depth_and_masks_on_ten_scenes(seed: int, mount: int, tmp_path: Pat
     # one standard deviation holds 68 % and two 95 % of a normal error; a scene has a few surfaces, so it may differ
     assert 0.62 < mean["within_1"] < 0.85 and mean["within_2"] > 0.92
     assert min(one.within_2 for one in found) > 0.85
-    # places without texture beside an edge count as unseen as well: the class is a hint, the missing label is what counts
+    # places without texture beside an edge count as unseen too: the class is a hint, the missing label is what counts
     assert mean["unlabelled"] > 0.95 and mean["recall"] > 0.5 and mean["precision"] > 0.1
     assert mean["known"] > 0.3 and abs(mean["confidence_gap"]) < 0.06
