@@ -26,6 +26,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "cameras": ("dualpix.capture.cameras.cli:command", "Which cameras are connected, and what each can do."),
     "capture": ("dualpix.capture.stack.cli:command", "Focus-bracketed stacks: plan, calibrate, shoot, verify, align."),
     "render": ("dualpix.capture.render_cli:command", "RGB-D pictures or procedural scenes to dual-pixel data."),
+    "rig": ("dualpix.capture.rig.cli:command", "Two phones on a holder: calibrate, rectify, label with true depth."),
     "depth": ("dualpix.models.predict_cli:command", "Depth of dual-pixel captures and of focus stacks."),
     "view": ("dualpix.models.view.cli:command", "Captures and their depth as one HTML page to look at and refocus."),
     "refocus": ("dualpix.models.view.refocus_cli:command", "Focus a picture anew by its depth; also as animation."),

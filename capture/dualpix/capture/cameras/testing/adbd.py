@@ -52,7 +52,14 @@ class VirtualPhone:
     """Shell and files of a phone."""
 
     def __init__(
-        self, root: Path, optics: PhoneOptics, faults: FaultPlan, *, app: bool = True, permission: bool = True
+        self,
+        root: Path,
+        optics: PhoneOptics,
+        faults: FaultPlan,
+        *,
+        app: bool = True,
+        permission: bool = True,
+        booted_before_s: float = 0.0,
     ):
         self.root, self.faults = root, faults
         self.app, self.permission = app, permission
@@ -62,7 +69,9 @@ class VirtualPhone:
         """Cut the connections there are."""
         files = self.local(protocol.FILES)
         files.mkdir(parents=True)
-        self.companion = Companion(files, optics, faults, self.break_by)
+        self.booted_before_s = booted_before_s
+        """By how much longer the phone has been running than this machine."""
+        self.companion = Companion(files, optics, faults, self.break_by, booted_before_s)
 
     def local(self, path: str) -> Path:
         """Where a file of the phone really lies.
@@ -159,6 +168,9 @@ class VirtualPhone:
         return b"".join(f"{entry.name}\n".encode() for entry in sorted(self.local(words[-1]).iterdir()))
 
     def _cat(self, words: Sequence[str]) -> bytes:
+        if words[-1] == "/proc/uptime":
+            hundredths = int(100 * (time.monotonic() + self.booted_before_s))  # cut off, as Linux does
+            return f"{hundredths // 100}.{hundredths % 100:02} 0.00\n".encode()
         return self.local(words[-1]).read_bytes()
 
     def _mv(self, words: Sequence[str]) -> bytes:

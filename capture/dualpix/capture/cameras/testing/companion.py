@@ -110,6 +110,7 @@ class Companion:
         optics: PhoneOptics,
         faults: FaultPlan | None = None,
         on_break: Callable[[Kind], None] = lambda kind: None,
+        booted_before_s: float = 0.0,
     ) -> None:
         """Install it.
 
@@ -118,9 +119,11 @@ class Companion:
             optics: the phone's camera.
             faults: strikes ``drive`` and ``shoot``.
             on_break: called where a fault breaks the connection of the phone.
+            booted_before_s: by how much longer the phone has been running than this machine.
         """
         self.files, self.optics, self.faults = files, optics, faults or FaultPlan()
         self.on_break = on_break
+        self.booted_before_s = booted_before_s
         self._session: _Session | None = None
         self._lock = threading.Lock()
 
@@ -274,7 +277,7 @@ class _Session:
             exposure_ns=round(exposure_s * 1e9),
             iso=iso,
             f_number=f_number,
-            timestamp_ns=time.monotonic_ns(),
+            timestamp_ns=time.monotonic_ns() + round(1e9 * self.app.booted_before_s),
             physical_id="2",
         )
 
