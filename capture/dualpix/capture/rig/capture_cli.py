@@ -44,7 +44,7 @@ def command(
     """Release both phones at once, through the companion app, and measure how far apart they were.
 
     OUTPUT gets a/ and b/ with pairs of the same names, session.json with the skew of each, and again/ with what was
-    taken too far apart. A session that is there already gets more pairs.
+    taken too far apart.
     """
     from dualpix.capture.cameras.protocol import Exposure
     from dualpix.capture.rig.taking import Taken, Taker, write_session
