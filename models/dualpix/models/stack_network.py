@@ -30,7 +30,7 @@ from dualpix.models.tasks.focus_stack import (
 )
 from dualpix.models.zoo import LoadedModel
 
-WORKING_LONG_SIDE_PX = 640
+WORKING_LONG_SIDE_PX = 384
 MOST_FRAMES = 9
 """That a network is shown: more than any was trained on, and memory grows with them."""
 
