@@ -14,8 +14,10 @@ from click.testing import CliRunner, Result
 from tests.support.stack_folders import shoot_stack
 
 from dualpix.capture.errors import DualpixError
+from dualpix.models import stack_notes
 from dualpix.models.depth_truth import read_truth
 from dualpix.models.predict_cli import command
+from dualpix.models.shipped import DEFAULT_STACK_MODEL
 from dualpix.models.stack_depth import depth_errors
 
 
@@ -53,6 +55,35 @@ def test_metric_depth_and_the_sharp_picture_with_their_error(shot: tuple[Path, P
     assert outcome["result"]["f_number"] == 2.8
     sharp = cv2.imread(str(out / "all_in_focus.png"))
     assert sharp is not None and sharp.shape[:2] == depth.shape
+
+
+def test_the_shipped_network_finds_it_unless_a_method_is_named(shot: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, truth = shot
+    run(folder, "-o", tmp_path / "network", "--truth", truth)
+    record = json.loads((tmp_path / "network" / "desk" / "depth.json").read_text())
+    assert record["model"] == DEFAULT_STACK_MODEL and record["method_beside"] == "blur"
+    assert (tmp_path / "network" / "desk" / "depth_m_blur.tiff").is_file()
+    assert record["error"]["network"]["abs_rel"] < record["error"]["sharpest_frame"]["abs_rel"]
+    run(folder, "-o", tmp_path / "method", "--stack-method", "blur")
+    record = json.loads((tmp_path / "method" / "desk" / "depth.json").read_text())
+    assert "model" not in record
+    assert [path.name for path in (tmp_path / "method" / "desk").glob("depth_m*.tiff")] == ["depth_m.tiff"]
+
+
+def test_where_both_contradict_the_method_is_the_result(
+    shot: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, _ = shot
+    monkeypatch.setattr(stack_notes, "differs", lambda *_: (0.7, ["they differ"]))
+    result = run(folder, "-o", tmp_path)
+    record = json.loads((tmp_path / "desk" / "depth.json").read_text())
+    assert record["model"] is None and record["model_beside"] == DEFAULT_STACK_MODEL
+    beside = tifffile.imread(tmp_path / "desk" / f"depth_m_{DEFAULT_STACK_MODEL}.tiff")
+    assert not np.allclose(beside, tifffile.imread(tmp_path / "desk" / "depth_m.tiff"))
+    assert f"--model {DEFAULT_STACK_MODEL} takes it all the same" in " ".join(result.output.split())
+    run(folder, "-o", tmp_path / "named", "--model", DEFAULT_STACK_MODEL)
+    record = json.loads((tmp_path / "named" / "desk" / "depth.json").read_text())
+    assert record["model"] == DEFAULT_STACK_MODEL and "they differ" in record["notes"]
 
 
 def test_table_for_people_and_another_aperture(shot: tuple[Path, Path], tmp_path: Path) -> None:

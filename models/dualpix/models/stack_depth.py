@@ -108,6 +108,8 @@ def depth_of_stack(stack_folder: Path, folder: Path, options: StackOptions) -> d
     result, details, beside = _chosen(stack, by_method, predicted, options)
     if predicted is None or predicted.confidence is None:
         check_measured(stack, result, stack_folder.name)
+    elif not options.named:  # whoever names a network may want its guess at a wall
+        check_measured(stack, by_method, stack_folder.name)
     details["notes"] = [
         *(stack_notes.strangers(stack, read.alignment) if read.alignment is not None else ()),
         *stack_notes.little_measured(result.measured_fraction),

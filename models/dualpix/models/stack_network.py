@@ -1,7 +1,8 @@
 """Depth of a focus stack by a network of the task ``focus_stack``.
 
 Convention: frames are aligned, linear light, farthest focus first; depth is in m from the lens. The network works on
-frames of a bounded long side; its depth comes back to the frames' size in diopters, in which surfaces are linear.
+frames of one long side, to which small ones are enlarged: it sees things at 1/4 of what it is shown. Its depth comes
+back to the frames' size in diopters, in which surfaces are linear.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from dualpix.models.tasks.focus_stack import (
 from dualpix.models.zoo import LoadedModel
 
 WORKING_LONG_SIDE_PX = 384
+_MOST_ENLARGED = 2.0
 MOST_FRAMES = 9
 """That a network is shown: more than any was trained on, and memory grows with them."""
 
@@ -81,7 +83,7 @@ def predict_stack(
         model: of the task ``focus_stack``.
         blur_px_per_d: circle of confusion per diopter of misfocus, in px of the frames, where it is known although
             the lens is not.
-        working_long_side_px: of what the network sees, never more than the frames' own.
+        working_long_side_px: of what the network sees, never more than twice the frames' own.
 
     Raises:
         DualpixError: the model is for something else, the stack has no distances, or the network gives no numbers.
@@ -135,10 +137,12 @@ def _batch(
     """A sample as a batch of one, and the size of the picture in it before it was padded."""
     assert stack.focus_distance_m is not None  # noqa: S101 - the caller looked
     height, width = stack.frames.shape[1:3]
-    shrink = min(1.0, long_side_px / max(height, width))
-    size = (max(1, round(height * shrink)), max(1, round(width * shrink)))
+    scale = min(_MOST_ENLARGED, long_side_px / max(height, width))
+    size = (max(1, round(height * scale)), max(1, round(width * scale)))
     pad = (0, -size[1] % multiple, 0, -size[0] % multiple)
-    frames = np.stack([cv2.resize(frame, size[::-1], interpolation=cv2.INTER_AREA) for frame in stack.frames[places]])
+    way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
+    frames = np.stack([cv2.resize(frame, size[::-1], interpolation=way) for frame in stack.frames[places]])
+    frames = np.maximum(frames, 0)  # a cubic undershoots beside lights
     shown = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2), np.float32))
     # NaN where it is not known: tasks take that for unknown
     lens = {
