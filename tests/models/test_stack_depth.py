@@ -30,6 +30,15 @@ def shot(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return stack.folder, root / "truth.npy"
 
 
+@pytest.fixture(scope="module")
+def few(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """Five frames, as a hand takes them, and the true depth."""
+    root = tmp_path_factory.mktemp("few")
+    stack = shoot_stack(root / "desk", seed=3, diopters=np.linspace(0.25, 2.25, 5).tolist(), breathing=0.0)
+    np.save(root / "truth.npy", stack.camera.depth_m)
+    return stack.folder, root / "truth.npy"
+
+
 def run(*arguments: object) -> Result:
     return CliRunner().invoke(command, [str(a) for a in arguments])
 
@@ -57,8 +66,8 @@ def test_metric_depth_and_the_sharp_picture_with_their_error(shot: tuple[Path, P
     assert sharp is not None and sharp.shape[:2] == depth.shape
 
 
-def test_the_shipped_network_finds_it_unless_a_method_is_named(shot: tuple[Path, Path], tmp_path: Path) -> None:
-    folder, truth = shot
+def test_the_shipped_network_finds_it_unless_a_method_is_named(few: tuple[Path, Path], tmp_path: Path) -> None:
+    folder, truth = few
     run(folder, "-o", tmp_path / "network", "--truth", truth)
     record = json.loads((tmp_path / "network" / "desk" / "depth.json").read_text())
     assert record["model"] == DEFAULT_STACK_MODEL and record["method_beside"] == "blur"
@@ -70,10 +79,16 @@ def test_the_shipped_network_finds_it_unless_a_method_is_named(shot: tuple[Path,
     assert [path.name for path in (tmp_path / "method" / "desk").glob("depth_m*.tiff")] == ["depth_m.tiff"]
 
 
+def test_of_many_frames_the_method_is_asked_alone(shot: tuple[Path, Path], tmp_path: Path) -> None:
+    run(shot[0], "-o", tmp_path)
+    record = json.loads((tmp_path / "desk" / "depth.json").read_text())
+    assert record["frames"] == 9 and "model" not in record
+
+
 def test_where_both_contradict_the_method_is_the_result(
-    shot: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    few: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder, _ = shot
+    folder, _ = few
     monkeypatch.setattr(stack_notes, "differs", lambda *_: (0.7, ["they differ"]))
     result = run(folder, "-o", tmp_path)
     record = json.loads((tmp_path / "desk" / "depth.json").read_text())

@@ -133,10 +133,10 @@ def command(
     also depth_m.tiff with depth.png and depth_uncertainty_d.tiff (NaN where not measured). A network that restores the
     picture (dddnet) leaves sharp.tiff (16-bit linear light, the view's own colours and size) and sharp.png. A focus
     stack becomes
-    OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json. A network finds it, and
-    the map of the blur of every frame lies beside it (depth_m_blur.tiff); where both contradict one another it is the
-    other way round. --stack-method alone does without the network, --model names another. Of a capture of the simulated
-    camera the scene is known: its error is printed without --truth.
+    OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json. Of up to eight frames a
+    network finds it, and the map of the blur of every frame lies beside it (depth_m_blur.tiff); where both contradict
+    one another it is the other way round. --stack-method alone does without the network, --model names another. Of a
+    capture of the simulated camera the scene is known: its error is printed without --truth.
     """
     debug = bool((ctx.obj or {}).get("debug"))
     stacks = [path for path in files if is_stack(path)]

@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 LEAST_FRAMES = 3
 """Of every method but ``argmax``, which two do for."""
+MOST_FRAMES_UNASKED = 8
+"""With nine, the method is as good as the shipped network on rendered scenes (docs/networks/fossa.md), and sharper."""
 
 
 class StackNetwork(Protocol):
@@ -102,7 +104,7 @@ def depth_of_stack(stack_folder: Path, folder: Path, options: StackOptions) -> d
     truth = _truth_of(stack_folder, read, options.truth)
     started = time.perf_counter()
     by_method = _by_method(stack, options)
-    network = options.network if options.named or stack.focus_distance_m is not None else None
+    network = options.network if options.named or _suits_a_network(stack) else None
     predicted = None if network is None else network(stack, blur_px_per_d=_found_blur(by_method))
     seconds = round(time.perf_counter() - started, 3)
     result, details, beside = _chosen(stack, by_method, predicted, options)
@@ -128,6 +130,11 @@ def _by_method(stack: FocusStack, options: StackOptions) -> Result:
     if options.network is not None and len(stack.frames) < LEAST_FRAMES:
         method = "argmax"
     return depth_from_focus(stack, method) if stack.focus_distance_m is not None else index_from_focus(stack, method)
+
+
+def _suits_a_network(stack: FocusStack) -> bool:
+    """Whether the shipped network is worth its time: of few frames it knows more than the method, of many no more."""
+    return stack.focus_distance_m is not None and len(stack.frames) <= MOST_FRAMES_UNASKED
 
 
 def _found_blur(by_method: Result) -> float | None:
