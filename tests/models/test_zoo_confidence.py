@@ -81,7 +81,8 @@ def test_every_file_has_the_judged_confidence(network: str, tmp_path: Path) -> N
     image = decode(tmp_path / "shot_left.png")
     found = match_disparity(image) if network == "sgbm" else predict_disparity(image, load_model(network))
     judged = found.judged
-    assert 0.2 < judged.measured_fraction < 0.7, "part of the picture"
+    # half of it; networks that see at 1/4 and less spread that a little over the border
+    assert 0.2 < judged.measured_fraction < 0.75, "part of the picture"
     confidence, disparity_px, depth_m = (
         tifffile.imread(folder / f"{name}.tiff") for name in ("confidence", "disparity_px", "depth_m")
     )
