@@ -27,6 +27,7 @@ from dualpix.export.executorch.program import read_structure
 from dualpix.export.flow import limits_of
 from dualpix.export.profile import stored
 from dualpix.export.recipes import RECIPES
+from dualpix.models.blocks.channels import float_islands
 from dualpix.models.zoo import known_models, load_model
 from dualpix.quantize.calibration import CalibrationSet, Inputs, rendered_calibration, rendered_evaluation
 from dualpix.quantize.gate import Candidate, Limits, Outcome, judge
@@ -59,14 +60,15 @@ class Network:
 
 
 def zoo_network(name: str) -> Network:
-    model, evaluation = load_model(name), rendered_evaluation(4, SIZE_HW)
+    model = load_model(name)
+    evaluation = rendered_evaluation(4, SIZE_HW, model.spec)
     return Network(
         model.module,
-        rendered_calibration(8, SIZE_HW),
+        rendered_calibration(8, SIZE_HW, model.spec),
         tuple(sample.inputs for sample in evaluation.samples),
         limits_of(model)[0],
         task_metrics(evaluation),
-        keep_modules(*model.card.get("keep_float", ())),
+        keep_modules(*model.card.get("keep_float", ()), *float_islands(model.module)),
     )
 
 
