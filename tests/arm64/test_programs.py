@@ -28,6 +28,7 @@ from dualpix.export.flow import limits_of
 from dualpix.export.profile import stored
 from dualpix.export.recipes import RECIPES
 from dualpix.models.blocks.channels import float_islands
+from dualpix.models.networks.spec import first_output
 from dualpix.models.zoo import known_models, load_model
 from dualpix.quantize.calibration import CalibrationSet, Inputs, rendered_calibration, rendered_evaluation
 from dualpix.quantize.gate import Candidate, Limits, Outcome, judge
@@ -147,14 +148,18 @@ def network() -> Callable[[str], Network]:
 
 
 def double(output: Any) -> Array:
-    return np.asarray(output.detach().numpy(), np.float64)
+    """The first output, which the task's metric is of."""
+    return np.asarray(first_output(output).detach().numpy(), np.float64)
 
 
 def run_everywhere(arm64: sysroot.Sysroot, network: Network, recipe: str, folder: Path) -> Outputs:
+    with torch.no_grad():
+        given = network.module(*network.samples[0])
+    count = len(given) if isinstance(given, tuple | list) else 1
     request = BuildRequest(
         network.module, RECIPES[recipe].precision, folder / f"{recipe}.pte", network.samples[0],
-        tuple(f"input_{i}" for i in range(len(network.samples[0]))), ("output",), network.calibration,
-        network.keep_float,
+        tuple(f"input_{i}" for i in range(len(network.samples[0]))), tuple(f"output_{i}" for i in range(count)),
+        network.calibration, network.keep_float,
     )  # fmt: skip
     artefact = RECIPES[recipe].build(request)
     assert artefact.predict is not None
