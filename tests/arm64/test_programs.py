@@ -98,9 +98,10 @@ CASES = [
     ("vit-s14", "xnnpack-int8-dynamic"),
 ]
 
-ROUNDS_APART = ("vit-s14", "raft-like")
-"""Twelve layers, or four turns of a recurrence, with float arithmetic between the int8 ones: where that differs in the
-last bit, a value between two steps falls to the other one, and what follows carries it on."""
+ROUNDS_APART = ("vit-s14", "raft-like", "fossa-compact")
+"""Twelve layers, four turns of a recurrence, or attention and softmaxes over frames, with float arithmetic between the
+int8 ones: where that differs in the last bit, a value between two steps falls to the other one, and what follows carries
+it on."""
 SHARE_OF_ROUNDING = 1.0
 """They are no farther apart than the rounding itself has put either from the float network."""
 

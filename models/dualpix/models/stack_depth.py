@@ -1,7 +1,7 @@
 """``dualpix depth STACK``: depth of focus stacks, and its error where a truth is given or known.
 
 Metric where the stack says where its frames are focused, else the number of the sharpest frame. By a method that needs
-no training; by a network where one is named, with the method's map beside it.
+no training; of few frames by the shipped network, or by one that is named, with the method's map beside it.
 """
 
 from __future__ import annotations
