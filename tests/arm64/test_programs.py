@@ -100,8 +100,8 @@ CASES = [
 
 ROUNDS_APART = ("vit-s14", "raft-like", "fossa-compact")
 """Twelve layers, four turns of a recurrence, or attention and softmaxes over frames, with float arithmetic between the
-int8 ones: where that differs in the last bit, a value between two steps falls to the other one, and what follows carries
-it on."""
+int8 ones: where that differs in the last bit, a value between two steps falls to the other one, and what follows
+carries it on."""
 SHARE_OF_ROUNDING = 1.0
 """They are no farther apart than the rounding itself has put either from the float network."""
 
