@@ -33,6 +33,9 @@ WRONG: dict[str, Cases] = {
         (["--nosuch"], "No such option"),
     ],
     "inspect": [(["gone.dng"], "gone.dng")],
+    "view": [(["gone", "-o", "page.html"], "gone"), (["--nosuch"], "No such option")],
+    "refocus": [(["gone", "-o", "x.png", "--at", "3", "4"], "gone"), (["--nosuch"], "No such option")],
+    "rig": [(["plan", "--nosuch"], "No such option"), (["nosuch"], "No such command 'nosuch'")],
     "calibrate": [(["gain", "--nosuch"], "No such option"), (["nosuch"], "No such command 'nosuch'")],
     "cameras": [(["--nosuch"], "No such option")],
     "capture": [(["verify", "empty"], "empty"), (["--resume", "-o", "empty"], "no camera was named")],
@@ -50,8 +53,14 @@ WRONG: dict[str, Cases] = {
         (["stack", "-o", "out", "--profile", "pixel-4"], "--profile was given with a focus stack"),
         (["stack", "notes.txt", "-o", "out"], "given together"),
         (["stack", "-o", "out", "--encoding", "auto"], "--encoding was given with a focus stack"),
-        (["stack", "-o", "out", "--method", "network"], "--method was given with a focus stack"),
-        (["stack", "-o", "out", "--working-size", "96"], "--working-size was given with a focus stack"),
+        (
+            ["stack", "-o", "out", "--stack-method", "blur", "--method", "network"],
+            "--method was given with a focus stack",
+        ),
+        (
+            ["stack", "-o", "out", "--stack-method", "blur", "--working-size", "96"],
+            "--working-size was given with a focus stack",
+        ),
         (
             ["notes.txt", "-o", "out", "--method", "sgbm", "--model", "difusenet-compact"],
             "--model and --method sgbm were given; expected one of them",

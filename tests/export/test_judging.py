@@ -242,7 +242,7 @@ def test_which_inputs_calibrate_and_which_judge_is_said(nets: str) -> None:
 def test_limits_of_a_recipe_that_is_not_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "limits.json"
     path.write_text(json.dumps({"format": 1, "recipes": {"xnnpack-in8": {"sqnr_db": 20}}}))
-    with pytest.raises(Exception, match=r"unknown recipe in 'limits.json' 'xnnpack-in8'; expected one of: coreml"):
+    with pytest.raises(Exception, match=r"unknown recipe in 'limits.json' 'xnnpack-in8'; expected one of: coreai-fp16"):
         read_limits(path, has_metric=False)
 
 

@@ -161,9 +161,7 @@ def command(
         output=output,
         recipes=names,
         size_hw=size,
-        assignment=read_json(assignment, _MAX_ASSIGNMENT_BYTES, expected="JSON from 'dualpix quantize'")
-        if assignment
-        else None,
+        assignment=_read_assignment(assignment) if assignment else None,
         assignment_name=assignment.name if assignment else "",
         limits=read_limits(limits, has_metric=not own or given["metric"] is not None) if limits else None,
         **given,
@@ -232,3 +230,7 @@ def _check_mixed(ctx: click.Context, recipes: tuple[str, ...]) -> None:
     mixed = [name for name, recipe in RECIPES.items() if recipe.precision == "int8-mixed"]
     if given and not set(mixed) & set(recipes):
         raise click.UsageError(f"{given[0]} goes with --recipe {' or '.join(mixed)}")
+
+
+def _read_assignment(path: Path) -> Any:
+    return read_json(path, _MAX_ASSIGNMENT_BYTES, expected="JSON from 'dualpix quantize'")

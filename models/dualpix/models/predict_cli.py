@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -28,7 +28,10 @@ from dualpix.capture.terminal import echo_json
 from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL, known_models, model_folder
 
 if TYPE_CHECKING:
+    from dualpix.capture.types import FocusStack
     from dualpix.models.stack_depth import StackOptions
+    from dualpix.models.stack_network import StackPrediction
+    from dualpix.models.zoo import LoadedModel
 
 _FILE = click.Path(path_type=Path)
 _STACK_LENS = ("focal_length_mm", "pixel_pitch_um")
@@ -149,7 +152,7 @@ def command(
         lens = {name: settings[name] for name in _STACK_LENS if settings[name] is not None}
         chosen = stack_depth.StackOptions(stack_method, settings["f_number"], truth, lens=lens)
         if (network := _stack_network(ctx)) is not None:
-            chosen = replace(_with_network(chosen, network, working_size), named=is_given(ctx, "model"))
+            chosen = _with_network(chosen, network, working_size, named=is_given(ctx, "model"))
         strict = debug or (len(stacks) == 1 and not as_json)
         found = stack_depth.run_stacks(stacks, output, chosen, resume=resume, strict=strict)
         _report(ctx, found, stack_depth.table(found), as_json, stack_depth.below_text(found))
@@ -190,19 +193,37 @@ def _stack_network(ctx: click.Context) -> str | None:
     return DEFAULT_STACK_MODEL if not is_given(ctx, "stack_method") and DEFAULT_STACK_MODEL in known_models() else None
 
 
-def _with_network(options: StackOptions, model: str, sizes_px: tuple[int, ...]) -> StackOptions:
-    """Focus stacks by a network; without one they need no torch."""
+def _with_network(options: StackOptions, model: str, sizes_px: tuple[int, ...], *, named: bool) -> StackOptions:
+    """Focus stacks by a network; one that nobody named is read when the first stack needs it, and torch with it."""
     if len(sizes_px) > 1:
         raise DualpixError(f"{len(sizes_px)} working sizes for a focus stack", expected="one")
     model_folder(model)
-    from dualpix.models.stack_network import WORKING_LONG_SIDE_PX, check_stack_model, predict_stack
-    from dualpix.models.zoo import load_model
+    network = _StackNetwork(model, sizes_px)
+    name = network.loaded.name if named else model
+    return replace(options, network=network, network_name=name, named=named)
 
-    loaded = load_model(model)
-    check_stack_model(loaded)
-    side = sizes_px[0] if sizes_px else WORKING_LONG_SIDE_PX
-    network = partial(predict_stack, model=loaded, working_long_side_px=side)
-    return replace(options, network=network, network_name=loaded.name)
+
+class _StackNetwork:
+    """See :class:`dualpix.models.stack_depth.StackNetwork`."""
+
+    def __init__(self, model: str, sizes_px: tuple[int, ...]) -> None:
+        self._model, self._sizes_px = model, sizes_px
+
+    @cached_property
+    def loaded(self) -> LoadedModel:
+        """The network."""
+        from dualpix.models.stack_network import check_stack_model
+        from dualpix.models.zoo import load_model
+
+        loaded = load_model(self._model)
+        check_stack_model(loaded)
+        return loaded
+
+    def __call__(self, stack: FocusStack, *, blur_px_per_d: float | None) -> StackPrediction:
+        from dualpix.models.stack_network import WORKING_LONG_SIDE_PX, predict_stack
+
+        side = self._sizes_px[0] if self._sizes_px else WORKING_LONG_SIDE_PX
+        return predict_stack(stack, self.loaded, blur_px_per_d=blur_px_per_d, working_long_side_px=side)
 
 
 def _report(ctx: click.Context, outcomes: list[Outcome], table: Table, as_json: bool, below: str) -> None:

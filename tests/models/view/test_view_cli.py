@@ -56,7 +56,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["depth", shot, f"-o{folder}/metres", "--method=sgbm", *LENS],
         ["depth", shot, f"-o{folder}/plain", "--method=sgbm"],
         ["capture", *stack],
-        ["depth", f"{folder}/desk", f"-o{folder}/stacks"],
+        ["depth", f"{folder}/desk", f"-o{folder}/stacks", "--stack-method=blur"],
     ):
         with pytest.raises(SystemExit) as stopped:
             main(words)
