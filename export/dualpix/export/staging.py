@@ -2,13 +2,15 @@
 
 An export is written into a hidden folder inside the output folder and moved out of it at the end: the former manifest
 goes first, the new one comes last. A run that was interrupted before that leaves the former export whole; what it left
-behind is removed by the next run, or finished where only the moving was left.
+behind is removed by the next run, or finished where only the moving was left. The same for an artefact that is a folder
+itself (``.mlpackage``, ``.aimodel``).
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -85,3 +87,40 @@ def remove(path: Path) -> None:
         shutil.rmtree(path)
     else:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def beside(target: Path) -> Iterator[Path]:
+    """A folder beside ``target`` to write it in: an artefact that is a folder is opened by the end of its own name.
+
+    Raises:
+        OutputError: there is no writing there.
+    """
+    try:
+        scratch = tempfile.TemporaryDirectory(prefix=".making.", dir=target.parent)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    with scratch as folder:
+        yield Path(folder)
+
+
+def put_in_place(written: Path, target: Path) -> None:
+    """Put a folder in its place; what was there before stays if that fails.
+
+    Raises:
+        OutputError: it fails.
+    """
+    old = written.with_name("old")
+    try:
+        if target.exists():
+            target.replace(old)
+        written.replace(target)
+    except OSError as error:
+        if old.exists():
+            remove(target)
+            old.replace(target)
+        raise _unwritable(target, error) from error
+
+
+def _unwritable(target: Path, error: OSError) -> OutputError:
+    return OutputError(f"cannot write '{target}': {error.strerror or error}", hint="choose another folder")

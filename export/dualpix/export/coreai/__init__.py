@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import platform
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -18,7 +15,7 @@ from pathlib import Path
 
 import torch
 
-from dualpix.capture.errors import DualpixError, OutputError, UnknownNameError
+from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.coreai.check import check_numerics
 from dualpix.export.coreai.child import ConversionError, Names, convert_apart, run_apart
@@ -26,7 +23,7 @@ from dualpix.export.coreai.convert import PRECISIONS, Prepared, prepare
 from dualpix.export.coreai.runtime import AssetProgram
 from dualpix.export.manifest import size_of
 from dualpix.export.reasons import reason_of
-from dualpix.export.staging import remove
+from dualpix.export.staging import beside, put_in_place
 
 __all__ = ["PRECISIONS", "AssetProgram", "Names", "build", "can_build", "can_run", "load", "run_apart"]
 
@@ -83,7 +80,7 @@ def build(request: BuildRequest) -> Artefact:
         raise ExportError(missing)
     with quiet(), torch.no_grad():
         prepared = _prepared(request)
-        with _scratch(request.path) as scratch:
+        with beside(request.path) as scratch:
             written = scratch / request.path.name
             names = Names(request.input_names, request.output_names)
             try:
@@ -92,7 +89,7 @@ def build(request: BuildRequest) -> Artefact:
                 reason = reason_of(ValueError(error.found), request.module, request.inputs).removeprefix("ValueError: ")
                 raise ExportError(f"Core AI conversion failed: {reason}") from error
             numerics = check_numerics(written, request, prepared, output)
-            _replace(written, request.path)
+            put_in_place(written, request.path)
     details = {**prepared.details, "runtime": f"coreai-core {_version('coreai-core')}", "ran": asdict(numerics)}
     predict = load(request.path, request.input_names, request.output_names, request.threads)
     return Artefact(request.path, size_of(request.path), predict, None, details, note=prepared.note)
@@ -107,32 +104,3 @@ def _prepared(request: BuildRequest) -> Prepared:
         raise ExportError(error.found, expected=error.expected, hint=error.hint) from error
     except Exception as error:  # torch.export raises anything
         raise ExportError(f"Core AI: {reason_of(error, request.module, request.inputs)}") from error
-
-
-@contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """A folder beside ``target``: an asset is a folder whose name must end in .aimodel."""
-    try:
-        scratch = tempfile.TemporaryDirectory(prefix=".coreai.", dir=target.parent)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    with scratch as folder:
-        yield Path(folder)
-
-
-def _replace(written: Path, target: Path) -> None:
-    """Put the asset in its place; what was there before stays if that fails."""
-    old = written.with_name("old")
-    try:
-        if target.exists():
-            target.replace(old)
-        written.replace(target)
-    except OSError as error:
-        if old.exists():
-            remove(target)
-            old.replace(target)
-        raise _unwritable(target, error) from error
-
-
-def _unwritable(target: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write '{target}': {error.strerror or error}", hint="choose another folder")

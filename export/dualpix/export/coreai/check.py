@@ -16,13 +16,11 @@ from dualpix.export.coreai.child import Names, convert_apart
 from dualpix.export.coreai.convert import Prepared, precision_of
 from dualpix.export.coreai.half import LARGEST, LEAST_NORMAL
 from dualpix.export.coreai.rewrite import decomposed
+from dualpix.export.layers import LayerDifference, first_far, inside, none_far
 from dualpix.quantize import graph as passes
 from dualpix.quantize.graph import run_eager
 from dualpix.quantize.ptq import module_path
 from dualpix.quantize.score import sqnr_db, tensors_of
-
-_FAR_DB = 25.0
-"""An operator whose result is further than this from torch's is pointed at when a program is wrong."""
 
 
 @dataclass(frozen=True)
@@ -58,24 +56,11 @@ def check_numerics(asset: Path, request: BuildRequest, prepared: Prepared, outpu
             _check_range(asset, request)
         raise ExportError(
             f"'{asset.name}' computes something else: {judged_db:.1f} dB from the network; "
-            f"{first_far(request, prepared)}",
+            f"{_first_far(request, prepared)}",
             expected=f"at least {least_db:g} dB for {request.precision}",
         )
     gaps = (float((f.double() - w.double()).abs().max()) for f, w in zip(found, wanted, strict=True))
     return Numerics(sqnr, max(gaps), from_graph)
-
-
-@dataclass(frozen=True)
-class LayerDifference:
-    """One operator's result in Apple's runtime beside torch's."""
-
-    name: str
-    """Of the graph: ``conv2d_3``."""
-    kind: str
-    """ATen operator: ``conv2d``."""
-    module: str
-    """Dotted path of the submodule that made it."""
-    sqnr_db: float
 
 
 def layer_differences(request: BuildRequest, prepared: Prepared) -> tuple[LayerDifference, ...]:
@@ -121,22 +106,13 @@ def _kind(node: fx.Node) -> str:
     return str(node.target).split(".")[-2] if "." in str(node.target) else str(node.target)
 
 
-def first_far(request: BuildRequest, prepared: Prepared) -> str:
+def _first_far(request: BuildRequest, prepared: Prepared) -> str:
     """The first operator that Apple's runtime computes otherwise than torch, in words."""
     try:
         layers = layer_differences(request, prepared)
     except ExportError as error:
         return f"its operators cannot be looked at: {error.found}"
-    for layer in layers:
-        if layer.sqnr_db < _FAR_DB:
-            where = f" in '{layer.module}'" if layer.module else ""
-            return f"first far off at '{layer.name}' ({layer.kind}{where}), {layer.sqnr_db:.1f} dB"
-    return f"no operator of {len(layers)} compared is far off by itself: the asset is not what was converted"
-
-
-def _inside(node: fx.Node) -> str:
-    path = module_path(node)
-    return f" in '{path}'" if path else ""
+    return first_far(layers) or f"{none_far(layers)}: the asset is not what was converted"
 
 
 def _check_range(asset: Path, request: BuildRequest) -> None:
@@ -150,7 +126,7 @@ def _check_range(asset: Path, request: BuildRequest) -> None:
     with torch.no_grad():
         values = tapped(*request.inputs)
     inputs = {f"input '{name}'": t for name, t in zip(request.input_names, request.inputs, strict=True)}
-    layers = {f"'{node.name}'" + _inside(node): value for node, value in zip(nodes, values, strict=True)}
+    layers = {f"'{node.name}'{inside(module_path(node))}": value for node, value in zip(nodes, values, strict=True)}
     for name, value in (inputs | layers).items():
         largest = float(value.abs().max()) if value.is_floating_point() and value.numel() else 0.0
         if largest > LARGEST or 0.0 < largest < LEAST_NORMAL:

@@ -8,7 +8,6 @@ of the tests runs every operator through the converter and Apple's runtime and c
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -17,15 +16,13 @@ from torch._decomp import decomposition_table
 from torch.export import ExportedProgram
 
 from dualpix.export.artefact import ExportError
-from dualpix.export.coreml.rewrite import spell_out_hypotenuse, spell_out_spread
+from dualpix.export.rewrites import Rewrite, rewrite_each, spell_out_hypotenuse, spell_out_spread
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph.nodes import (
     ATEN,
     Maker,
     argument,
     attribute,
-    calls,
-    cleaned,
     derived_name,
     is_call,
     shape_of,
@@ -76,13 +73,7 @@ def rewrite_for_coreai(graph_module: fx.GraphModule) -> fx.GraphModule:
     """
     resize_by_products(graph_module, lambda node: not _is_resized_right(node), _MOST_ENTRIES)
     _refuse_wrong_resizes(graph_module.graph)
-    graph = graph_module.graph
-    for node in calls(graph, *_REWRITES):
-        with graph.inserting_before(node):
-            result = _REWRITES[node.target](graph_module, node, Maker(graph, node))
-        if result is not None:
-            node.replace_all_uses_with(result)
-    return cleaned(graph_module)
+    return rewrite_each(graph_module, _REWRITES)
 
 
 def _is_resized_right(node: fx.Node) -> bool:
@@ -108,9 +99,6 @@ def _refused(node: fx.Node, why: str) -> ExportError:
     name, path = str(node.target).removeprefix("aten.").split(".")[0], module_path(node)
     where = f" in '{path}'" if path else ""
     return ExportError(f"operator {name}{where} {why}", expected="what coreai-torch 0.4.3 converts unchanged")
-
-
-Rewrite = Callable[[fx.GraphModule, fx.Node, Maker], fx.Node | None]
 
 
 def _pool(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node | None:

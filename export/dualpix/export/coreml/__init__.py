@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import logging
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import asdict
@@ -19,7 +18,7 @@ from typing import Any
 
 import torch
 
-from dualpix.capture.errors import DualpixError, OutputError, UnknownNameError
+from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.coreml.check import Numerics, check_numerics, check_package, interpreted, layer_differences
 from dualpix.export.coreml.convert import MINIMUM_TARGET, PRECISIONS, convert, save
@@ -28,6 +27,7 @@ from dualpix.export.coreml.interpret import Interpreter, coverage
 from dualpix.export.coreml.package import PackageError
 from dualpix.export.manifest import size_of
 from dualpix.export.reasons import reason_of
+from dualpix.export.staging import beside, put_in_place
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.score import Predict
 
@@ -78,7 +78,7 @@ def build(request: BuildRequest) -> Artefact:
         except Exception as error:  # the converter raises anything
             reason = reason_of(error, request.module, request.inputs, "\n".join(said))
             raise ExportError(f"Core ML conversion failed: {reason}") from error
-        with _scratch(request.path) as scratch:
+        with beside(request.path) as scratch:
             written, plain = scratch / request.path.name, None
             save(converted.model, written)
             if converted.plain is not None:
@@ -87,7 +87,7 @@ def build(request: BuildRequest) -> Artefact:
             operators = check_package(written, request, converted)
             quantised = converted.graph if PRECISIONS[request.precision].activations_int8 else None
             numerics = check_numerics(written, request, plain, quantised)
-            _replace(written, request.path)
+            put_in_place(written, request.path)
     details = {"operators": operators, "minimum_deployment_target": MINIMUM_TARGET, "interpreted": asdict(numerics)}
     predict = load(request.path, request.input_names, request.output_names, request.threads)
     size = size_of(request.path)
@@ -122,31 +122,3 @@ def _runtime(path: Path, input_names: Sequence[str], output_names: Sequence[str]
         return outputs[0] if len(outputs) == 1 else outputs
 
     return predict
-
-
-@contextmanager
-def _scratch(target: Path) -> Iterator[Path]:
-    """A folder beside ``target``: a package is a folder, and its name must end in .mlpackage to be opened."""
-    try:
-        scratch = tempfile.TemporaryDirectory(prefix=".coreml.", dir=target.parent)
-    except OSError as error:
-        raise _unwritable(target, error) from error
-    with scratch as folder:
-        yield Path(folder)
-
-
-def _replace(written: Path, target: Path) -> None:
-    """Put the package in its place; what was there before stays if that fails."""
-    old = written.with_name("old")
-    try:
-        if target.exists():
-            target.replace(old)
-        written.replace(target)
-    except OSError as error:
-        if old.exists():
-            old.replace(target)
-        raise _unwritable(target, error) from error
-
-
-def _unwritable(target: Path, error: OSError) -> OutputError:
-    return OutputError(f"cannot write '{target}': {error.strerror or error}", hint="choose another folder")

@@ -18,6 +18,7 @@ from dualpix.export.coreml.convert import Converted, float_graph, module_path, p
 from dualpix.export.coreml.forms import as_core_ml_takes
 from dualpix.export.coreml.interpret import Interpreter
 from dualpix.export.coreml.package import Operation, PackageError, Reference, read_spec
+from dualpix.export.layers import LayerDifference, first_far, inside, none_far
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import run_eager
 from dualpix.quantize.score import EXACT_SQNR_DB, Predict, sqnr_db, tensors_of
@@ -26,8 +27,6 @@ _WEIGHTED = {"conv", "conv_transpose", "linear"}
 _CONSTANTS = ("const", "constexpr_")
 _LARGEST_HALF, _LEAST_HALF = 65504.0, 6.1e-5
 """Of float16's normal numbers."""
-_FAR_DB = 25.0
-"""An operator whose result is further than this from the network's is pointed at when a conversion is wrong."""
 
 
 def check_package(path: Path, request: BuildRequest, converted: Converted) -> dict[str, int]:
@@ -125,7 +124,8 @@ def check_numerics(
     if not judged >= precision.least_sqnr_db and precision.compute == "float16":
         _check_range(path, request)
     if not judged >= precision.least_sqnr_db:
-        where = _first_far(interpreter, request, graph)
+        layers = layer_differences(interpreter, request, graph)
+        where = first_far(layers) or none_far(layers)
         raise ExportError(
             f"'{path.name}' computes something else: {judged:.1f} dB from the network; {where}",
             expected=f"at least {precision.least_sqnr_db:g} dB for {request.precision}",
@@ -147,19 +147,6 @@ def interpreted(path: Path, input_names: Sequence[str], output_names: Sequence[s
         return given[output_names[0]] if len(output_names) == 1 else tuple(given[name] for name in output_names)
 
     return predict
-
-
-@dataclass(frozen=True)
-class LayerDifference:
-    """One operator's result in the program beside the network's."""
-
-    name: str
-    """Of the network's graph: ``conv2d_3``."""
-    kind: str
-    """MIL operator: ``conv``."""
-    module: str
-    """Dotted path of the submodule that made it."""
-    sqnr_db: float
 
 
 def layer_differences(
@@ -214,7 +201,7 @@ def _check_range(path: Path, request: BuildRequest) -> None:
     with torch.no_grad():
         recorder.run(*request.inputs)
     inputs = {f"input '{name}'": t for name, t in zip(request.input_names, request.inputs, strict=True)}
-    layers = {f"'{name}'" + _inside(recorder.modules[name]): v for name, v in recorder.values.items()}
+    layers = {f"'{name}'{inside(recorder.modules[name])}": v for name, v in recorder.values.items()}
     for where, value in (inputs | layers).items():
         largest = float(value.abs().max()) if value.is_floating_point() and value.numel() else 0.0
         if largest > _LARGEST_HALF or 0.0 < largest < _LEAST_HALF:
@@ -223,19 +210,6 @@ def _check_range(path: Path, request: BuildRequest) -> None:
                 expected=f"{_LEAST_HALF:.2g} to {_LARGEST_HALF:g}, what float16 holds",
                 hint="choose another unit for it, or a recipe of float32",
             )
-
-
-def _inside(module: str) -> str:
-    return f" in '{module}'" if module else ""
-
-
-def _first_far(interpreter: Interpreter, request: BuildRequest, graph: ExportedProgram | None) -> str:
-    layers = layer_differences(interpreter, request, graph)
-    for layer in layers:
-        if layer.sqnr_db < _FAR_DB:
-            where = _inside(layer.module)
-            return f"first far off at '{layer.name}' ({layer.kind}{where}), {layer.sqnr_db:.1f} dB"
-    return f"no operator of {len(layers)} compared is far off by itself"
 
 
 def _weight(step: Operation, interpreter: Interpreter) -> Tensor | None:

@@ -8,15 +8,15 @@ operator through the converter and compares.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import fx
 from torch.export import ExportedProgram
 
+from dualpix.export.rewrites import Rewrite, rewrite_each, spell_out_hypotenuse, spell_out_spread
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.graph.nodes import ATEN, Maker, argument, attribute, calls, cleaned, is_call, shape_of
+from dualpix.quantize.graph.nodes import ATEN, Maker, argument, attribute, cleaned, is_call, shape_of
 from dualpix.quantize.graph.ranks import limit_rank
 from dualpix.quantize.graph.resizing import is_exact, resize_by_products
 from dualpix.quantize.graph.scales import quantiser_before
@@ -63,13 +63,7 @@ def rewrite_for_coreml(graph_module: fx.GraphModule) -> fx.GraphModule:
     """All rewrites, none of which changes what the graph computes; changes and returns the graph."""
     limit_rank(graph_module, MOST_AXES)
     resize_by_products(graph_module, lambda node: not is_exact(node, _RESIZES), _MOST_ENTRIES)
-    graph = graph_module.graph
-    for node in calls(graph, *_REWRITES):
-        with graph.inserting_before(node):
-            result = _REWRITES[node.target](graph_module, node, Maker(graph, node))
-        if result is not None:
-            node.replace_all_uses_with(result)
-    return cleaned(graph_module)
+    return rewrite_each(graph_module, _REWRITES)
 
 
 def leave_output_float(graph_module: fx.GraphModule) -> None:
@@ -85,9 +79,6 @@ def leave_output_float(graph_module: fx.GraphModule) -> None:
         if codes is not None:
             output.replace_input_with(restored, codes.args[0])
     cleaned(graph_module)
-
-
-Rewrite = Callable[[fx.GraphModule, fx.Node, Maker], fx.Node | None]
 
 
 def _one(graph_module: fx.GraphModule, node: fx.Node) -> fx.Node:
@@ -136,30 +127,6 @@ def _average_pool(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> f
     return make(ATEN.mul.Tensor, mean, math.prod(kernel) / divisor)
 
 
-def spell_out_spread(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node | None:
-    """Variance and standard deviation, of which the correction over all axes is dropped, with their mean or without."""
-    shape, names = shape_of(node.args[0]), {declared.name for declared in node.target._schema.arguments}  # type: ignore[union-attr]
-    axes = argument(node, "dim") if "dim" in names else None
-    axes = [int(a) % len(shape) for a in axes] if axes else list(range(len(shape)))
-    keep = bool(argument(node, "keepdim")) if "keepdim" in names else False
-    correction = argument(node, "correction") if "correction" in names else float(argument(node, "unbiased"))
-    count = math.prod(shape[a] for a in axes)
-    free = count - (1.0 if correction is None else float(correction))
-    if free <= 0:
-        return None
-    mean = make(ATEN.mean.dim, node.args[0], axes, True)
-    centred = make(ATEN.sub.Tensor, node.args[0], mean)
-    squares = make(ATEN.mean.dim, make(ATEN.mul.Tensor, centred, centred), axes, keep)
-    spread = make(ATEN.mul.Tensor, squares, count / free)  # not a sum: see _scaled_sum
-    spread = make(ATEN.sqrt.default, spread) if "std" in str(node.target) else spread
-    if "_mean" not in str(node.target):
-        return spread
-    both = (spread, make(ATEN.mean.dim, node.args[0], axes, keep))
-    for user in list(node.users):
-        user.replace_all_uses_with(both[user.args[1]])  # type: ignore[index]
-    return None
-
-
 def _scaled_sum(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node | None:
     """A sum times a small factor is taken for a mean where the factor is within 1e-6 of 1 / count, whatever 1 / count:
     a sum over a million pixels times 1e-7 comes out ten times too large. Over a divisor, within 0.01 of count.
@@ -197,12 +164,6 @@ def _fmod(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node:
     x, divisor = argument(node, "self"), argument(node, "other")
     whole = make(ATEN.mul.Tensor, _trunc(make, make(ATEN.div.Tensor, x, divisor)), divisor)
     return make(ATEN.sub.Tensor, x, whole)
-
-
-def spell_out_hypotenuse(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node:
-    """Of two sides, as the root of the sum of squares."""
-    squares = [make(ATEN.mul.Tensor, x, x) for x in (argument(node, "self"), argument(node, "other"))]
-    return make(ATEN.sqrt.default, make(ATEN.add.Tensor, *squares))
 
 
 def _vector_product(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node | None:
