@@ -78,11 +78,12 @@ class FusedInvertedResidual(nn.Module):
 class UpsampleJoin(nn.Module):
     """Upsample what lies below by 2, join what stands beside it, convolve."""
 
-    def __init__(self, below: int, beside: int, out_channels: int) -> None:
+    def __init__(self, below: int, beside: int, out_channels: int, refine: nn.Module | None = None) -> None:
+        """Args: refine: what convolves, (B, out, H, W) -> the same; by default an inverted residual."""
         super().__init__()
         self.reduce = ConvBNReLU(below, out_channels, 1)
         self.join = ConvBNReLU(out_channels + beside, out_channels, 1)
-        self.refine = InvertedResidual(out_channels, out_channels, expand=2)
+        self.refine = InvertedResidual(out_channels, out_channels, expand=2) if refine is None else refine
 
     def forward(self, below: Tensor, beside: Tensor) -> Tensor:
         """(B, below, H/2, W/2), (B, beside, H, W) -> (B, out, H, W)."""

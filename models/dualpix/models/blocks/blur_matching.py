@@ -16,13 +16,13 @@ of a pair of frames are one product of matrices, and no kernel depends on anythi
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualpix.models.blocks.channels import ChannelMean, FrozenConv1x1
+from dualpix.models.blocks.correlation import softmax_over_channels
+from dualpix.models.blocks.precision import in_full_precision
 from dualpix.models.blocks.resize import mean_pool
 
 _DILATIONS = (1, 1, 2, 2, 4, 4, 8, 8)
@@ -170,14 +170,5 @@ class ExpectedPlace(nn.Module):
 
     def forward(self, scores: Tensor) -> tuple[Tensor, Tensor]:
         """Expect."""
-        b, places, h, w = scores.shape
-        weights = torch.softmax(scores.permute(0, 2, 3, 1).reshape(b * h, w, places), -1)
-        weights = weights.reshape(b, h, w, places).permute(0, 3, 1, 2)
+        weights = softmax_over_channels(scores)
         return self.expected(weights), self.total(weights * weights)
-
-
-def in_full_precision(x: Tensor) -> AbstractContextManager[object]:
-    """Where autocast would multiply in half precision."""
-    kind = x.device.type
-    on = kind != "meta" and torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if on else nullcontext()

@@ -161,12 +161,21 @@ class TentLookup(nn.Module):
         return torch.cat([self.sum(volume * tent[:, i : i + self.taps]) for i in starts], 1)
 
 
+def softmax_over_channels(scores: Tensor) -> Tensor:
+    """``softmax(scores, 1)`` of (B, C, H, W), on a 3-D tensor.
+
+    Over dim 1 it is not delegated, and over the last axis of a 4-D tensor beside convolutions XNNPACK computes it over
+    the wrong axis.
+    """
+    b, channels, h, w = scores.shape
+    weights = torch.softmax(scores.permute(0, 2, 3, 1).reshape(b * h, w, channels), -1)
+    return weights.reshape(b, h, w, channels).permute(0, 3, 1, 2)
+
+
 class SoftArgmax(nn.Module):
     """Expected shift of a volume of scores, (B, 2 reach + 1, H, W) -> disparity (B, 1, H, W) in px.
 
-    The soft arg-min of GC-Net (Kendall et al., ICCV 2017) on scores instead of costs. The softmax runs on a 3-D tensor:
-    over dim 1 it is not delegated, and over the last axis of a 4-D tensor beside convolutions XNNPACK computes it over
-    the wrong axis.
+    The soft arg-min of GC-Net (Kendall et al., ICCV 2017) on scores instead of costs.
     """
 
     FLOAT_IN_INT8: ClassVar[tuple[str, ...]] = ("expected",)
@@ -177,9 +186,7 @@ class SoftArgmax(nn.Module):
 
     def forward(self, scores: Tensor) -> Tensor:
         """Softmax over shifts, then the mean shift."""
-        b, taps, h, w = scores.shape
-        weights = torch.softmax(scores.permute(0, 2, 3, 1).reshape(b * h, w, taps), -1)
-        disparity: Tensor = self.expected(weights.reshape(b, h, w, taps).permute(0, 3, 1, 2))
+        disparity: Tensor = self.expected(softmax_over_channels(scores))
         return disparity
 
 

@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dualpix.models.blocks.precision import in_full_precision
 from dualpix.models.image_losses import image_loss, reblur_loss
 from dualpix.models.losses import exact, masked_mean
 from dualpix.models.networks.dddnet import DDDNetEstimate, check_weight
@@ -182,13 +183,9 @@ class DepthNet(nn.Module):
     def _costs(self, volume: Tensor) -> Tensor:
         """In float32: torch 2.13 on CPUs gives wrong bfloat16 gradients, up to 1e36, of 3-D convolutions over two
         planes."""
-        kind = volume.device.type
-        if kind == "meta" or not torch.is_autocast_enabled(kind):
-            costs: Tensor = self.matching(volume)
-            return costs
-        with torch.autocast(kind, enabled=False):
-            lifted: Tensor = self.matching(exact(volume))
-        return lifted
+        with in_full_precision(volume):
+            costs: Tensor = self.matching(exact(volume))
+        return costs
 
 
 class _ResidualBlock(nn.Module):

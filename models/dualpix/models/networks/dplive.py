@@ -23,11 +23,10 @@ from dualpix.models.blocks.basic import UpsampleJoin
 from dualpix.models.blocks.channels import FrozenConv1x1
 from dualpix.models.blocks.correlation import CentredCorrelation
 from dualpix.models.blocks.resize import ConvexUpsample, pixel_unshuffle, upsample
-from dualpix.models.blocks.slope import SlopeDisparity
+from dualpix.models.blocks.slope import FOLD, SlopeDisparity
 
 _DIFFERENCE_GAIN = 6.0
 _MOST_CHANNELS = 1024
-_FOLD = 4
 _MOST_SCORE = 6.0
 """Of a measurement, to either side: e^12 is all or nothing."""
 CUES = ("slope", "planes", "both", "none")
@@ -68,7 +67,7 @@ class DPLive(nn.Module):
         self.config = config = config or DPLiveConfig()
         c4, c8, c16, c32 = config.channels
         n4, n8, n16 = config.blocks
-        fold = _FOLD * _FOLD
+        fold = FOLD * FOLD
         self.slope = SlopeDisparity(_DIFFERENCE_GAIN) if config.cue in ("slope", "both") else None
         planes = config.cue in ("planes", "both")
         self.volume = CentredCorrelation(config.view_channels, config.reach_px) if planes else None
@@ -88,32 +87,33 @@ class DPLive(nn.Module):
             InvertedResidual(c16, c32, kernel=5, stride=2, expand=2), InvertedResidual(c32, c32, kernel=5, expand=2)
         )
         self.up16 = UpsampleJoin(c32, c16, c16)
-        self.up8, self.up4 = _Join(c16, c8), _Join(c8, c4)
+        self.up8 = UpsampleJoin(c16, c8, c8, _dense(c8, c8))
+        self.up4 = UpsampleJoin(c8, c4, c4, _dense(c4, c4))
         self.choose = nn.Conv2d(c4, self.slope.channels, 1) if self.slope is not None else None
         self.total = FrozenConv1x1(torch.ones(1, self.slope.channels)) if self.slope is not None else None
         self.correct = nn.Conv2d(c4, 1, 3, padding=1)
         self.sure = nn.Conv2d(c4, 1, 3, padding=1)
         self.mask = nn.Conv2d(c4, 9 * fold, 1)
-        self.convex = ConvexUpsample(_FOLD)
-        for name, value in (("difference_gain", _DIFFERENCE_GAIN), ("to_coarse", 1.0 / _FOLD), ("most", _MOST_SCORE)):
+        self.convex = ConvexUpsample(FOLD)
+        for name, value in (("difference_gain", _DIFFERENCE_GAIN), ("to_coarse", 1.0 / FOLD), ("most", _MOST_SCORE)):
             self.register_buffer(name, torch.tensor(value), persistent=False)
 
     difference_gain: Tensor
     to_coarse: Tensor
     most: Tensor
 
-    def _disparities(self, image: Tensor, left: Tensor, right: Tensor) -> tuple[list[Tensor], Tensor]:
+    def _disparity(self, image: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         """Disparity in input px at 1/4, and features there."""
         difference = (left - right) * self.difference_gain
         parts = []
-        folded = pixel_unshuffle(torch.cat([left + right, difference], 1), _FOLD)
+        folded = pixel_unshuffle(torch.cat([left + right, difference], 1), FOLD)
         if self.volume is None:
             parts.append(self.views(folded))
         else:
-            one = self.views(pixel_unshuffle(torch.cat([left, difference], 1), _FOLD))
-            other = self.views(pixel_unshuffle(torch.cat([right, -difference], 1), _FOLD))
+            one = self.views(pixel_unshuffle(torch.cat([left, difference], 1), FOLD))
+            other = self.views(pixel_unshuffle(torch.cat([right, -difference], 1), FOLD))
             parts += [one, other, self.volume(one, other)]
-        parts.append(self.image(pixel_unshuffle(image, _FOLD)))
+        parts.append(self.image(pixel_unshuffle(image, FOLD)))
         measured = None
         if self.slope is not None:
             measured, power = self.slope(folded)
@@ -127,7 +127,7 @@ class DPLive(nn.Module):
         if self.choose is not None and self.total is not None and measured is not None:
             weights = torch.exp(torch.minimum(torch.maximum(self.choose(y), -self.most), self.most))
             found = found + self.total(weights * measured) / self.total(weights)
-        return [found], y
+        return found, y
 
     def _full(self, coarse: Tensor, features: Tensor) -> Tensor:
         upsampling = self.convex.plain if self.training else self.convex
@@ -135,29 +135,14 @@ class DPLive(nn.Module):
 
     def forward_scales(self, image: Tensor, left: Tensor, right: Tensor) -> list[Tensor]:
         """For the loss: (B, 2, H, W) disparity and confidence's logit, then disparity at 1/4."""
-        (coarse,), features = self._disparities(image, left, right)
+        coarse, features = self._disparity(image, left, right)
         finest = self._full(coarse, features)
-        return [torch.cat([finest, upsample(self.sure(features), _FOLD)], 1), coarse]
+        return [torch.cat([finest, upsample(self.sure(features), FOLD)], 1), coarse]
 
     def forward(self, image: Tensor, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         """Disparity (B, 1, H, W) in px of the input grid, and how sure it is."""
-        (coarse,), features = self._disparities(image, left, right)
-        return self._full(coarse, features), torch.sigmoid(upsample(self.sure(features), _FOLD))
-
-
-class _Join(nn.Module):
-    """Upsample what lies below by 2, join what stands beside it, convolve."""
-
-    def __init__(self, below: int, channels: int) -> None:
-        super().__init__()
-        self.reduce = ConvBNReLU(below, channels, 1)
-        self.join = ConvBNReLU(2 * channels, channels, 1)
-        self.refine = _dense(channels, channels)
-
-    def forward(self, below: Tensor, beside: Tensor) -> Tensor:
-        """(B, below, H/2, W/2), (B, C, H, W) -> (B, C, H, W)."""
-        y: Tensor = self.refine(self.join(torch.cat([upsample(self.reduce(below), 2), beside], 1)))
-        return y
+        coarse, features = self._disparity(image, left, right)
+        return self._full(coarse, features), torch.sigmoid(upsample(self.sure(features), FOLD))
 
 
 def _dense(given: int, wanted: int, *, stride: int = 1) -> FusedInvertedResidual:

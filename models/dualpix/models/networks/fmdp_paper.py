@@ -18,7 +18,6 @@ either half from the full-aperture view (:mod:`.symmetric_matching`). Lists of m
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -27,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualpix.models.blocks.channels import FrozenConv1x1
+from dualpix.models.blocks.precision import in_full_precision
 from dualpix.models.blocks.resize import ConvexUpsample
 from dualpix.models.foundation import FoundationModel, foundation, foundation_spec
 from dualpix.models.foundation.display import SrgbCurve
@@ -217,7 +217,7 @@ class FMDPPaper(nn.Module):
     def _estimates(self, image: Tensor, left: Tensor, right: Tensor) -> list[tuple[Tensor, Tensor]]:
         """Half disparity in px at 1/4 and the finest hidden state after each iteration."""
         features = self._features(left, right)
-        with _whole_products(image):
+        with in_full_precision(image):
             volumes = self.matching.volumes(*features)
         hidden, own = self.encode(image)
         gates = self.update.gates(own if self.known is None else self.known(image))
@@ -235,7 +235,7 @@ class FMDPPaper(nn.Module):
     def _full(self, half_px: Tensor, fine: Tensor) -> Tensor:
         """Disparity at the input's size: the whole of it."""
         scores = self.update.upsampling_scores(fine)
-        with _whole_products(half_px):
+        with in_full_precision(half_px):
             disparity_px: Tensor = self.enlarge(half_px * self.two, exact(scores))
         return disparity_px
 
@@ -246,13 +246,6 @@ class FMDPPaper(nn.Module):
     def forward(self, image: Tensor, left: Tensor, right: Tensor) -> Tensor:
         """Disparity (B, 1, H, W) in px of the input grid."""
         return self._full(*self._estimates(image, left, right)[-1])
-
-
-def _whole_products(like: Tensor) -> AbstractContextManager[object]:
-    """Where products must not be rounded to bfloat16: of disparities, and of the features that are matched."""
-    kind = like.device.type
-    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 
 def sequence_loss(predictions: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Tensor:

@@ -35,8 +35,9 @@ from torch.nn import functional as F
 
 from dualpix.models.blocks import ConvBNReLU, InvertedResidual
 from dualpix.models.blocks.basic import UpsampleJoin
-from dualpix.models.blocks.blur_matching import BlurMatching, Evidence, ExpectedPlace, in_full_precision
+from dualpix.models.blocks.blur_matching import BlurMatching, Evidence, ExpectedPlace
 from dualpix.models.blocks.channels import FrozenConv1x1
+from dualpix.models.blocks.precision import in_full_precision
 from dualpix.models.blocks.resize import ConvexUpsample, mean_pool, upsample
 from dualpix.models.blocks.stack_attention import (
     LightStackAttention,
