@@ -220,9 +220,9 @@ class _StackNetwork:
         return loaded
 
     def __call__(self, stack: FocusStack, *, blur_px_per_d: float | None) -> StackPrediction:
-        from dualpix.models.stack_network import WORKING_LONG_SIDE_PX, predict_stack
+        from dualpix.models.stack_network import predict_stack
 
-        side = self._sizes_px[0] if self._sizes_px else WORKING_LONG_SIDE_PX
+        side = self._sizes_px[0] if self._sizes_px else None
         return predict_stack(stack, self.loaded, blur_px_per_d=blur_px_per_d, working_long_side_px=side)
 
 

@@ -1,8 +1,8 @@
 """Depth of a focus stack by a network of the task ``focus_stack``.
 
 Convention: frames are aligned, linear light, farthest focus first; depth is in m from the lens. The network works on
-frames of one long side, to which small ones are enlarged: it sees things at 1/4 of what it is shown. Its depth comes
-back to the frames' size in diopters, in which surfaces are linear.
+frames of a bounded long side; one that says at which side it works best has small frames enlarged to it. Its depth
+comes back to the frames' size in diopters, in which surfaces are linear.
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ from dualpix.models.tasks.focus_stack import (
 )
 from dualpix.models.zoo import LoadedModel
 
-WORKING_LONG_SIDE_PX = 384
+WORKING_LONG_SIDE_PX = 640
+"""At the most, of networks that do not say what they want."""
 _MOST_ENLARGED = 2.0
 MOST_FRAMES = 9
 """That a network is shown: more than any was trained on, and memory grows with them."""
@@ -62,7 +63,7 @@ def check_stack_model(model: LoadedModel) -> None:
 
 
 def predict_stack_depth(
-    stack: FocusStack, model: LoadedModel, *, working_long_side_px: int = WORKING_LONG_SIDE_PX
+    stack: FocusStack, model: LoadedModel, *, working_long_side_px: int | None = None
 ) -> FloatImage:
     """The depth (H, W) in m of :func:`predict_stack`."""
     return predict_stack(stack, model, working_long_side_px=working_long_side_px).depth_m
@@ -73,7 +74,7 @@ def predict_stack(
     model: LoadedModel,
     *,
     blur_px_per_d: float | None = None,
-    working_long_side_px: int = WORKING_LONG_SIDE_PX,
+    working_long_side_px: int | None = None,
 ) -> StackPrediction:
     """Depth, and how sure it is.
 
@@ -83,7 +84,7 @@ def predict_stack(
         model: of the task ``focus_stack``.
         blur_px_per_d: circle of confusion per diopter of misfocus, in px of the frames, where it is known although
             the lens is not.
-        working_long_side_px: of what the network sees, never more than twice the frames' own.
+        working_long_side_px: of what the network sees; by default its own, see :class:`~.networks.NetworkSpec`.
 
     Raises:
         DualpixError: the model is for something else, the stack has no distances, or the network gives no numbers.
@@ -96,7 +97,7 @@ def predict_stack(
             hint="say them with: dualpix capture import with --distances M,M,..., or --first M --last M",
         )
     places = thinned(stack.sweep, MOST_FRAMES)
-    batch, size = _batch(stack, places, model.spec.size_multiple, working_long_side_px)
+    batch, size = _batch(stack, places, model.spec.size_multiple, _scale(stack, model, working_long_side_px))
     if blur_px_per_d is not None:
         batch[BLUR] = torch.full_like(batch[DISTANCES], blur_px_per_d * size[1] / stack.frames.shape[2])
     with torch.inference_mode():
@@ -131,13 +132,19 @@ def thinned(sweep: npt.NDArray[np.float64], most: int) -> npt.NDArray[np.int64]:
     return chosen
 
 
+def _scale(stack: FocusStack, model: LoadedModel, long_side_px: int | None) -> float:
+    """By which frames are enlarged for the network, or below 1 reduced."""
+    own = model.spec.working_long_side_px
+    wanted = long_side_px or own or WORKING_LONG_SIDE_PX
+    return min(1.0 if own is None else _MOST_ENLARGED, wanted / int(max(stack.frames.shape[1:3])))
+
+
 def _batch(
-    stack: FocusStack, places: npt.NDArray[np.int64], multiple: int, long_side_px: int
+    stack: FocusStack, places: npt.NDArray[np.int64], multiple: int, scale: float
 ) -> tuple[dict[str, Tensor], tuple[int, int]]:
     """A sample as a batch of one, and the size of the picture in it before it was padded."""
     assert stack.focus_distance_m is not None  # noqa: S101 - the caller looked
     height, width = stack.frames.shape[1:3]
-    scale = min(_MOST_ENLARGED, long_side_px / max(height, width))
     size = (max(1, round(height * scale)), max(1, round(width * scale)))
     pad = (0, -size[1] % multiple, 0, -size[0] % multiple)
     way = cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.stack import focus_depth
 from dualpix.capture.types import FocusStack, LensModel
 from dualpix.models.blocks import stack_attention as over
 from dualpix.models.foundation import foundation
@@ -21,9 +22,10 @@ from dualpix.models.losses import range_depth_loss
 from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.fossa import FOSSA, FOSSAConfig, SharpnessCue
 from dualpix.models.networks.spec import start_weights, training_outputs
+from dualpix.models.prepare import blur_px_per_diopter
 from dualpix.models.stack_network import predict_stack_depth
 from dualpix.models.tasks import FOCUS_STACK
-from dualpix.models.zoo import load_model
+from dualpix.models.zoo import LoadedModel, load_model
 
 MOST_GMAC = {2: 3.63, 3: 5.04, 5: 7.87, 9: 13.54}
 """At 384 x 512, by the number of frames: what a phone has for it."""
@@ -260,3 +262,32 @@ def test_an_unknown_lens_leaves_the_sharpness_of_frames(network: FOSSA) -> None:
     with torch.no_grad():
         depth_m, confidence = network(*_inputs(batch))
     assert torch.isfinite(depth_m).all() and torch.isfinite(confidence).all()
+
+
+@pytest.mark.parametrize("f_number", [1.4, 8.0, math.nan])
+def test_the_blur_that_networks_are_told_is_the_methods(f_number: float) -> None:
+    """One formula in two forms: of a lens and NumPy, and of a batch."""
+    focus = np.array([1e-4, 0.7, 2.0, 4.0])
+    lens = LensModel(50.0, f_number, 1.0, 36.0)
+    of_method = focus_depth.blur_px_per_diopter(lens, focus)
+    tensors = (torch.tensor([v]) for v in (lens.focal_length_mm, lens.f_number, lens.pixel_pitch_um))
+    told = blur_px_per_diopter(torch.from_numpy(focus)[None].float(), *tensors)[0].numpy()
+    assert np.allclose(told, 0.0 if of_method is None else of_method, rtol=1e-5)
+
+
+def test_small_frames_are_enlarged_for_the_network_that_wants_it_alone() -> None:
+    """At 384 px, up to twice; the paper forms, which resize inside, keep the frames' own size up to 640."""
+    seen: list[int] = []
+
+    class Watch(torch.nn.Module):
+        def forward(self, frames: Tensor, *_: Tensor) -> Tensor:
+            seen.append(max(frames.shape[-2:]))
+            return torch.ones(1, 1, *frames.shape[-2:])
+
+    for network in ("fossa", "fossa-paper"):
+        model = LoadedModel(network, Watch(), network_spec(network), {}, Path())
+        for side in (96, 320, 1280):
+            frames = np.full((3, side // 2, side, 3), 0.3, np.float32)
+            stack = FocusStack(frames, np.array([4.0, 1.0, 0.5]), np.zeros(3), LensModel(6.0, 2.0, 1.0, 9.0))
+            predict_stack_depth(stack, model)
+    assert seen == [192, 384, 384, 96, 320, 640]

@@ -20,7 +20,7 @@ from dualpix.models.evaluate.sample import Method, Prediction, Sample
 from dualpix.models.predict import DisparityMap, match_disparity, predict_affine, predict_disparity
 from dualpix.models.protocol_names import METHODS
 from dualpix.models.shipped import DEFAULT_MODEL
-from dualpix.models.stack_network import WORKING_LONG_SIDE_PX, check_stack_model, predict_stack
+from dualpix.models.stack_network import check_stack_model, predict_stack
 from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.tasks.dual_pixel_affine import AFFINE
 from dualpix.models.zoo import LoadedModel, load_model
@@ -141,18 +141,18 @@ def _affine(model: LoadedModel, sizes_px: tuple[int, ...]) -> Method:
 
 
 def _stack_networks(choice: Choice) -> dict[str, Method]:
-    sizes = choice.working_sizes_px or (WORKING_LONG_SIDE_PX,)
+    sizes = choice.working_sizes_px
     if len(sizes) > 1:
         raise DualpixError(f"{len(sizes)} working sizes for focus stacks", expected="one")
     runs: dict[str, Method] = {}
     for name in choice.networks:
         model = load_model(name)
         check_stack_model(model)
-        runs[_label(model, name, runs)] = partial(_stack_network, model, sizes[0])
+        runs[_label(model, name, runs)] = partial(_stack_network, model, sizes[0] if sizes else None)
     return runs
 
 
-def _stack_network(model: LoadedModel, side_px: int, sample: Sample) -> Prediction:
+def _stack_network(model: LoadedModel, side_px: int | None, sample: Sample) -> Prediction:
     assert sample.stack is not None  # noqa: S101 - protocols say what their samples are
     found = predict_stack(sample.stack, model, working_long_side_px=side_px)
     return Prediction(found.depth_m, "depth_m", found.confidence)

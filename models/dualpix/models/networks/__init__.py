@@ -234,6 +234,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         task="focus_stack",
         loss=_fossa_loss,
         further_outputs=("confidence",),
+        working_long_side_px=384,
     ),
     "fossa-paper": NetworkSpec(
         build=_fossa_paper,

@@ -33,6 +33,9 @@ class NetworkSpec:
     """The loss of a network whose options weigh its terms, in place of ``loss``."""
     further_outputs: tuple[str, ...] = ()
     """Names of what ``forward`` gives after ``output``, in order: outputs of its task."""
+    working_long_side_px: int | None = None
+    """Of focus stacks: the long side at which it works best, to which smaller frames are enlarged, up to twice; None
+    works at the frames' own size, within bounds."""
     wanted: tuple[str, ...] = ()
     """Optional fields of its task's samples that its loss is made of: sources are asked for them."""
 
