@@ -71,6 +71,7 @@ def test_the_shipped_network_finds_it_unless_a_method_is_named(few: tuple[Path, 
     run(folder, "-o", tmp_path / "network", "--truth", truth)
     record = json.loads((tmp_path / "network" / "desk" / "depth.json").read_text())
     assert record["model"] == DEFAULT_STACK_MODEL and record["method_beside"] == "blur"
+    assert record["method"] == f"focus stack, {DEFAULT_STACK_MODEL}"
     assert (tmp_path / "network" / "desk" / "depth_m_blur.tiff").is_file()
     assert record["error"]["network"]["abs_rel"] < record["error"]["sharpest_frame"]["abs_rel"]
     run(folder, "-o", tmp_path / "method", "--stack-method", "blur")
@@ -93,6 +94,7 @@ def test_where_both_contradict_the_method_is_the_result(
     result = run(folder, "-o", tmp_path)
     record = json.loads((tmp_path / "desk" / "depth.json").read_text())
     assert record["model"] is None and record["model_beside"] == DEFAULT_STACK_MODEL
+    assert record["method"] == "focus stack, blur" and "method_beside" not in record
     beside = tifffile.imread(tmp_path / "desk" / f"depth_m_{DEFAULT_STACK_MODEL}.tiff")
     assert not np.allclose(beside, tifffile.imread(tmp_path / "desk" / "depth_m.tiff"))
     assert f"--model {DEFAULT_STACK_MODEL} takes it all the same" in " ".join(result.output.split())

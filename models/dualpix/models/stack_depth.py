@@ -151,7 +151,7 @@ def _chosen(
     if predicted is None or not isinstance(by_method, FocusDepth):
         return by_method, {"notes": []}, {}
     apart, doubts = stack_notes.differs(stack, predicted.depth_m, by_method)
-    told: dict[str, Any] = {"method_beside": by_method.method, "network_from_method_d": apart}
+    told: dict[str, Any] = {"network_from_method_d": apart}
     if doubts and not options.named:
         notes = [stack_notes.gave_way(options.network_name, by_method.method)]
         told |= {"model": None, "model_beside": options.network_name, "notes": notes}
@@ -160,6 +160,8 @@ def _chosen(
     if predicted.confidence is not None:
         result = replace(result, confidence=predicted.confidence)
     told |= {
+        "method": f"focus stack, {options.network_name}",
+        "method_beside": by_method.method,
         "model": options.network_name,
         "confidence_of": "method" if predicted.confidence is None else "network",
         "notes": [*stack_notes.thinned_out(stack, predicted.frames), *doubts],

@@ -17,6 +17,8 @@ from tests.models.view.test_view_page import map_of
 from tests.support.viewed import data_of, shown_scene
 
 from dualpix.capture.cli import main
+from dualpix.models import stack_notes
+from dualpix.models.shipped import DEFAULT_STACK_MODEL
 
 LENS = (
     "--focal-length-mm=50",
@@ -112,6 +114,24 @@ def test_a_stack_of_a_simulated_camera_has_its_truth(
     np.testing.assert_allclose(error[known], (1 / depth - 1 / true)[known], atol=3e-3)
     stated = json.loads((made / "stacks" / "desk" / "depth.json").read_text())["error"]["method"]["mae_d"]
     assert np.nanmean(np.abs(error)) == pytest.approx(stated, rel=0.01)
+
+
+@pytest.mark.parametrize("contradicted", [False, True])
+def test_a_network_and_the_method_of_a_stack_are_two_of_one_scene(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, contradicted: bool
+) -> None:
+    """Whichever of both the result is, the other lies beside; facts are told once."""
+    if contradicted:
+        monkeypatch.setattr(stack_notes, "differs", lambda *_: (0.7, ["they differ"]))
+    run(capsys, "depth", made / "desk", "-o", tmp_path / "out")
+    code, _, err = run(capsys, "view", tmp_path / "out" / "desk", made / "desk", "-o", tmp_path / "page.html")
+    assert code == 0, err
+    told = data_of((tmp_path / "page.html").read_bytes())["scenes"][0]
+    names = [DEFAULT_STACK_MODEL, "by blur"]
+    found = [estimate["method"] for estimate in told["estimates"]]
+    assert found == (["focus stack, blur", DEFAULT_STACK_MODEL] if contradicted else names)
+    facts = [name for estimate in told["estimates"] for name, _ in estimate["facts"]]
+    assert len(facts) == len(set(facts)) and "method" in facts
 
 
 def test_the_truth_of_a_file_gives_an_error_map(made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dualpix.capture import optics
 from dualpix.capture.colour_map import Rgb
@@ -104,6 +105,10 @@ def picture(plan: RigPlan) -> Rgb:
     extra = plan.disparity_sigma_px
     title = f"f = {plan.focal_px:.0f} px, match to {plan.sigma_px:g} px"
     axes.set_title(title + ("" if extra is None else f"; dual-pixel disparity to {extra:.3g} px"), fontsize=11)
+    for axis, most in ((axes.xaxis, 10), (axes.yaxis, 6)):
+        axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=most))
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(True, which="both", color="#dddddd")
     axes.legend()
     agg.draw()

@@ -281,12 +281,14 @@ def _stack_estimates(result: ResultFolder, truth: Path | None, simulated: FloatI
             maps += _against(depth, np.where(simulated > 0, simulated, np.float32(np.nan)))
         with np.errstate(divide="ignore"):
             defocus = _defocus_of_stack(record, np.float32(-1) / depth, "blur_px_per_d", result.size_hw)
-        return Estimate(method, tuple(maps), defocus, _about(record), notes)
+        return Estimate(method, tuple(maps), defocus, () if confidence is None else _about(record), notes)
 
     yield estimate(method, _read_map(folder / "depth_m.tiff", result.size_hw), sure)
-    beside = record.get("method_beside")
+    beside, network = record.get("method_beside"), record.get("model_beside")
     if isinstance(beside, str) and beside in ("blur", "sharpness", "argmax"):
         yield estimate(f"by {beside}", _read_map(folder / f"depth_m_{beside}.tiff", result.size_hw), None)
+    elif isinstance(network, str) and (name := f"depth_m_{network}.tiff") == Path(name).name:
+        yield estimate(network, _read_map(folder / name, result.size_hw), None)
 
 
 def _defocus_of_stack(record: Mapping[str, Any], coordinate: FloatImage, key: str, size_hw: tuple[int, int]) -> Defocus:
@@ -430,7 +432,9 @@ def _facts(meta: Mapping[str, Any], more: Mapping[str, Any]) -> tuple[tuple[str,
 
 def _about(record: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
     """What is known of a result."""
-    known: list[tuple[str, Any]] = [("method", record["method"]), ("model", record.get("model"))]
+    known: list[tuple[str, Any]] = [("method", record["method"])]
+    if str(record.get("model")) not in str(record["method"]):
+        known.append(("model", record.get("model")))
     share = record.get("measured_fraction")
     if isinstance(share, int | float):
         known.append(("measured", f"{share:.1%}"))
