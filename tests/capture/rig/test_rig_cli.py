@@ -92,6 +92,15 @@ def test_boards_become_a_rig(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert not (tmp_path / "two.json").exists()
 
 
+def test_the_board_that_nobody_chose_is_seen_in_pictures_that_nobody_sized(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the defaults of both commands: squares that 640 px cannot show would be a trap."""
+    run(capsys, "rig", "simulate", "-o", tmp_path / "sim", "--boards", "8", "--scenes", "0")
+    _, _, err = run(capsys, "rig", "calibrate", tmp_path / "sim" / "boards", "-o", tmp_path / "rig.json")
+    assert "board007" in err and "both cameras see" not in err, err
+
+
 def test_labels_are_what_train_reads(shoot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     scenes, rig = shoot / "scenes", shoot / "rig.json"
     lens = ("--profile", "generic-phone", "--focus", 0.8, "--pixel-pitch-um", PITCH_UM)

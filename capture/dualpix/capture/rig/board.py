@@ -47,8 +47,8 @@ class Board:
     """A printed board."""
 
     kind: BoardKind = "charuco"
-    squares: tuple[int, int] = (11, 8)
-    square_m: float = 0.015
+    squares: tuple[int, int] = (9, 6)
+    square_m: float = 0.025
     """Side of a square, as measured on the print."""
 
     def __post_init__(self) -> None:

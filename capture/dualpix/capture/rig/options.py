@@ -18,8 +18,8 @@ def board_options(command: C) -> C:
     """Which board."""
     options = (
         click.option("--board", "kind", type=click.Choice(get_args(BoardKind)), default="charuco", help="Its kind."),
-        click.option("--squares", type=(int, int), default=(11, 8), metavar="COLUMNS ROWS", help="Of the board."),
-        click.option("--square-mm", type=float, default=15.0, help="Side of a square, measured on the print."),
+        click.option("--squares", type=(int, int), default=(9, 6), metavar="COLUMNS ROWS", help="Of the board."),
+        click.option("--square-mm", type=float, default=25.0, help="Side of a square, measured on the print."),
     )
     for option in reversed(options):
         command = option(command)
