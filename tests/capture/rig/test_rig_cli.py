@@ -264,7 +264,7 @@ def test_plan_and_board(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert (tmp_path / "plan.png").is_file()
     assert "px apart" in refused(capsys, "rig", "plan", *optics, "--baseline-mm", 900)
     code, out, _ = run(capsys, "rig", "board", "-o", tmp_path / "board.png", "--squares", 7, 5)
-    assert code == 0 and "105.0 x 75.0 mm" in out
+    assert code == 0 and "175.0 x 125.0 mm" in out
     seen = Board("charuco", (7, 5), 0.015).find(cv2.imread(str(tmp_path / "board.png"), cv2.IMREAD_GRAYSCALE))
     assert seen is not None and len(seen.ids) == 24
     assert "looks the same upside down" in refused(
