@@ -55,6 +55,7 @@ def test_a_model_that_is_named_is_scored(words: tuple[str, ...], expected: list[
         (("--model", "toynet:nearest"), ["blur", "argmax", "nearest"]),
         (("--method", "argmax,network", "--model", "toynet:nearest"), ["argmax", "nearest"]),
         (("--method", "network", "--model", "toynet:nearest", "--model", "toynet:stack"), ["nearest", "stack"]),
+        (("--method", "network"), ["fossa-compact"]),
         ((), ["blur", "argmax"]),
     ],
 )

@@ -15,7 +15,7 @@ from dualpix.capture.files import check_output_dir
 from dualpix.capture.given import given_options
 from dualpix.models.data.kinds import FEWEST_FRAMES, FRAMES, MOST_FRAMES
 from dualpix.models.protocol_names import METHODS, PROTOCOLS, RENDERED, TAKE_FOLDERS
-from dualpix.models.shipped import DEFAULT_MODEL, model_folder
+from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL, model_folder
 
 _FILE = click.Path(path_type=Path)
 _MULTIPLE_PX = 32
@@ -71,7 +71,7 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
     "models",
     multiple=True,
     help="Network: name, folder or package.module:factory[@FOLDER]; repeatable. Each is scored, beside what --method "
-    f"asks for. Where a network is asked for and none is named: {DEFAULT_MODEL}.",
+    f"asks for. Where a network is asked for and none is named: {DEFAULT_MODEL}; of stacks {DEFAULT_STACK_MODEL}.",
 )
 @click.option(
     "--predictions", type=_FILE, help="Folder of maps, NAME.npy .tiff .png .pfm .exr, in the protocol's unit: a method "
@@ -79,7 +79,8 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
 )  # fmt: skip
 @click.option(
     "--working-size", type=click.IntRange(min=32), multiple=True,
-    help="Long side in px at which the networks work; several give the median of their results. Default: 1008 and 672.",
+    help="Long side in px at which the networks work; several give the median of their results. Default: 1008 "
+    "and 672; of stacks the network's own.",
 )  # fmt: skip
 @click.option("--count", type=click.IntRange(1, 1000), default=8, help="Number of rendered scenes.")
 @click.option("--size", type=click.IntRange(32, 4096), nargs=2, default=(192, 256), help="Of rendered scenes: H W.")

@@ -19,7 +19,7 @@ from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
 from dualpix.models.predict import DisparityMap, match_disparity, predict_affine, predict_disparity
 from dualpix.models.protocol_names import METHODS
-from dualpix.models.shipped import DEFAULT_MODEL
+from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL
 from dualpix.models.stack_network import check_stack_model, predict_stack
 from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.tasks.dual_pixel_affine import AFFINE
@@ -39,10 +39,9 @@ class Choice:
     """Those that the user named: each is scored. Where a network is asked for and none is named, the default one."""
     working_sizes_px: tuple[int, ...] = ()
 
-    @property
-    def networks(self) -> Sequence[str]:
+    def networks(self, default: str = DEFAULT_MODEL) -> Sequence[str]:
         """Of the method ``network``, each once."""
-        return tuple(dict.fromkeys(self.models)) or (DEFAULT_MODEL,)
+        return tuple(dict.fromkeys(self.models)) or (default,)
 
 
 def of_pair(predict: PairMethod) -> Method:
@@ -100,7 +99,7 @@ def _label(model: LoadedModel, given: str, taken: Collection[str]) -> str:
 
 def _sharp_networks(choice: Choice) -> dict[str, Method]:
     runs: dict[str, Method] = {}
-    for name in choice.networks:
+    for name in choice.networks():
         model = load_model(name)
         if SHARP not in model.spec.outputs:
             raise DualpixError(
@@ -114,7 +113,7 @@ def _sharp_networks(choice: Choice) -> dict[str, Method]:
 
 def _networks(choice: Choice) -> dict[str, Method]:
     runs: dict[str, Method] = {}
-    for name in choice.networks:
+    for name in choice.networks():
         model = load_model(name)
         label = _label(model, name, runs)
         sizes = choice.working_sizes_px or None
@@ -145,7 +144,7 @@ def _stack_networks(choice: Choice) -> dict[str, Method]:
     if len(sizes) > 1:
         raise DualpixError(f"{len(sizes)} working sizes for focus stacks", expected="one")
     runs: dict[str, Method] = {}
-    for name in choice.networks:
+    for name in choice.networks(DEFAULT_STACK_MODEL):
         model = load_model(name)
         check_stack_model(model)
         runs[_label(model, name, runs)] = partial(_stack_network, model, sizes[0] if sizes else None)
