@@ -32,6 +32,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "refocus": ("dualpix.models.view.refocus_cli:command", "Focus a picture anew by its depth; also as animation."),
     "evaluate": ("dualpix.models.evaluate_cli:command", "Score networks and SGBM on data with ground truth."),
     "train": ("dualpix.models.train_cli:command", "Train a network on rendered scenes; resumes after a kill."),
+    "ensemble": ("dualpix.models.ensemble_cli:command", "Several networks as one: the mean of what they say."),
     "quantize": ("dualpix.quantize.cli:command", "Which layers may be int8 within a budget of accuracy."),
     "export": ("dualpix.export.cli:command", "Quantise, export and gate a network for phones."),
     "verify": ("dualpix.export.verify_cli:command", "Check exported artefacts again: digests, and what they compute."),

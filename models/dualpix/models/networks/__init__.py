@@ -5,12 +5,14 @@ torch is imported when a network is built: names and sizes are looked up by comm
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.models.named import is_named
+from dualpix.models.networks.members import Member, members_of
 from dualpix.models.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -159,6 +161,40 @@ def _fmdp_paper_loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
     return sequence_loss(predictions, batch)
 
 
+def _ensemble(options: dict[str, Any]) -> nn.Module:
+    from dualpix.models.networks.ensemble import Ensemble
+
+    members = members_of(options)
+    specs = [_member_spec(member) for member in members]
+    networks = [spec.build(dict(member.options)) for spec, member in zip(specs, members, strict=True)]
+    order = [name for name, _ in _INPUTS]
+    takes = [tuple(order.index(name) for name in spec.input_names) for spec in specs]
+    return Ensemble(networks, takes, sure=all(_CONFIDENCE in spec.further_outputs[:1] for spec in specs))
+
+
+def _member_spec(member: Member) -> NetworkSpec:
+    """Of this package alone: a card must not run code that nobody named."""
+    spec = NETWORKS.get(member.network)
+    if spec is None or member.network == _ENSEMBLE:
+        raise ValueError(f"member {member.network!r:.60}, expected one of the other networks of dualpix")
+    spec = spec.with_options(member.options)
+    if spec.output != "disparity_px" or not set(spec.inputs) <= set(_INPUTS):
+        raise ValueError(f"member {member.network!r:.60} gives {spec.output}, expected disparity_px of pairs")
+    return spec
+
+
+def _of_members(spec: NetworkSpec, options: Mapping[str, Any]) -> NetworkSpec:
+    """What all members give, at sizes that all take; options that are none are refused when it is built."""
+    try:
+        specs = [_member_spec(member) for member in members_of(options)]
+    except ValueError:
+        return spec
+    sure = all(_CONFIDENCE in member.further_outputs[:1] for member in specs)
+    multiple = math.lcm(*(member.size_multiple for member in specs))
+    return replace(spec, further_outputs=(_CONFIDENCE,) if sure else (), size_multiple=multiple)
+
+
+_ENSEMBLE, _CONFIDENCE = "ensemble", "confidence"
 _INPUTS = (("image", 3), ("left", 1), ("right", 1))
 _STACK_INPUTS = (("frames", 3), ("focus_diopters", 1), ("width_per_focal", 1))
 _MATCHED_INPUTS = (*_STACK_INPUTS, ("blur_px_per_diopter", 1))
@@ -196,6 +232,14 @@ NETWORKS: dict[str, NetworkSpec] = {
         size_multiple=32,
         paper="this project",
         further_outputs=("confidence",),
+    ),
+    _ENSEMBLE: NetworkSpec(
+        build=_ensemble,
+        inputs=_INPUTS,
+        output="disparity_px",
+        size_multiple=32,
+        paper="Lakshminarayanan et al., NeurIPS 2017",
+        of_options=_of_members,
     ),
     "dddnet": NetworkSpec(
         build=_dddnet,
