@@ -34,6 +34,12 @@ WRONG: dict[str, Cases] = {
     ],
     "inspect": [(["gone.dng"], "gone.dng")],
     "view": [(["gone", "-o", "page.html"], "gone"), (["--nosuch"], "No such option")],
+    "ensemble": [
+        (["dplive", "-o", "new"], "1 model; expected 2 to 16"),
+        (["dplive", "gone", "-o", "new"], "unknown model 'gone'"),
+        (["dplive", "fossa-compact", "-o", "new"], "gives depth_m"),
+        (["dplive", "fmdp-compact", "-o", "notes.txt"], "notes.txt"),
+    ],
     "refocus": [(["gone", "-o", "x.png", "--at", "3", "4"], "gone"), (["--nosuch"], "No such option")],
     "rig": [(["plan", "--nosuch"], "No such option"), (["nosuch"], "No such command 'nosuch'")],
     "calibrate": [(["gain", "--nosuch"], "No such option"), (["nosuch"], "No such command 'nosuch'")],
