@@ -37,6 +37,7 @@ from dualpix.models.working import (
     MethodMap,
     WorkingViews,
     baseline_size,
+    largest_within,
     to_view,
     working_size,
     working_views,
@@ -90,14 +91,15 @@ def predict_disparity(
         model: from :func:`dualpix.models.zoo.load_model`; its output must be ``disparity_px``.
         working_long_side_px: long side of the network's input, never more than the view's own. Several sizes give the
             blend of their results: a coarse one brings blur that is larger than any in training back into reach. By
-            default 1008 px or the view's own size, and two thirds of that.
+            default 1008 px or the view's own size, and two thirds of that; of an exported program what fits into its
+            size, once.
         blend: how several sizes are merged, pixel by pixel.
 
     Raises:
         DualpixError: the capture holds NaN or infinity or is too small, or the network gives no disparity.
     """
     check_gives_disparity(model)
-    sizes = network_working_sizes(image) if working_long_side_px is None else working_long_side_px
+    sizes = network_working_sizes(image, model) if working_long_side_px is None else working_long_side_px
     residuals: list[SharpResidual] = []
     found = run_estimator(image, network_estimator(model, residuals.append), model.name, sizes, blend)
     calibration, calibrated_for = model.calibration(len(found.result.scale), learned=found.learned is not None)
@@ -137,13 +139,15 @@ def predict_affine(image: DualPixelImage, model: LoadedModel, *, working_long_si
     """
     if model.spec.output != AFFINE:
         raise DualpixError(f"model '{model.name}' gives {model.spec.output}", expected=f"a model that gives {AFFINE}")
-    size = network_working_sizes(image)[0] if working_long_side_px is None else working_long_side_px
+    size = network_working_sizes(image, model)[0] if working_long_side_px is None else working_long_side_px
     found = run_estimator(image, network_estimator(model), model.name, size, "median").result
     return found.disparity_px / np.float32(found.scale[0])  # no lengths in the picture: not to be scaled with it
 
 
-def network_working_sizes(image: DualPixelImage) -> tuple[int, ...]:
-    """Long sides in px at which a network works by default, largest first."""
+def network_working_sizes(image: DualPixelImage, model: LoadedModel | None = None) -> tuple[int, ...]:
+    """Long sides in px at which a network works by default, largest first; an exported program has one."""
+    if model is not None and model.size_hw is not None:
+        return (largest_within(image, model.size_hw),)
     largest = max(working_size(image, WORKING_LONG_SIDE_PX))
     return tuple(max(SMALLEST_SIDE_PX, round(largest * share)) for share in NETWORK_PYRAMID)
 
@@ -232,13 +236,12 @@ def network_estimator(model: LoadedModel, on_sharp: Callable[[SharpResidual], No
         on_sharp: is given what it adds to the picture, each time it runs, if it gives a sharp one.
 
     Raises:
-        DualpixError: (of the method) a picture that holds NaN or infinity.
+        DualpixError: (of the method) a picture that holds NaN or infinity, or views that no program of its size takes.
     """
 
     def run(views: WorkingViews) -> MethodMap:
         height, width = views.left.shape
-        multiple = model.spec.size_multiple
-        pad = ((0, -height % multiple), (0, -width % multiple))
+        pad = _padding((height, width), model)
         with torch.inference_mode():
             batch = {
                 name: _to_tensor(np.pad(view, (*pad, (0, 0))[: view.ndim], mode="reflect"))
@@ -259,6 +262,20 @@ def network_estimator(model: LoadedModel, on_sharp: Callable[[SharpResidual], No
         return MethodMap(cropped(first_output(outputs)), None, None if confidence is None else cropped(confidence))
 
     return run
+
+
+def _padding(size_hw: tuple[int, int], model: LoadedModel) -> tuple[tuple[int, int], tuple[int, int]]:
+    """What to add below and to the right."""
+    (height, width), multiple = size_hw, model.spec.size_multiple
+    if model.size_hw is None:
+        return (0, -height % multiple), (0, -width % multiple)
+    most_h, most_w = model.size_hw
+    if height > most_h or width > most_w:
+        raise DualpixError(
+            f"working views of {height} x {width} px for '{model.name}', a program of {most_h} x {most_w} px",
+            expected="no working size with it: it has one",
+        )
+    return (0, most_h - height), (0, most_w - width)
 
 
 def lens_of(meta: CaptureMeta) -> LensModel | list[str]:
