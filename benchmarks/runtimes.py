@@ -9,8 +9,11 @@ The networks are converted by way of one ONNX file each. ONNX Runtime's and Open
 quantisations of it, on scenes that the exporter calibrates on: *as it comes* of all they know, and *as here* of
 the convolutions, without the layers that the exporter leaves in float. The inputs that judge are its evaluation scenes.
 
-Convention: dB is the signal-to-noise ratio of the disparity against PyTorch's float32; the loss is that of the task's
-metric, relative, against the truth.
+Convention: dB is the signal-to-noise ratio of the first output against PyTorch's float32; the loss is of the task's
+metric, relative, against the truth. Neither sees terraces, so two more figures look at the shape of surfaces:
+*roughness* is the root mean square of what a runtime adds to the float map in patches of 16 x 16 px once a plane is
+taken off it, relative to the float map's own in the smoother half of the patches; *equal* is the share of horizontal
+neighbours with the very same value.
 """
 
 from __future__ import annotations
@@ -43,14 +46,24 @@ from dualpix.models.blocks.channels import float_islands
 from dualpix.models.networks.spec import fix_size
 from dualpix.models.zoo import load_model
 from dualpix.quantize.calibration import Inputs, rendered_calibration, rendered_evaluation
-from dualpix.quantize.score import Difference, Outputs, Predict, arrays_of
+from dualpix.quantize.score import Array, Difference, Outputs, Predict, arrays_of
 from dualpix.quantize.task_metrics import task_metrics
 
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "live" / "1-runtimes.json"
 """Shown in docs/networks/dplive.md."""
-COLUMNS = {"time": "ms", "over eager": "x", "agreement": "dB", "loss of AI(1)": "%", "file": "MB"}
+COLUMNS = {
+    "time": "ms",
+    "over eager": "x",
+    "agreement": "dB",
+    "loss of AI(1)": "%",
+    "roughness": "%",
+    "equal": "%",
+    "file": "MB",
+}
 _PEERS = ("onnx", "onnxruntime", "openvino", "nncf")
 _OPSET = 17
+PATCH_PX = 16
+"""Side of the patches whose planes are taken off."""
 _SHOWN = 8
 _WAYS = 9
 """To run a network that was exported by two recipes."""
@@ -251,7 +264,36 @@ def _quality(network: Network, predict: Predict, references: Sequence[Outputs]) 
     difference = Difference.between([o[0] for o in outputs], [r[0] for r in references])
     base = network.loss(references, references)
     loss = 100 * (network.loss(outputs, references) / base - 1)
-    return {"agreement": Figure.exact(difference.sqnr_db), "loss of AI(1)": Figure.exact(loss)}
+    maps = [(o[0][0, 0], r[0][0, 0]) for o, r in zip(outputs, references, strict=True)]
+    return {
+        "agreement": Figure.exact(difference.sqnr_db),
+        "loss of AI(1)": Figure.exact(loss),
+        "roughness": Figure.exact(100 * float(np.mean([added_roughness(*pair) for pair in maps]))),
+        "equal": Figure.exact(100 * float(np.mean([equal_neighbours(found) for found, _ in maps]))),
+    }
+
+
+def added_roughness(found: Array, reference: Array) -> float:
+    """What ``found`` adds to the smoother half of ``reference``, (H, W) both, relative to the roughness there."""
+    own, added = roughness(reference), roughness(found - reference)
+    smooth = own <= np.median(own)
+    return float(np.sqrt(np.mean(added[smooth] ** 2) / max(np.mean(own[smooth] ** 2), np.finfo(np.float64).tiny)))
+
+
+def roughness(values: Array) -> Array:
+    """Root mean square of each whole patch of 16 x 16 values of (H, W), once the plane that fits best is taken off."""
+    height, width = (side // PATCH_PX for side in values.shape)
+    rows, columns = np.mgrid[:PATCH_PX, :PATCH_PX]
+    plane = np.stack([np.ones(PATCH_PX**2), rows.ravel(), columns.ravel()], 1)
+    whole = values[: height * PATCH_PX, : width * PATCH_PX].reshape(height, PATCH_PX, width, PATCH_PX)
+    patches = whole.swapaxes(1, 2).reshape(height * width, PATCH_PX**2)
+    rest = patches - patches @ (plane @ np.linalg.pinv(plane)).T
+    return np.asarray(np.sqrt(np.mean(rest**2, axis=1)))
+
+
+def equal_neighbours(values: Array) -> float:
+    """Share of horizontal neighbours in (H, W) that have the very same value: 1 of terraces."""
+    return float(np.mean(np.diff(values, axis=1) == 0))
 
 
 def measured(networks: Sequence[Network], work: Path, rounds: int, *, operators: bool) -> list[Row]:
