@@ -1,6 +1,6 @@
 """What other runtimes make of a network that ``dualpix export`` wrote: time and quality, on the same inputs.
 
-    pip install onnx==1.23.2 onnxruntime==1.23.2 openvino==2025.3.0 nncf==3.4.0
+    pip install onnx==1.23.2 onnxruntime==1.23.2 openvino==2026.4.1 nncf==3.4.0
     dualpix export dplive -o live/ --recipe xnnpack-fp32 --recipe xnnpack-int8 --size 384x512
     python -m benchmarks.runtimes live/ [MORE/ ...] [--operators] [-o docs/results/live/1-runtimes.json]
 
@@ -153,7 +153,6 @@ def _fed(network: Network, inputs: Inputs) -> dict[str, Any]:
 
 
 def _ort(path: Path, network: Network) -> Candidate:
-    runtime = import_module("onnxruntime")
     session = _session(path)
 
     def predict(inputs: Inputs) -> tuple[Tensor, ...]:
@@ -168,7 +167,6 @@ def _ort(path: Path, network: Network) -> Candidate:
         kernels = [e for e in events if e.get("cat") == "Node" and str(e.get("name", "")).endswith("_kernel_time")]
         return _summed((str(e["args"]["op_name"]), e["dur"] / 1e3 / runs) for e in kernels)
 
-    assert runtime is not None
     return Candidate(predict, path.stat().st_size, operators)
 
 
@@ -296,8 +294,9 @@ def equal_neighbours(values: Array) -> float:
     return float(np.mean(np.diff(values, axis=1) == 0))
 
 
-def measured(networks: Sequence[Network], work: Path, rounds: int, *, operators: bool) -> list[Row]:
-    """All rows; what cannot be made says why in its label."""
+def measured(networks: Sequence[Network], work: Path, rounds: int, *, operators: bool) -> tuple[list[Row], list[str]]:
+    """All rows, and why others are missing: releases of the peers do not all go together."""
+    missing: list[str] = []
     made: dict[str, tuple[Network, Candidate]] = {}
     rows: dict[str, dict[str, Figure]] = {}
     references = {}
@@ -308,7 +307,11 @@ def measured(networks: Sequence[Network], work: Path, rounds: int, *, operators:
             name = f"{network.name}: {label}"
             with ProgressLine("runtimes") as line, torch.inference_mode():
                 line.update(len(made), len(networks) * _WAYS, name)
-                candidate = make()
+                try:
+                    candidate = make()
+                except Exception as error:  # a peer raises anything
+                    missing.append(f"{name}: {type(error).__name__}: {str(error).splitlines()[0][:160]}")
+                    continue
                 rows[name] = _quality(network, candidate.predict, references[network.name])
             if candidate.file_bytes is not None:
                 rows[name]["file"] = Figure.exact(candidate.file_bytes / 1e6)
@@ -321,7 +324,7 @@ def measured(networks: Sequence[Network], work: Path, rounds: int, *, operators:
             rows[name]["over eager"] = Figure.of(list(found.ratio(name, eager).samples))
         if operators and candidate.operators is not None:
             _say(name, candidate.operators())
-    return [Row(name, figures) for name, figures in rows.items()]
+    return [Row(name, figures) for name, figures in rows.items()], missing
 
 
 def _timed(made: Mapping[str, tuple[Network, Candidate]], rounds: int) -> Benchmark:
@@ -336,7 +339,9 @@ def _say(name: str, operators: Mapping[str, float]) -> None:
         click.echo(f"    {ms:7.3f} ms  {kind}")
 
 
-def _result(rows: Sequence[Row], networks: Sequence[Network], folders: Sequence[Path], rounds: int) -> Result:
+def _result(
+    rows: Sequence[Row], missing: Sequence[str], networks: Sequence[Network], folders: Sequence[Path], rounds: int
+) -> Result:
     height, width = networks[0].judged_on[0][0].shape[-2:]
     notes = (
         f"{height} x {width} px, one thread, {rounds} interleaved rounds in one process; time is the processor's, and "
@@ -344,6 +349,7 @@ def _result(rows: Sequence[Row], networks: Sequence[Network], folders: Sequence[
         f"and loss of AI(1) on {len(networks[0].judged_on)} rendered scenes; int8 calibrated on "
         f"{len(networks[0].calibration)} others. {', '.join(f'{name} {version(name)}' for name in _PEERS)}. "
         f"Load average at the end {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs."
+        + "".join(f" Not made: {reason}." for reason in missing)
     )
     command = f"python -m benchmarks.runtimes {' '.join(f'{folder.name}/' for folder in folders)}"
     return new_result("The same networks in other runtimes", command, COLUMNS, rows, notes=notes)
@@ -361,8 +367,8 @@ def main(folders: tuple[Path, ...], output: Path, rounds: int, calibrate: int, j
     torch.set_num_threads(1)
     networks = [network_of(folder, calibrate, judge) for folder in folders]
     with tempfile.TemporaryDirectory() as scratch:
-        rows = measured(networks, Path(scratch), rounds, operators=operators)
-    result = _result(rows, networks, folders, rounds)
+        rows, missing = measured(networks, Path(scratch), rounds, operators=operators)
+    result = _result(rows, missing, networks, folders, rounds)
     result.write(output)
     for row in result.rows:
         click.echo(f"{row.label}: " + ", ".join(f"{name} {f.value:.4g}" for name, f in row.figures.items()))

@@ -74,7 +74,7 @@ def _groups(record: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
     return {f"R6 II {group}": means for group, means in record["group_mean"].items() if group != "orbbec"}
 
 
-_PAIRED = {"mae_px": "mean error, px", "ai1": "AI(1)", "mae_m": "MAE, m", "mae_diopters": "MAE, 1/m"}
+_PAIRED = {"mae_px": "mean error, px", "ai1": "AI(1)", "abs_rel": "AbsRel", "mae_diopters": "MAE, 1/m"}
 """Of data whose truth is in px alone the first, up to an affine map the second, in metres the others."""
 
 
@@ -102,7 +102,7 @@ def paired_result(scores: Sequence[dict[str, Any]], title: str) -> Result:
 
 def _paired_figures(record: dict[str, Any]) -> list[str]:
     mean = record["mean"][record["difference_from"]]
-    wanted = {"disparity_px": ("mae_px",), "affine": ("ai1",), "depth_m": ("mae_m", "mae_diopters")}
+    wanted = {"disparity_px": ("mae_px",), "affine": ("ai1",), "depth_m": ("abs_rel", "mae_diopters")}
     return [key for key in wanted.get(record["protocol"]["unit"], ("ai1",)) if key in mean]
 
 

@@ -40,16 +40,16 @@ def means(*words: object) -> dict[str, dict[str, float]]:
     return found
 
 
-@pytest.mark.parametrize(("size_hw", "baseline"), [((64, 96), "x"), ((50, 70), "x"), ((70, 50), "y"), ((40, 33), "x")])
+@pytest.mark.parametrize(("size_hw", "baseline"), [((64, 96), "x"), ((50, 70), "x"), ((70, 50), "y"), ((40, 34), "x")])
 def test_a_float_program_gives_what_its_network_does(
     tiny_export: ExportResult, tmp_path: Path, size_hw: tuple[int, int], baseline: Baseline
 ) -> None:
-    """Views that fit are not resized; what lies beside them is filled in, and only its edge can tell."""
+    """Views that fit are not resized; what lies beside them is filled in, and only the edge can tell."""
     image, program = pair(size_hw, baseline), load_any(tiny_export.folder / FLOAT)
     expected = predict_disparity(image, tiny_model(tmp_path), working_long_side_px=max(size_hw))
     found = predict_disparity(image, program)
     assert found.working_size_hw == expected.working_size_hw and found.method == "tiny-xnnpack-fp32"
-    inner = (slice(0, -8), slice(0, -8))
+    inner = (slice(0, -10), slice(0, -10))
     assert found.disparity_px[inner] == pytest.approx(expected.disparity_px[inner], abs=1e-4)
 
 

@@ -73,6 +73,9 @@ Blend = Literal["mean", "median"]
 
 Estimator = Callable[[WorkingViews], MethodMap]
 """A method: working views to disparity in working pixels, where it was measured, and how sure it says it is."""
+_Padding = tuple[tuple[int, int], tuple[int, int]]
+"""What is added above and below, and to the left and right."""
+_NO_PADDING: _Padding = ((0, 0), (0, 0))
 _SLACK = 1e-3
 """Beyond 0 and 1 that rounding may bring a learned confidence."""
 
@@ -242,12 +245,14 @@ def network_estimator(model: LoadedModel, on_sharp: Callable[[SharpResidual], No
     def run(views: WorkingViews) -> MethodMap:
         height, width = views.left.shape
         pad = _padding((height, width), model)
+        # a program is filled in after light was brought to its level, which what lies beside the picture has no say in
+        before, after = (pad, _NO_PADDING) if model.size_hw is None else (_NO_PADDING, pad)
         with torch.inference_mode():
             batch = {
-                name: _to_tensor(np.pad(view, (*pad, (0, 0))[: view.ndim], mode="reflect"))
+                name: _to_tensor(np.pad(view, (*before, (0, 0))[: view.ndim], mode="reflect"))
                 for name, view in (("left", views.left), ("right", views.right), ("combined", views.combined))
             }
-            inputs = model.spec.inputs_of(batch)
+            inputs = tuple(_filled(given, after) for given in model.spec.inputs_of(batch))
             outputs = model.module(*inputs)
 
         def cropped(values: torch.Tensor) -> FloatImage:
@@ -264,7 +269,14 @@ def network_estimator(model: LoadedModel, on_sharp: Callable[[SharpResidual], No
     return run
 
 
-def _padding(size_hw: tuple[int, int], model: LoadedModel) -> tuple[tuple[int, int], tuple[int, int]]:
+def _filled(given: torch.Tensor, pad: _Padding) -> torch.Tensor:
+    """(1, C, H, W) with reflections below and to the right."""
+    if pad == _NO_PADDING:
+        return given
+    return torch.from_numpy(np.pad(given.numpy(), ((0, 0), (0, 0), *pad), mode="reflect"))
+
+
+def _padding(size_hw: tuple[int, int], model: LoadedModel) -> _Padding:
     """What to add below and to the right."""
     (height, width), multiple = size_hw, model.spec.size_multiple
     if model.size_hw is None:

@@ -248,7 +248,8 @@ def command(
         config = TrainConfig(
             network=network, options=parsed, init=init, init_share=init_share, encoder_weights=encoder_weights,
             teachers=teachers, teacher_weight=teacher_weight, steps=steps, batch_size=batch_size, samples=samples,
-            learning_rate=learning_rate, seed=seed, scene_seed=scene_seed, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every,
+            learning_rate=learning_rate, seed=seed, scene_seed=scene_seed, checkpoint_every=checkpoint_every,
+            evaluate_every=evaluate_every,
             eval_samples=eval_samples, precision=precision, data=data, validate=validate, fewest_frames=frames[0],
             frames=frames[1], stacks=stacks, renders=renders, crop_hw=crop_hw,
             render=RenderSettings(size_hw, scenes=scenes, quality=quality, optics=optics),
