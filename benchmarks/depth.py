@@ -1,11 +1,7 @@
-"""What depth of a capture costs: the whole command by network, and how sure a disparity is beside it alone."""
+"""What it costs to say how sure a disparity is, beside the disparity alone."""
 
 from __future__ import annotations
 
-import os
-import resource
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -22,12 +18,9 @@ from dualpix.models.predict import (
     predict_disparity,
     sgbm_estimator,
 )
-from dualpix.models.shipped import DEFAULT_MODEL
 from dualpix.models.zoo import load_model
 
 _REFERENCE = "network, disparity alone"
-_DUALPIX = [str(Path(sys.executable).with_name("dualpix"))]
-_IMPORTS = "import dualpix.models.predict_run"
 
 
 def confidence_suite(size_hw: tuple[int, int] = (1512, 2016), rounds: int = 7) -> Suite:
@@ -45,46 +38,6 @@ def confidence_suite(size_hw: tuple[int, int] = (1512, 2016), rounds: int = 7) -
 
     title = f"Disparity of a view of {size_hw[1]} x {size_hw[0]} px, with and without its confidence"
     return Suite(title, _REFERENCE, rounds, build, threads=1)
-
-
-def command_suite(size_hw: tuple[int, int] = (1512, 2016), rounds: int = 3) -> Suite:
-    """``dualpix depth`` on a pair of a Pixel 4's size, from its start to its end: processor time of the whole command.
-
-    "starting alone" is Python and the modules that the command needs, torch among them.
-    """
-
-    def build(folder: Path) -> Mapping[str, Callable[[], object]]:
-        image = _textured(size_hw)
-        for side in ("left", "right"):
-            view = np.asarray(np.rint(20_000 + 30_000 * getattr(image, side)), np.uint16)
-            cv2.imwrite(str(folder / f"shot_{side}.png"), view)
-
-        def depth(*options: str) -> Callable[[], object]:
-            words = [*_DUALPIX, "depth", str(folder / "shot_left.png"), "-o", str(folder / "out"), *options]
-            return lambda: subprocess.run(
-                words, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"}
-            )
-
-        one = ("--working-size", "512")
-        return {
-            DEFAULT_MODEL: depth("--model", DEFAULT_MODEL),
-            "dplive": depth("--model", "dplive"),
-            f"{DEFAULT_MODEL}, once at 512 px": depth("--model", DEFAULT_MODEL, *one),
-            "dplive, once at 512 px": depth("--model", "dplive", *one),
-            "sgbm": depth("--method", "sgbm"),
-            "starting alone": lambda: subprocess.run([sys.executable, "-c", _IMPORTS], check=True),
-        }
-
-    title = f"dualpix depth, whole command, on a pair of {size_hw[1]} x {size_hw[0]} px"
-    return Suite(title, DEFAULT_MODEL, rounds, build, quantity="processor time", sample=_processor_s)
-
-
-def _processor_s(run: Callable[[], object]) -> float:
-    """Of the processes that a run starts and waits for."""
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    run()
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def _textured(size_hw: tuple[int, int]) -> DualPixelImage:

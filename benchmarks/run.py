@@ -26,7 +26,7 @@ import numpy as np
 import rawpy
 import tifffile
 import torch
-from benchmarks.depth import command_suite, confidence_suite
+from benchmarks.depth import confidence_suite
 from benchmarks.record import Figure, Result, Row, machine_slug, new_result
 from benchmarks.render import RENDER_SUITES
 from benchmarks.suite import Suite
@@ -145,7 +145,6 @@ SUITES: dict[str, Callable[[], Suite]] = {
     "decode-cr3": lambda: decode_suite("CR3"),
     "decode-batch": batch_suite,
     "decode-memory": memory_suite,
-    "depth-command": command_suite,
     "depth-confidence": confidence_suite,
     "training-data": loading_suite,
     **RENDER_SUITES,
