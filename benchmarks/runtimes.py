@@ -347,7 +347,8 @@ def _result(
         f"{height} x {width} px, one thread, {rounds} interleaved rounds in one process; time is the processor's, and "
         "'over eager' the median of how many times faster than PyTorch it is. Agreement with PyTorch's float32 "
         f"and loss of AI(1) on {len(networks[0].judged_on)} rendered scenes; programs as exported, the others' int8 "
-        f"calibrated on {len(networks[0].calibration)} scenes. {', '.join(f'{name} {version(name)}' for name in _PEERS)}. "
+        f"calibrated on {len(networks[0].calibration)} scenes. "
+        f"{', '.join(f'{name} {version(name)}' for name in _PEERS)}. "
         f"Load average at the end {os.getloadavg()[0]:.1f} on {os.cpu_count()} CPUs."
         + "".join(f" Not made: {reason}." for reason in missing)
     )
