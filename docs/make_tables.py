@@ -1,4 +1,5 @@
-"""The figures in README.md and in docs/depth.md, train.md, export.md and networks/fossa.md, from ``docs/results``.
+"""The figures in README.md and in docs/depth.md, train.md, export.md, networks/fossa.md and networks/dplive.md,
+from ``docs/results``.
 
 Nobody types a figure. ``python -m docs.record_results`` and ``python -m benchmarks.stacks`` make the files,
 ``python -m docs.make_tables`` puts them between the two markers.
@@ -21,6 +22,7 @@ PAGES = {
     ROOT / "docs" / "train.md": RESULTS / "train",
     ROOT / "docs" / "export.md": RESULTS / "export",
     ROOT / "docs" / "networks" / "fossa.md": RESULTS / "stacks",
+    ROOT / "docs" / "networks" / "dplive.md": RESULTS / "live",
 }
 """Each page with results, and the folder of its result files."""
 BEGIN, END = "<!-- results: begin, made by docs/make_tables.py -->", "<!-- results: end -->"

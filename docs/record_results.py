@@ -74,6 +74,38 @@ def _groups(record: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
     return {f"R6 II {group}": means for group, means in record["group_mean"].items() if group != "orbbec"}
 
 
+_PAIRED = {"mae_px": "mean error, px", "ai1": "AI(1)", "abs_rel": "AbsRel", "mae_diopters": "MAE, 1/m"}
+"""Of data whose truth is in px alone the first, up to an affine map the second, in metres the others."""
+
+
+def paired_result(scores: Sequence[dict[str, Any]], title: str) -> Result:
+    """A result from JSONs of ``dualpix evaluate --model A --model B``: every other method against the first model."""
+    rows = []
+    for record in scores:
+        first, means = record["difference_from"], record["mean"]
+        if first is None:
+            raise click.UsageError(f"the scores of {record['data']} name no model: nothing is held against one")
+        for method, found in record["difference"].items():
+            for key in _paired_figures(record):
+                one = found[key]
+                low, high = one["interval_95"] or (one["mean"], one["mean"])
+                figures = {first: means[first][key], "other": means[method][key], "difference": one["mean"]}
+                figures |= {"95 % low": low, "95 % high": high, "scenes": one["scenes"]}
+                label = f"{record['data']}, {_PAIRED[key]}: {method}"
+                rows.append(Row(label, {name: Figure.exact(float(value)) for name, value in figures.items()}))
+    command = "; ".join(f"dualpix evaluate --data {record['data']} --json" for record in scores)
+    first = scores[0]["difference_from"]
+    columns = dict.fromkeys((first, "other", "difference", "95 % low", "95 % high", "scenes"), "")
+    notes = f"Lower is better; differences are paired by scene, {scores[0]['interval_of']}."
+    return new_result(title, command, columns, rows, notes=notes)
+
+
+def _paired_figures(record: dict[str, Any]) -> list[str]:
+    mean = record["mean"][record["difference_from"]]
+    wanted = {"disparity_px": ("mae_px",), "affine": ("ai1",), "depth_m": ("abs_rel", "mae_diopters")}
+    return [key for key in wanted.get(record["protocol"]["unit"], ("ai1",)) if key in mean]
+
+
 def export_result(folder: Path, title: str) -> Result:
     """A result from a folder of ``dualpix export``: size, latency and what the gate found."""
     manifest = json.loads((folder / "manifest.json").read_text())
@@ -153,6 +185,18 @@ def ablation(scores: tuple[Path, ...], labels: tuple[str, ...], name: str, title
     path.parent.mkdir(exist_ok=True)
     rows = dict(label.split("=", 1) for label in labels)
     ablation_result([json.loads(source.read_text()) for source in scores], rows, title).write(path)
+    click.echo(f"wrote {path}")
+
+
+@main.command()
+@click.argument("scores", type=_FILE, nargs=-1, required=True)
+@click.option("--name", required=True, help="Of the file in results/live.")
+@click.option("--title", required=True, help="Of the table.")
+def paired(scores: tuple[Path, ...], name: str, title: str) -> None:
+    """From JSONs that `dualpix evaluate --model A --model B --json` printed, A the same in all."""
+    path = RESULTS / "live" / f"{name}.json"
+    path.parent.mkdir(exist_ok=True)
+    paired_result([json.loads(source.read_text()) for source in scores], title).write(path)
     click.echo(f"wrote {path}")
 
 

@@ -131,18 +131,19 @@ def test_an_output_that_is_not_finite_is_a_line(live: Run, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_shipped_network_with_a_confidence(live: Run, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["dplive", "fmdp-compact"])
+def test_shipped_networks_with_a_confidence(name: str, live: Run, tmp_path: Path) -> None:
     """Both halves are the same view: a disparity of about nothing, which is no answer, but all of it comes through."""
     size_hw = (96, 128)
     calibration, evaluation = rendered_calibration(2, size_hw), rendered_evaluation(1, size_hw)
-    export_model(load_model("fmdp-compact"), tmp_path / "out", ["xnnpack-fp32"], calibration, evaluation, rounds=1)
+    export_model(load_model(name), tmp_path / "out", ["xnnpack-fp32"], calibration, evaluation, rounds=1)
     manifest = json.loads((tmp_path / "out/manifest.json").read_text())
     assert [(t["kind"], t["per_frame"]) for t in manifest["input"]["tensors"]] == [("picture", False)] * 3
     (entry,) = live(tmp_path / "out", photo((192, 256)))
     assert entry["error"] is None and [o["name"] for o in entry["outputs"]] == ["disparity_px", "confidence"]
     inputs = tuple(torch.from_numpy(t.astype(np.float32)) for t in live_inputs(photo((192, 256)), size_hw))
     with torch.no_grad():
-        expected = load_model("fmdp-compact").module(*inputs)
+        expected = load_model(name).module(*inputs)
     for output, tensor in zip(entry["outputs"], expected, strict=True):
         assert np.abs(output["values"] - tensor.numpy()).max() < 2e-3, output["name"]
     assert "% sure" in entry["said"]

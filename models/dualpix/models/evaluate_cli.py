@@ -14,8 +14,9 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir
 from dualpix.capture.given import given_options
 from dualpix.models.data.kinds import FEWEST_FRAMES, FRAMES, MOST_FRAMES
+from dualpix.models.programs import check_model
 from dualpix.models.protocol_names import METHODS, PROTOCOLS, RENDERED, TAKE_FOLDERS
-from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL, model_folder
+from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL
 
 _FILE = click.Path(path_type=Path)
 _MULTIPLE_PX = 32
@@ -70,8 +71,9 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
     "--model",
     "models",
     multiple=True,
-    help="Network: name, folder or package.module:factory[@FOLDER]; repeatable. Each is scored, beside what --method "
-    f"asks for. Where a network is asked for and none is named: {DEFAULT_MODEL}; of stacks {DEFAULT_STACK_MODEL}.",
+    help="Network: name, folder or package.module:factory[@FOLDER]; or an exported program: .pte, or its export's "
+    "folder. Repeatable. Each is scored, beside what --method asks for, and the others are held against the first. "
+    f"Where a network is asked for and none is named: {DEFAULT_MODEL}; of stacks {DEFAULT_STACK_MODEL}.",
 )
 @click.option(
     "--predictions", type=_FILE, help="Folder of maps, NAME.npy .tiff .png .pfm .exr, in the protocol's unit: a method "
@@ -80,7 +82,7 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
 @click.option(
     "--working-size", type=click.IntRange(min=32), multiple=True,
     help="Long side in px at which the networks work; several give the median of their results. Default: 1008 "
-    "and 672; of stacks the network's own.",
+    "and 672; of stacks the network's own. An exported program has its own.",
 )  # fmt: skip
 @click.option("--count", type=click.IntRange(1, 1000), default=8, help="Number of rendered scenes.")
 @click.option("--size", type=click.IntRange(32, 4096), nargs=2, default=(192, 256), help="Of rendered scenes: H W.")
@@ -122,7 +124,8 @@ def command(
     bits, and ties by position; on an 8-bit truth they differ several-fold.
 
     Data in metres give errors of depth without a fit, in m, in diopters and by range of depth. Means have a 95 %
-    interval beside them: a bootstrap over the scenes.
+    interval beside them: a bootstrap over the scenes. So has the difference of each method from the model that is named
+    first, scene by scene: where its interval leaves out 0, the methods differ on scenes like these.
 
     rendered:phone, rendered:fullframe and rendered:macro are validation sets for choosing weights: each scene is seen
     by a camera of its own, drawn around the shipped profiles. rendered:stack-fixed and rendered:stack-diopters are
@@ -147,7 +150,7 @@ def command(
     if predictions is not None and not predictions.is_dir():
         raise DualpixError(f"no folder '{predictions}'", expected="a folder of predicted maps")
     for model in models:
-        model_folder(model)
+        check_model(model)
     if pictures is not None:
         check_output_dir(pictures)
     asked = Asked(data, folder, count, size, frames, methods, models, working_size, predictions, pictures)

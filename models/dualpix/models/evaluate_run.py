@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from dualpix.models.evaluate import (
     group_means,
     intervals,
     mean_scores,
+    paired_differences,
     predictions_in,
     rendered,
     rendered_camera,
@@ -39,7 +41,7 @@ from dualpix.models.evaluate.methods import Choice, free_label, methods_for
 from dualpix.models.evaluate.rendered_stacks import procedural_stacks, stack_protocol
 from dualpix.models.evaluate.summary import RESAMPLES, SEED
 from dualpix.models.evaluate_cli import Asked
-from dualpix.models.protocol_names import RENDERED, TAKE_FOLDERS
+from dualpix.models.protocol_names import METHODS, RENDERED, TAKE_FOLDERS
 
 _CONFIDENCE_COLUMNS = {"ause": "AUSE", "ause_of_chance": "of chance", "measured": "measured"}
 _MOST_COLUMNS = 7
@@ -80,10 +82,11 @@ def evaluate_asked(asked: Asked, *, as_json: bool) -> None:
             line.update(done, len(pending), sample.name)
     if asked.pictures and (curves := sparsification_picture(scores)) is not None:
         save_picture(asked.pictures / SPARSIFICATION, curves)
+    against = _first_model(runs) if asked.models else None
     if as_json:
-        echo_json(_record(protocol, asked.working_sizes_px, scores))
+        echo_json(_record(protocol, asked.working_sizes_px, scores, against))
     else:
-        _print(protocol, scores)
+        _print(protocol, scores, against)
 
 
 def _protocol(data: str, frames: int) -> Protocol:
@@ -127,7 +130,12 @@ def _runs(
     return runs
 
 
-def _record(protocol: Protocol, sizes: tuple[int, ...], scores: list[Score]) -> dict[str, Any]:
+def _first_model(runs: Mapping[str, Method]) -> str:
+    """The row that others are held against. No model has the label of a classical method; maps come last."""
+    return next(label for label in runs if label not in METHODS)
+
+
+def _record(protocol: Protocol, sizes: tuple[int, ...], scores: list[Score], against: str | None) -> dict[str, Any]:
     return {
         "data": protocol.name,
         "protocol": protocol.facts(),
@@ -137,16 +145,29 @@ def _record(protocol: Protocol, sizes: tuple[int, ...], scores: list[Score]) -> 
         "mean": mean_scores(scores),
         "interval_95": intervals(scores),
         "interval_of": f"percentile bootstrap over scenes, {RESAMPLES} resamples, seed {SEED}",
+        "difference_from": against,
+        "difference": _differences(scores, against),
         "group_mean": group_means(scores),
         "scenes": [score.to_json() for score in scores],
         "versions": {"dualpix": version("dualpix"), "torch": version("torch"), "opencv": version("opencv-python")},
     }
 
 
-def _print(protocol: Protocol, scores: list[Score]) -> None:
+def _differences(scores: list[Score], against: str | None) -> dict[str, dict[str, dict[str, Any]]] | None:
+    """Paired with the first model's, by method and figure; None where no model was named."""
+    if against is None:
+        return None
+    found = paired_differences(scores, against)
+    return {method: {name: asdict(one) for name, one in of.items()} for method, of in found.items()}
+
+
+def _print(protocol: Protocol, scores: list[Score], against: str | None) -> None:
     console, means = Console(), mean_scores(scores)
     for columns in _parts(protocol.columns):
         console.print(_table(scores, means, columns, each=True))
+    for columns in _parts(protocol.columns) if against else ():
+        if compared := _compared(scores, str(against), columns):
+            console.print(compared)
     if ranges := _by_range(means):
         console.print(ranges)
     if any("ause" in mean for mean in means.values()):
@@ -186,6 +207,27 @@ def _table(scores: list[Score], means: dict[str, dict[str, float]], shown: dict[
     return table
 
 
+def _compared(scores: list[Score], against: str, shown: dict[str, str]) -> Table | None:
+    """What each method's figures are above those of the first model on the same scenes."""
+    found = paired_differences(scores, against)
+    columns = {key: title for key, title in shown.items() if any(key in of for of in found.values())}
+    if not columns:
+        return None
+    numbers = (Column(title, justify="right", no_wrap=True) for title in columns.values())
+    names = (Column(name, overflow="fold", min_width=width) for name, width in (("paired", 10), ("method", 6)))
+    title = f"difference from {against}, on the same scenes"
+    table = Table(
+        *names, *numbers, title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0)
+    )
+    for method, of in found.items():
+        table.add_section()
+        table.add_row("mean", method, *(_signed(of[k].mean if k in of else None) for k in columns), style="bold")
+        for name, end in (("95 % low", 0), ("95 % high", 1)):
+            ends = (of[key].interval_95 if key in of else None for key in columns)
+            table.add_row(name, method, *(_signed(pair[end] if pair else None) for pair in ends))
+    return table
+
+
 def _by_range(means: dict[str, dict[str, float]]) -> Table | None:
     """Mean errors by range of true depth, where the truth is in m."""
     there = [name for name in RANGES_M if any(f"mae_m_{name}" in mean for mean in means.values())]
@@ -210,6 +252,10 @@ def _parts(columns: dict[str, str]) -> list[dict[str, str]]:
     each = -(-len(others) // count)
     parts = [dict(others[start : start + each]) for start in range(0, len(others), each)]
     return [*parts, affine] if affine else parts
+
+
+def _signed(value: float | None) -> str:
+    return "" if value is None else f"{'-' if value < 0 else '+'}{_cell(abs(value))}"
 
 
 def _cell(value: float | None) -> str:

@@ -65,6 +65,32 @@ def disparity_loss(predictions: Sequence[Tensor], target: Tensor, known: Tensor 
     return total
 
 
+def taught_disparity_loss(predictions: Sequence[Tensor], taught_px: Tensor, weight: Tensor) -> Tensor:
+    """Deep-supervised L1 to the disparity that another network gives, each pixel by how sure that one is.
+
+    In the unit of :func:`disparity_loss`, without its gradients: a teacher's edges are no better than its map.
+
+    Args:
+        predictions: finest first, each (B, 1, h, w), at most five.
+        taught_px: (B, 1, H, W), averaged to their size by ``weight``.
+        weight: (B, 1, H, W) 0 to 1.
+
+    Raises:
+        ValueError: no prediction, or more than there are weights for.
+    """
+    if not 1 <= len(predictions) <= len(SCALE_WEIGHTS):
+        raise ValueError(f"{len(predictions)} predictions, expected 1 to {len(SCALE_WEIGHTS)}")
+    scale = (_SOFT_PX + _deviation(taught_px, None)).reshape(-1, 1, 1, 1)
+    total = taught_px.new_zeros(())
+    for share, prediction in zip(SCALE_WEIGHTS, predictions, strict=False):
+        size = (prediction.shape[-2], prediction.shape[-1])
+        sure = F.adaptive_avg_pool2d(weight, size)
+        wanted = F.adaptive_avg_pool2d(taught_px * weight, size) / sure.clamp_min(_SHARE_FLOOR)
+        error = (exact(prediction) - wanted).abs() / scale
+        total = total + share * (error * sure).mean()
+    return total
+
+
 def disparity_and_confidence_loss(predictions: Sequence[Tensor], batch: Mapping[str, Tensor]) -> Tensor:
     """:func:`disparity_loss` plus ``CONFIDENCE_WEIGHT`` times :func:`confidence_loss` of the finest prediction.
 

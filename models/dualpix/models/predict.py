@@ -37,6 +37,7 @@ from dualpix.models.working import (
     MethodMap,
     WorkingViews,
     baseline_size,
+    largest_within,
     to_view,
     working_size,
     working_views,
@@ -72,6 +73,9 @@ Blend = Literal["mean", "median"]
 
 Estimator = Callable[[WorkingViews], MethodMap]
 """A method: working views to disparity in working pixels, where it was measured, and how sure it says it is."""
+_Padding = tuple[tuple[int, int], tuple[int, int]]
+"""What is added above and below, and to the left and right."""
+_NO_PADDING: _Padding = ((0, 0), (0, 0))
 _SLACK = 1e-3
 """Beyond 0 and 1 that rounding may bring a learned confidence."""
 
@@ -90,14 +94,15 @@ def predict_disparity(
         model: from :func:`dualpix.models.zoo.load_model`; its output must be ``disparity_px``.
         working_long_side_px: long side of the network's input, never more than the view's own. Several sizes give the
             blend of their results: a coarse one brings blur that is larger than any in training back into reach. By
-            default 1008 px or the view's own size, and two thirds of that.
+            default 1008 px or the view's own size, and two thirds of that; of an exported program what fits into its
+            size, once.
         blend: how several sizes are merged, pixel by pixel.
 
     Raises:
         DualpixError: the capture holds NaN or infinity or is too small, or the network gives no disparity.
     """
     check_gives_disparity(model)
-    sizes = network_working_sizes(image) if working_long_side_px is None else working_long_side_px
+    sizes = network_working_sizes(image, model) if working_long_side_px is None else working_long_side_px
     residuals: list[SharpResidual] = []
     found = run_estimator(image, network_estimator(model, residuals.append), model.name, sizes, blend)
     calibration, calibrated_for = model.calibration(len(found.result.scale), learned=found.learned is not None)
@@ -137,13 +142,15 @@ def predict_affine(image: DualPixelImage, model: LoadedModel, *, working_long_si
     """
     if model.spec.output != AFFINE:
         raise DualpixError(f"model '{model.name}' gives {model.spec.output}", expected=f"a model that gives {AFFINE}")
-    size = network_working_sizes(image)[0] if working_long_side_px is None else working_long_side_px
+    size = network_working_sizes(image, model)[0] if working_long_side_px is None else working_long_side_px
     found = run_estimator(image, network_estimator(model), model.name, size, "median").result
     return found.disparity_px / np.float32(found.scale[0])  # no lengths in the picture: not to be scaled with it
 
 
-def network_working_sizes(image: DualPixelImage) -> tuple[int, ...]:
-    """Long sides in px at which a network works by default, largest first."""
+def network_working_sizes(image: DualPixelImage, model: LoadedModel | None = None) -> tuple[int, ...]:
+    """Long sides in px at which a network works by default, largest first; an exported program has one."""
+    if model is not None and model.size_hw is not None:
+        return (largest_within(image, model.size_hw),)
     largest = max(working_size(image, WORKING_LONG_SIDE_PX))
     return tuple(max(SMALLEST_SIDE_PX, round(largest * share)) for share in NETWORK_PYRAMID)
 
@@ -232,19 +239,20 @@ def network_estimator(model: LoadedModel, on_sharp: Callable[[SharpResidual], No
         on_sharp: is given what it adds to the picture, each time it runs, if it gives a sharp one.
 
     Raises:
-        DualpixError: (of the method) a picture that holds NaN or infinity.
+        DualpixError: (of the method) a picture that holds NaN or infinity, or views that no program of its size takes.
     """
 
     def run(views: WorkingViews) -> MethodMap:
         height, width = views.left.shape
-        multiple = model.spec.size_multiple
-        pad = ((0, -height % multiple), (0, -width % multiple))
+        pad = _padding((height, width), model)
+        # a program is filled in after light was brought to its level, which what lies beside the picture has no say in
+        before, after = (pad, _NO_PADDING) if model.size_hw is None else (_NO_PADDING, pad)
         with torch.inference_mode():
             batch = {
-                name: _to_tensor(np.pad(view, (*pad, (0, 0))[: view.ndim], mode="reflect"))
+                name: _to_tensor(np.pad(view, (*before, (0, 0))[: view.ndim], mode="reflect"))
                 for name, view in (("left", views.left), ("right", views.right), ("combined", views.combined))
             }
-            inputs = model.spec.inputs_of(batch)
+            inputs = tuple(_filled(given, after) for given in model.spec.inputs_of(batch))
             outputs = model.module(*inputs)
 
         def cropped(values: torch.Tensor) -> FloatImage:
@@ -259,6 +267,27 @@ def network_estimator(model: LoadedModel, on_sharp: Callable[[SharpResidual], No
         return MethodMap(cropped(first_output(outputs)), None, None if confidence is None else cropped(confidence))
 
     return run
+
+
+def _filled(given: torch.Tensor, pad: _Padding) -> torch.Tensor:
+    """(1, C, H, W) with reflections below and to the right."""
+    if pad == _NO_PADDING:
+        return given
+    return torch.from_numpy(np.pad(given.numpy(), ((0, 0), (0, 0), *pad), mode="reflect"))
+
+
+def _padding(size_hw: tuple[int, int], model: LoadedModel) -> _Padding:
+    """What to add below and to the right."""
+    (height, width), multiple = size_hw, model.spec.size_multiple
+    if model.size_hw is None:
+        return (0, -height % multiple), (0, -width % multiple)
+    most_h, most_w = model.size_hw
+    if height > most_h or width > most_w:
+        raise DualpixError(
+            f"working views of {height} x {width} px for '{model.name}', a program of {most_h} x {most_w} px",
+            expected="no working size with it: it has one",
+        )
+    return (0, most_h - height), (0, most_w - width)
 
 
 def lens_of(meta: CaptureMeta) -> LensModel | list[str]:

@@ -25,6 +25,7 @@ from dualpix.capture.raw.jobs import DecodeOptions, Job, Outcome, decode_options
 from dualpix.capture.stack.focus_depth import Method as StackMethod
 from dualpix.capture.stack.layouts import is_stack
 from dualpix.capture.terminal import echo_json
+from dualpix.models.programs import check_model, is_program
 from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL, known_models, model_folder
 
 if TYPE_CHECKING:
@@ -69,7 +70,8 @@ class Asked:
 @click.option(
     "--model",
     default=DEFAULT_MODEL,
-    help="A shipped network's name, a folder with card and weights, or package.module:factory[@FOLDER].",
+    help="A shipped network's name, a folder with card and weights, package.module:factory[@FOLDER], or an exported "
+    "program: .pte, or its export's folder.",
 )
 @click.option("--method", type=click.Choice(["network", "sgbm"]), default="network", help="sgbm: classical matching.")
 @click.option(
@@ -175,7 +177,9 @@ def command(
             points=points,
         )
         if method == "network":
-            model_folder(model)
+            check_model(model)
+            if is_program(model) and working_size:
+                raise DualpixError("--working-size was given with an exported program", expected="none: it has its own")
         check_output_dir(output)
         strict = debug or (len(asked.jobs) == 1 and not as_json)
         if strict:

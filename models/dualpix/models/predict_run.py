@@ -42,8 +42,8 @@ from dualpix.models.predict import (
     with_profile,
 )
 from dualpix.models.predict_cli import Asked
+from dualpix.models.programs import load_any
 from dualpix.models.working import Judgement
-from dualpix.models.zoo import load_model
 
 SIDECAR = "depth.json"
 SHARP_PICTURE = "sharp.tiff"
@@ -68,7 +68,7 @@ def run_captures(asked: Asked, *, resume: bool, strict: bool) -> list[Outcome]:
     run = _method(asked)
     request = {
         "method": asked.method,
-        "model": Path(asked.model) if Path(asked.model).is_dir() else asked.model,
+        "model": Path(asked.model) if Path(asked.model).exists() else asked.model,
         "working_size": asked.working_sizes_px,
         "profile": asked.profile,
         "points": asked.points,
@@ -164,7 +164,7 @@ def _method(asked: Asked) -> Method:
     sizes = asked.working_sizes_px
     if asked.method == "sgbm":
         return lambda image: match_disparity(image, working_long_side_px=sizes or WORKING_LONG_SIDE_PX)
-    loaded = load_model(asked.model)
+    loaded = load_any(asked.model)
     check_gives_disparity(loaded)
     return lambda image: predict_disparity(image, loaded, working_long_side_px=sizes or None)
 

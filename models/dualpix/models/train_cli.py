@@ -90,6 +90,12 @@ class _Frames(click.ParamType):  # type: ignore[type-arg]  # click 8.2 has no ar
 )
 @click.option("--init-share", type=float, default=0.0, help="Of the result that stays as it was in --init.")
 @click.option(
+    "--teacher", "teachers", multiple=True, metavar="MODEL",
+    help="Repeatable: models of pairs whose disparity is learnt beside the truth, by how sure they are; of several the "
+    "mean.",
+)  # fmt: skip
+@click.option("--teacher-weight", type=float, default=1.0, help="Of what teachers say, beside the truth's 1.")
+@click.option(
     "--data",
     multiple=True,
     default=("procedural",),
@@ -176,6 +182,8 @@ def command(
     stage_steps: tuple[int, int, int] | None,
     mono_data: tuple[str, ...],
     init_share: float,
+    teachers: tuple[str, ...],
+    teacher_weight: float,
     data: tuple[str, ...],
     validate: tuple[str, ...],
     frames: tuple[int | None, int],
@@ -239,8 +247,9 @@ def command(
         where = resolve_device(device, world.local_rank)
         config = TrainConfig(
             network=network, options=parsed, init=init, init_share=init_share, encoder_weights=encoder_weights,
-            steps=steps, batch_size=batch_size, samples=samples, learning_rate=learning_rate, seed=seed,
-            scene_seed=scene_seed, checkpoint_every=checkpoint_every, evaluate_every=evaluate_every,
+            teachers=teachers, teacher_weight=teacher_weight, steps=steps, batch_size=batch_size, samples=samples,
+            learning_rate=learning_rate, seed=seed, scene_seed=scene_seed, checkpoint_every=checkpoint_every,
+            evaluate_every=evaluate_every,
             eval_samples=eval_samples, precision=precision, data=data, validate=validate, fewest_frames=frames[0],
             frames=frames[1], stacks=stacks, renders=renders, crop_hw=crop_hw,
             render=RenderSettings(size_hw, scenes=scenes, quality=quality, optics=optics),
@@ -275,6 +284,7 @@ def _checked_options(ctx: click.Context) -> dict[str, object]:
         raise DualpixError("--render-only and --no-cache were given", expected="one of them")
     if asked["recipe"] is not None and asked["init"] is not None:
         raise DualpixError("--recipe and --init were given", expected="one of them: stages begin with one another")
+    _check_teachers(ctx)
     if asked["recipe"] is None and (asked["stage_steps"] or asked["mono_data"]):
         raise DualpixError("--stage-steps or --mono-data without a recipe", hint="add --recipe cmtl")
     parsed = _json_object(asked["options"])
@@ -286,6 +296,21 @@ def _checked_options(ctx: click.Context) -> dict[str, object]:
         model_folder(asked["init"])
     check_output_dir(asked["output"])
     return parsed
+
+
+def _check_teachers(ctx: click.Context) -> None:
+    """Whether the teachers that were named can be those of this run.
+
+    Raises:
+        DualpixError: there is no such model, or nothing that they could teach.
+    """
+    asked = ctx.params
+    if asked["recipe"] is not None and asked["teachers"]:
+        raise DualpixError("--recipe and --teacher were given", expected="one of them: a recipe has its own stages")
+    if given_options(ctx, ["teacher_weight"]) and not asked["teachers"]:
+        raise DualpixError("--teacher-weight was given without a teacher", expected="--teacher as well")
+    for model in asked["teachers"]:
+        model_folder(model)
 
 
 def _check_of_task(ctx: click.Context, task: str) -> None:

@@ -138,6 +138,15 @@ def working_size(image: DualPixelImage, long_side_px: int) -> tuple[int, int]:
     return max(1, round(square_h * shrink)), max(1, round(square_w * shrink))
 
 
+def largest_within(image: DualPixelImage, size_hw: tuple[int, int]) -> int:
+    """The largest long side in px, never more than the view's own, whose working views fit into ``size_hw``."""
+    height, width = whole = working_size(image, max(image.size_hw))
+    side = int(max(whole) * min(1.0, size_hw[0] / height, size_hw[1] / width))
+    while side > 1 and any(mine > room for mine, room in zip(working_size(image, side), size_hw, strict=True)):
+        side -= 1  # the shorter side is rounded
+    return side
+
+
 def to_view(working: FloatImage, image: DualPixelImage, factor: float | None = None) -> FloatImage:
     """Resize a working map to the view; values are scaled from working to view pixels unless ``factor`` is given."""
     height, width = image.size_hw

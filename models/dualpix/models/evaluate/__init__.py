@@ -12,13 +12,21 @@ from dualpix.models.evaluate.protocols import PROTOCOLS, protocol_named
 from dualpix.models.evaluate.rendered import capture_of, rendered, rendered_camera, rendered_protocol
 from dualpix.models.evaluate.run import Evaluated, evaluate
 from dualpix.models.evaluate.sample import Method, MetricTruth, Prediction, Sample
-from dualpix.models.evaluate.summary import Score, group_means, intervals, mean_scores
+from dualpix.models.evaluate.summary import (
+    PairedDifference,
+    Score,
+    group_means,
+    intervals,
+    mean_scores,
+    paired_differences,
+)
 
 __all__ = [
     "PROTOCOLS",
     "Evaluated",
     "Method",
     "MetricTruth",
+    "PairedDifference",
     "Pending",
     "Prediction",
     "Protocol",
@@ -30,6 +38,7 @@ __all__ = [
     "group_means",
     "intervals",
     "mean_scores",
+    "paired_differences",
     "predictions_in",
     "protocol_named",
     "rendered",

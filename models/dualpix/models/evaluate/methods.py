@@ -18,12 +18,13 @@ from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
 from dualpix.models.predict import DisparityMap, match_disparity, predict_affine, predict_disparity
+from dualpix.models.programs import is_program, load_any
 from dualpix.models.protocol_names import METHODS
 from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL
 from dualpix.models.stack_network import check_stack_model, predict_stack
 from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.tasks.dual_pixel_affine import AFFINE
-from dualpix.models.zoo import LoadedModel, load_model
+from dualpix.models.zoo import LoadedModel
 
 NETWORK = "network"
 """The method that is one row for each model."""
@@ -42,6 +43,10 @@ class Choice:
     def networks(self, default: str = DEFAULT_MODEL) -> Sequence[str]:
         """Of the method ``network``, each once."""
         return tuple(dict.fromkeys(self.models)) or (default,)
+
+    def sizes_of(self, model: LoadedModel) -> tuple[int, ...]:
+        """The working sizes of a model: a program has its own, also beside networks for which some were given."""
+        return self.working_sizes_px if model.size_hw is None else ()
 
 
 def of_pair(predict: PairMethod) -> Method:
@@ -100,13 +105,12 @@ def _label(model: LoadedModel, given: str, taken: Collection[str]) -> str:
 def _sharp_networks(choice: Choice) -> dict[str, Method]:
     runs: dict[str, Method] = {}
     for name in choice.networks():
-        model = load_model(name)
+        model = load_any(name)
         if SHARP not in model.spec.outputs:
             raise DualpixError(
                 f"model '{model.name}' gives no sharp picture", expected="one that does, of network dddnet"
             )
-        sizes = choice.working_sizes_px or None
-        predict = partial(predict_disparity, model=model, working_long_side_px=sizes)
+        predict = partial(predict_disparity, model=model, working_long_side_px=choice.sizes_of(model) or None)
         runs[_label(model, name, runs)] = partial(sharp_picture, predict)
     return runs
 
@@ -114,13 +118,12 @@ def _sharp_networks(choice: Choice) -> dict[str, Method]:
 def _networks(choice: Choice) -> dict[str, Method]:
     runs: dict[str, Method] = {}
     for name in choice.networks():
-        model = load_model(name)
-        label = _label(model, name, runs)
-        sizes = choice.working_sizes_px or None
+        model = load_any(name)
+        label, sizes = _label(model, name, runs), choice.sizes_of(model)
         if model.spec.output == AFFINE:
-            runs[label] = _affine(model, choice.working_sizes_px)
+            runs[label] = _affine(model, sizes)
             continue
-        runs[label] = of_pair(partial(predict_disparity, model=model, working_long_side_px=sizes))
+        runs[label] = of_pair(partial(predict_disparity, model=model, working_long_side_px=sizes or None))
     return runs
 
 
@@ -145,7 +148,7 @@ def _stack_networks(choice: Choice) -> dict[str, Method]:
         raise DualpixError(f"{len(sizes)} working sizes for focus stacks", expected="one")
     runs: dict[str, Method] = {}
     for name in choice.networks(DEFAULT_STACK_MODEL):
-        model = load_model(name)
+        model = load_any(name)
         check_stack_model(model)
         runs[_label(model, name, runs)] = partial(_stack_network, model, sizes[0] if sizes else None)
     return runs
@@ -184,6 +187,11 @@ def methods_for(protocol: Protocol, names: Sequence[str] | None, choice: Choice)
     wanted = tuple(default if names is None else names)
     if choice.models and NETWORK not in wanted:
         wanted = (*wanted, NETWORK)
+    programs = bool(choice.models) and all(map(is_program, choice.models))
+    if choice.working_sizes_px and programs:
+        raise DualpixError(
+            "a working size was given, and only exported programs work", expected="networks with it: a program has one"
+        )
     if choice.working_sizes_px and NETWORK not in wanted:
         raise DualpixError(
             "a working size was given, and no network works at it", expected="--model, or network among the methods"

@@ -29,6 +29,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "evaluate_every": (1, _MOST_STEPS),
     "eval_samples": (0, 10_000),
     "init_share": (0.0, 1.0),
+    "teacher_weight": (0.0, 100.0),
     "frames": (2, 100),
     "renders": (1, 10_000),
 }
@@ -52,6 +53,10 @@ class TrainConfig:
     init_parts: tuple[str, ...] = ()
     """``PART=FOLDER``: attributes of the network, see :attr:`~..networks.spec.NetworkSpec.parts`, that start with the
     weights of the same part in other models; folders are seen from that of the run, so that both may be moved."""
+    teachers: tuple[str, ...] = ()
+    """Models, by name or folder, whose disparity is learnt beside the truth: see :mod:`.teachers`."""
+    teacher_weight: float = 1.0
+    """Of that beside the truth's own loss."""
     encoder_weights: str | None = None
     """Published weights of the image encoder: a path or ``imagenet``, see :func:`~..foundation.foundation`."""
     steps: int = 6000
@@ -130,7 +135,7 @@ class TrainConfig:
 def config_from_json(value: dict[str, Any]) -> TrainConfig:
     """The inverse of ``asdict`` through JSON (lists become tuples again); reads what version 0.1.0 wrote as well."""
     render: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value["render"].items()}
-    tuples = ("crop_hw", "data", "validate", "init_parts")
+    tuples = ("crop_hw", "data", "validate", "init_parts", "teachers")
     plain: dict[str, Any] = {
         k: tuple(v) if k in tuples and v is not None else v for k, v in value.items() if k != "render"
     }

@@ -51,6 +51,7 @@ from dualpix.models.train.distributed import World, synchronise_norms
 from dualpix.models.train.feed import Feed, data_of
 from dualpix.models.train.quick import quicken
 from dualpix.models.train.start import blend, check_window, load_start
+from dualpix.models.train.teachers import teachers_of
 
 LOG = "log.csv"
 _NUMBERS = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torch.float64}
@@ -147,6 +148,7 @@ class Trainer:
             fused=self.device.type in ("cpu", "cuda"),
         )
         self.loss = self.spec.loss_for(config.options)
+        self.teachers = teachers_of(config, self.spec, self.device)
         data = data_of(config, self.task, cache_dir, self.spec.wanted)
         self.data, self.held_out = data.training, data.validation
         self.notes = data.notes if self._begun else (*data.notes, *_frozen_at_random(network, self.started_from))
@@ -317,6 +319,8 @@ class Trainer:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bfloat16"):
             predictions = self._predicted(inputs)
         loss = self.loss(predictions, batch)
+        if self.teachers is not None:
+            loss = loss + self.teachers.loss(predictions, batch)
         value = float(self.world.mean(loss.detach().clone()))
         if not math.isfinite(value):
             raise self._not_finite(f"the loss is {value}", batch)
@@ -438,6 +442,7 @@ class Trainer:
             "task": self.task.name,
             "training": asdict(self.config) | {"precision": self.precision},
             "started_from": list(self.started_from),
+            **({} if self.teachers is None else {"taught_by": self.teachers.told()}),
             "skipped_samples": len(self._skips),
             "final_eval_error": errors[-1] if errors else None,
             "eval_error_of_guess": self.eval_error_of_guess,

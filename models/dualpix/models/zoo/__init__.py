@@ -40,6 +40,8 @@ class LoadedModel:
     spec: NetworkSpec
     card: dict[str, Any]
     folder: Path
+    size_hw: tuple[int, int] | None = None
+    """The one size that an exported program takes; None of networks, which take any multiple of theirs."""
 
     def limits(self) -> dict[str, Any]:
         """Allowed loss per export recipe, as data beside the weights.

@@ -45,7 +45,7 @@ public final class MainActivity extends Screen {
     private volatile boolean sureOnly;
     private volatile boolean sharpened;
     private LiveCamera camera;
-    private int chosen;
+    private int chosen = -1; // nobody has chosen yet
 
     @Override
     protected void onCreate(Bundle state) {
@@ -80,7 +80,7 @@ public final class MainActivity extends Screen {
             networks = new ArrayList<>();
             say(getString(R.string.no_network, folder));
         }
-        choose(chosen);
+        choose(chosen < 0 ? ModelFolder.quickest(networks) : chosen);
         if (mayUseCamera()) {
             allowed();
         }

@@ -103,6 +103,15 @@ public class NetworkTest {
     }
 
     @Test
+    public void theLiveViewStartsWithTheInt8ProgramThatIsThere() throws IOException {
+        assertEquals(0, ModelFolder.quickest(Arrays.asList(read())));
+        Folders.write(new File(folder, "gone.pte"), "y");
+        List<Network> both = ModelFolder.read(folder);
+        assertEquals("xnnpack-int8", both.get(ModelFolder.quickest(both)).recipe());
+        assertEquals(0, ModelFolder.quickest(new ArrayList<>()));
+    }
+
+    @Test
     public void kindsThatAreStatedCountAndOthersFollowFromShapes() throws IOException {
         inputs(with(with(tensor("frames", 1, 5, 3, 2, 4), "kind", "picture"), "per_frame", true),
                 with(with(tensor("focus_diopters", 1, 5), "kind", "scalar"), "per_frame", true),
