@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from tests.export.coreai.conftest import Asset, request_of, run_here, run_program, tiny_request
+from tests.export.test_states import check_runs_on, exported
 from tests.support.tiny_net import scene
 from torch import Tensor, nn
 
@@ -220,3 +221,9 @@ def test_without_the_wheels_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
         coreai.build(tiny_request("fp32", tmp_path / "a.aimodel"))
     monkeypatch.setattr(coreai.platform, "machine", lambda: "riscv64")
     assert (coreai.can_build() or "").startswith("there is no wheel of coreai-core 1.0.0b3 for linux riscv64")
+
+
+@pytest.mark.slow
+def test_states_of_a_foreign_module_are_handed_over_with_what_they_begin_with(tmp_path: Path) -> None:
+    """Core AI's own states begin with what the caller gives, so nothing is lost by taking them as inputs."""
+    check_runs_on(*exported(tmp_path / "out", "coreai-fp32"))

@@ -62,8 +62,10 @@ def _norm_of_small_variance() -> nn.Module:
     torch.manual_seed(4)
     net = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 1, 1))
     assert isinstance(net[1], nn.BatchNorm2d) and net[1].running_var is not None
-    nn.init.normal_(net[0].weight, std=5e-4)  # type: ignore[arg-type]
-    net[1].running_var.fill_(3e-6)  # the smallest one of the shipped network
+    variance = torch.logspace(-5.5, 0, 8)  # from 3e-6, the smallest one of the shipped network
+    with torch.no_grad():
+        net[0].weight.mul_(variance.sqrt().reshape(8, 1, 1, 1))  # type: ignore[operator]
+    net[1].running_var.copy_(variance)
     return net
 
 
