@@ -54,7 +54,7 @@ COLUMNS = {
     "Core AI from XNNPACK": "dB",
 }
 _SIZE_HW = (96, 128)
-_CALIBRATION, _EVALUATION, _ROUNDS = 6, 8, 3
+_CALIBRATION, _EVALUATION, _ROUNDS = 4, 3, 1
 
 
 def rows_of(network: str, gate: Mapping[str, Any], outputs: Mapping[str, torch.Tensor], where: str = "") -> list[Row]:

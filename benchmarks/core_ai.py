@@ -3,7 +3,8 @@
     python -m benchmarks.core_ai [--network NAME ...] [--size H W] [--work DIR] [-o docs/results/export/2-core-ai.json]
 
 Each asset is converted, written, loaded and run in this process, which costs seconds less than ``dualpix export``'s
-child and its timing; what is converted is the same. With ``--work`` what lies there already is not measured again.
+child and its timing; what is converted is the same. With ``--work`` what lies there already is not measured again, and
+with ``--stored`` nothing is.
 """
 
 from __future__ import annotations
@@ -44,6 +45,7 @@ from dualpix.quantize.task_metrics import task_metrics
 NAME = "core-ai"
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "export" / "2-core-ai.json"
 MADE = tuple(recipe for recipe in RECIPES.values() if recipe.backend == "dualpix.export.coreai")
+_NAMES = [recipe.name for recipe in MADE]
 COLUMNS = {"SQNR": "dB", "from its graph": "dB", "metric loss": "%", "size": "MB"}
 _SIZE_HW = (96, 128)
 _CALIBRATION, _EVALUATION = 4, 4
@@ -139,17 +141,20 @@ def row_of(network: str, recipe: str, entry: Mapping[str, Any]) -> Row:
     return Row(f"{network}, {recipe}: {entry['outcome']}{held}{reason}", figures or {"size": Figure.exact(0.0)})
 
 
-def table(work: Path, size_hw: tuple[int, int], chosen: Sequence[str]) -> Result:
-    """Measure what ``work`` does not hold, and the table."""
+def table(
+    work: Path, size_hw: tuple[int, int], chosen: Sequence[str], recipes: Sequence[Recipe] = MADE, *, stored: bool
+) -> Result:
+    """The table; what ``work`` does not hold is measured, or left out where only what is ``stored`` shall be shown."""
     rows: list[Row] = []
     torch.set_num_threads(1)
     with ProgressLine(NAME) as line:
         for place, name in enumerate(chosen):
             made: list[Network] = []
-            for k, recipe in enumerate(MADE):
-                line.update(place * len(MADE) + k, len(chosen) * len(MADE), f"{name}: {recipe.name}")
-                entry = _entry(work / f"{name}-{recipe.name}.json", name, recipe, size_hw, made)
-                rows.append(row_of(name, recipe.name, entry))
+            for k, recipe in enumerate(recipes):
+                line.update(place * len(recipes) + k, len(chosen) * len(recipes), f"{name}: {recipe.name}")
+                path = work / f"{name}-{recipe.name}.json"
+                if path.is_file() or not stored:
+                    rows.append(row_of(name, recipe.name, _entry(path, name, recipe, size_hw, made)))
     notes = (
         f"Inputs: {size_hw[1]}x{size_hw[0]} rendered scenes for shipped networks, seeded textures for the others; "
         f"{_CALIBRATION} calibrate, {_EVALUATION} judge; run by the runtime of coreai-core "
@@ -177,13 +182,22 @@ def _entry(path: Path, name: str, recipe: Recipe, size_hw: tuple[int, int], made
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=RESULT, help="File of the result.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the figures, kept; a temporary one else.")
 @click.option("--network", "chosen", multiple=True, type=click.Choice(list(networks())), default=list(networks()))
+@click.option("--recipe", "recipes", multiple=True, type=click.Choice(_NAMES), default=_NAMES)
 @click.option("--size", "size_hw", type=(int, int), default=_SIZE_HW, help="Height and width of rendered scenes.")
-def main(output: Path, work: Path | None, chosen: tuple[str, ...], size_hw: tuple[int, int]) -> None:
+@click.option("--stored", is_flag=True, help="Show what --work holds; measure nothing.")
+def main(
+    output: Path,
+    work: Path | None,
+    chosen: tuple[str, ...],
+    recipes: tuple[str, ...],
+    size_hw: tuple[int, int],
+    stored: bool,
+) -> None:
     """Convert, run and write the table."""
     if (missing := coreai.can_build()) is not None:
         raise click.ClickException(missing)
     with tempfile.TemporaryDirectory() as scratch:
-        result = table(work or Path(scratch), size_hw, chosen)
+        result = table(work or Path(scratch), size_hw, chosen, [RECIPES[name] for name in recipes], stored=stored)
     result.write(output)
     for row in result.rows:
         click.echo(f"{row.label}: " + ", ".join(f"{name} {f.value:.3g}" for name, f in row.figures.items()))

@@ -181,6 +181,15 @@ def test_palettes_are_shared_by_few_channels() -> None:
     assert sqnr_db(weight[:2], restored[:2]) > 12, "the small channels have values of their own"
 
 
+def test_palettes_are_for_layers_that_they_make_smaller() -> None:
+    """A depthwise layer's palettes would take more than its int8 codes, and it would lose the most."""
+    torch.manual_seed(6)
+    net = nn.Sequential(nn.Conv2d(4, 32, 3), nn.Conv2d(32, 32, 5, groups=32), nn.Conv2d(32, 32, 3))
+    register_operators()
+    stored = store_weights(float_graph(net.eval(), (_x(1, 4, 16, 16),)), "palette", keep_nothing)
+    assert list(stored.layers.values()) == ["int8", "int8", "palette"]
+
+
 def test_values_beyond_float16_are_refused_by_name() -> None:
     from dualpix.export.coreai.check import _check_range
 
