@@ -161,7 +161,9 @@ def table(
         f"{coreai.VERSIONS['coreai-core']} for Linux. Where there are several outputs, the worst counts. 'From its "
         "graph' is the asset beside what it was converted from, run by torch."
     )
-    return new_result("Core AI's recipes on every network", "python -m benchmarks.core_ai", COLUMNS, rows, notes=notes)
+    shown = len({row.label.partition(",")[0] for row in rows})
+    title = f"Core AI's recipes on {shown} networks"
+    return new_result(title, "python -m benchmarks.core_ai", COLUMNS, rows, notes=notes)
 
 
 def _entry(path: Path, name: str, recipe: Recipe, size_hw: tuple[int, int], made: list[Network]) -> dict[str, Any]:
