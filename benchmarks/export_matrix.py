@@ -1,11 +1,12 @@
-"""Every export recipe on the shipped network and on three foreign modules: what comes out, how right, how fast.
+"""Export recipes on the shipped networks and on three foreign modules: what comes out, how right, how fast.
 
-    python -m benchmarks.export_matrix [--work DIR] [-o docs/results/export/1-matrix.json]
+    python -m benchmarks.export_matrix [--network NAME ...] [--recipe NAME ...] [--work DIR] [-o FILE]
 
-Each network goes through ``dualpix export``'s own flow; all programs of a network that run here are timed in the same
-interleaved rounds as its float form, so the ratios hold although the machine is shared. Sizes are small: the table says
-what works and what it costs relative to float, not how fast a phone is. With ``--work`` a network whose export lies in
-that folder already is not exported again.
+By default every recipe on the default network and the foreign ones, for docs/results/export/1-matrix.json. Each network
+goes through ``dualpix export``'s own flow; all programs of a network that run here are timed in the same interleaved
+rounds as its float form, so the ratios hold although the machine is shared. Sizes are small: the table says what works
+and what it costs relative to float, not how fast a phone is. With ``--work`` a network whose export lies in that folder
+already is not exported again, and rows are shown of what was asked alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,8 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,7 @@ from dualpix.export.bench import EAGER, stored_ratio
 from dualpix.export.flow import GATE, export_model
 from dualpix.export.module import export_module
 from dualpix.export.recipes import RECIPES
+from dualpix.models.shipped import known_models
 from dualpix.models.zoo import DEFAULT_MODEL, load_model
 from dualpix.quantize.calibration import rendered_calibration, rendered_evaluation
 
@@ -39,41 +42,69 @@ COLUMNS = {
     "delegated": "% of MACs",
     "relative error": "% rms",
     "SQNR": "dB",
+    "metric loss": "%",
     "times faster than eager": "",
     "size": "MB",
 }
-_SIZE_HW = (128, 160)
-_CALIBRATION, _EVALUATION = 4, 3
+DEFAULT_NETWORKS = (DEFAULT_MODEL, *foreign_modules())
 _SEEDS = (11, 12)
 """Of the foreign networks' inputs: to calibrate, to judge."""
 
-Export = Callable[[Path, Sequence[str], int, Callable[[str], None]], object]
-"""(folder, recipes, rounds, on_step): writes an export."""
+
+@dataclass(frozen=True)
+class Asked:
+    """What is exported of each network, and on what it is judged."""
+
+    recipes: tuple[str, ...]
+    rounds: int
+    size_hw: tuple[int, int] = (128, 160)
+    """Of the shipped networks; the foreign ones have their own."""
+    calibration: int = 4
+    evaluation: int = 3
+
+    def notes(self) -> str:
+        """For a table's foot."""
+        return (
+            f"Inputs: {self.size_hw[1]}x{self.size_hw[0]} rendered scenes for shipped networks, seeded textures for "
+            f"the others; {self.calibration} calibrate, {self.evaluation} judge"
+        )
 
 
-def _shipped(folder: Path, recipes: Sequence[str], rounds: int, on_step: Callable[[str], None]) -> object:
-    sets = rendered_calibration(_CALIBRATION, _SIZE_HW), rendered_evaluation(_EVALUATION, _SIZE_HW)
-    return export_model(load_model(), folder, recipes, *sets, rounds=rounds, on_step=on_step)
+Export = Callable[[Path, Asked, Callable[[str], None]], object]
+"""(folder, asked, on_step): writes an export."""
 
 
-def _foreign(name: str, folder: Path, recipes: Sequence[str], rounds: int, on_step: Callable[[str], None]) -> object:
+def _shipped(name: str, folder: Path, asked: Asked, on_step: Callable[[str], None]) -> object:
+    model = load_model(name)
+    calibration = rendered_calibration(asked.calibration, asked.size_hw, model.spec)
+    evaluation = rendered_evaluation(asked.evaluation, asked.size_hw, model.spec)
+    return export_model(model, folder, asked.recipes, calibration, evaluation, rounds=asked.rounds, on_step=on_step)
+
+
+def _foreign(name: str, folder: Path, asked: Asked, on_step: Callable[[str], None]) -> object:
     module, _ = foreign_modules()[name]()
     calibration, evaluation = (
-        foreign_samples(name, count, seed) for count, seed in zip((_CALIBRATION, _EVALUATION), _SEEDS, strict=True)
+        foreign_samples(name, count, seed)
+        for count, seed in zip((asked.calibration, asked.evaluation), _SEEDS, strict=True)
     )
     return export_module(
-        module, calibration, folder, recipes, evaluation_inputs=evaluation, name=name, rounds=rounds, on_step=on_step
-    )
+        module, calibration, folder, asked.recipes, evaluation_inputs=evaluation, name=name, rounds=asked.rounds,
+        on_step=on_step,
+    )  # fmt: skip
 
 
 def networks() -> dict[str, Export]:
-    """The shipped network and the foreign ones."""
-    return {DEFAULT_MODEL: _shipped, **{name: partial(_foreign, name) for name in foreign_modules()}}
+    """The shipped networks, the default one first, and the foreign ones."""
+    shipped = sorted(known_models(), key=lambda name: name != DEFAULT_MODEL)
+    return {
+        **{name: partial(_shipped, name) for name in shipped},
+        **{name: partial(_foreign, name) for name in foreign_modules()},
+    }
 
 
-def rows_of(network: str, gate: Mapping[str, Any]) -> list[Row]:
-    """One row for each recipe of one network's ``gate.json``; what failed says why in its label."""
-    return [_row(network, entry, gate) for entry in gate["recipes"]]
+def rows_of(network: str, gate: Mapping[str, Any], recipes: Container[str] = RECIPES) -> list[Row]:
+    """One row for each of ``recipes`` in one network's ``gate.json``; what failed says why in its label."""
+    return [_row(network, entry, gate) for entry in gate["recipes"] if entry["recipe"] in recipes]
 
 
 def _row(network: str, entry: Mapping[str, Any], gate: Mapping[str, Any]) -> Row:
@@ -85,6 +116,8 @@ def _row(network: str, entry: Mapping[str, Any], gate: Mapping[str, Any]) -> Row
     if accuracy and accuracy["from_float"]["sqnr_db"] is not None:
         figures["relative error"] = Figure.exact(100 * entry["relative_rms"])
         figures["SQNR"] = Figure.exact(accuracy["from_float"]["sqnr_db"])
+    if entry["metric_loss"] is not None:
+        figures["metric loss"] = Figure.exact(100 * entry["metric_loss"])
     if entry["recipe"] in gate["benchmark"]["latencies"]:
         figures["times faster than eager"] = Figure.of(stored_ratio(gate["benchmark"], entry["recipe"], EAGER).samples)
     if entry["size_bytes"]:
@@ -97,42 +130,64 @@ def _found(reason: str) -> str:
     return reason.split("; expected")[0].split(": install")[0]
 
 
-def matrix(work: Path, recipes: Sequence[str], rounds: int, chosen: Sequence[str]) -> Result:
+def exported(work: Path, name: str, asked: Asked, on_step: Callable[[str], None]) -> tuple[Path, dict[str, Any]]:
+    """The folder of a network's export below ``work``, made where there is none, and its ``gate.json``."""
+    folder = work / name
+    if not (folder / GATE).is_file():
+        networks()[name](folder, asked, on_step)
+    return folder, json.loads((folder / GATE).read_text())
+
+
+def matrix(work: Path, asked: Asked, chosen: Sequence[str]) -> Result:
     """Export every network by every recipe below ``work``, and the table of what came of it."""
     load = os.getloadavg()[0]
     rows: list[Row] = []
     torch.set_num_threads(1)
     with ProgressLine(NAME) as line:
-        total = len(chosen) * (len(recipes) + 3)
+        total = len(chosen) * (len(asked.recipes) + 3)
         done = iter(range(1, total + 1))
-
-        def step(network: str, text: str) -> None:
-            line.update(next(done, total), total, f"{network}: {text}")
-
         for name in chosen:
-            if not (work / name / GATE).is_file():
-                networks()[name](work / name, recipes, rounds, partial(step, name))
-            rows += rows_of(name, json.loads((work / name / GATE).read_text()))
+            _, gate = exported(
+                work, name, asked, lambda text, name=name: line.update(next(done, total), total, f"{name}: {text}")
+            )
+            rows += rows_of(name, gate, asked.recipes)
     notes = (
-        f"Inputs: {_SIZE_HW[1]}x{_SIZE_HW[0]} rendered scenes for {DEFAULT_MODEL}, seeded textures for the others; "
-        f"{_CALIBRATION} calibrate, {_EVALUATION} judge; 1 thread, {rounds} interleaved rounds, ratios of processor "
-        f"time; load average at the start {load:.1f} on {os.cpu_count()} CPUs. Interpreted and not-run artefacts have "
-        "no time."
+        f"{asked.notes()}; 1 thread, {asked.rounds} interleaved rounds, ratios of processor time; load average at the "
+        f"start {load:.1f} on {os.cpu_count()} CPUs. Interpreted and not-run artefacts have no time."
     )
-    command = "python -m benchmarks.export_matrix"
-    return new_result("Every recipe on four networks", command, COLUMNS, rows, notes=notes)
+    what = "Every recipe" if set(asked.recipes) == set(RECIPES) else f"Recipes {', '.join(asked.recipes)}"
+    return new_result(f"{what} on {len(chosen)} networks", _command(asked, chosen), COLUMNS, rows, notes=notes)
+
+
+def _command(asked: Asked, chosen: Sequence[str]) -> str:
+    """What to run for the same table."""
+    parts = ["python -m benchmarks.export_matrix"]
+    if tuple(chosen) != DEFAULT_NETWORKS:
+        parts += [f"--network {name}" for name in chosen]
+    if asked.recipes != tuple(RECIPES):
+        parts += [f"--recipe {name}" for name in asked.recipes]
+    usual = Asked(asked.recipes, asked.rounds)
+    if asked.size_hw != usual.size_hw:
+        parts.append(f"--size {asked.size_hw[0]} {asked.size_hw[1]}")
+    for option in ("calibration", "evaluation"):
+        if getattr(asked, option) != getattr(usual, option):
+            parts.append(f"--{option} {getattr(asked, option)}")
+    return " ".join(parts)
 
 
 @click.command()
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=RESULT, help="File of the result.")
 @click.option("--work", type=click.Path(path_type=Path), help="Folder of the exports, kept; a temporary one else.")
-@click.option("--network", "chosen", multiple=True, type=click.Choice(list(networks())), default=list(networks()))
+@click.option("--network", "chosen", multiple=True, type=click.Choice(list(networks())), default=DEFAULT_NETWORKS)
 @click.option("--recipe", "recipes", multiple=True, type=click.Choice(list(RECIPES)), default=list(RECIPES))
 @click.option("--rounds", type=click.IntRange(1), default=9, help="Of the latency measurement.")
-def main(output: Path, work: Path | None, chosen: tuple[str, ...], recipes: tuple[str, ...], rounds: int) -> None:
+@click.option("--size", "size_hw", type=(int, int), default=Asked.size_hw, help="Height and width of rendered scenes.")
+@click.option("--calibration", type=click.IntRange(1), default=Asked.calibration, help="Samples for int8 ranges.")
+@click.option("--evaluation", type=click.IntRange(1), default=Asked.evaluation, help="Samples that judge.")
+def main(output: Path, work: Path | None, chosen: tuple[str, ...], **asked: Any) -> None:
     """Export, measure and write the table."""
     with tempfile.TemporaryDirectory() as scratch:
-        result = matrix(work or Path(scratch), recipes, rounds, chosen)
+        result = matrix(work or Path(scratch), Asked(**asked), chosen)
     result.write(output)
     for row in result.rows:
         click.echo(f"{row.label}: " + ", ".join(f"{name} {f.value:.3g}" for name, f in row.figures.items()))

@@ -63,7 +63,8 @@ def test_help_and_decode_import_no_torch(tmp_path: Path) -> None:
         "for args in (['--help'], ['decode', '--help']):\n"
         "    try: root.main(args=args)\n"
         "    except SystemExit: pass\n"
-        "heavy = [m for m in ('torch', 'executorch', 'coremltools', 'matplotlib') if m in sys.modules]\n"
+        "heavy = [m for m in ('torch', 'executorch', 'coremltools', 'coreai', 'coreai_torch', 'matplotlib')"
+        " if m in sys.modules]\n"
         "print(json.dumps(heavy), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=tmp_path)

@@ -173,7 +173,7 @@ for command, cases in json.loads(sys.argv[1]).items():
                 main([command, *arguments])
             except SystemExit as stop:
                 code = stop.code
-        heavy = sorted({"torch", "torchao", "executorch", "coremltools"} & set(sys.modules))
+        heavy = sorted({"torch", "torchao", "executorch", "coremltools", "coreai", "coreai_torch"} & set(sys.modules))
         if message not in said.getvalue() or code != (0 if arguments == ["--help"] else 2) or heavy:
             wrong.append(f"dualpix {command} {' '.join(arguments)}: exit {code}, {heavy}: {said.getvalue()[-300:]}")
 print("\\n".join(wrong), end="")

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import io
-import logging
-import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, redirect_stderr
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -15,6 +11,7 @@ import torch
 from torch import nn
 
 from dualpix.export.errors import ExportError as ExportError
+from dualpix.export.quiet import quiet as quiet
 from dualpix.quantize.calibration import CalibrationSet, Inputs
 from dualpix.quantize.graph import plain_inputs
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
@@ -113,19 +110,3 @@ class Backend(Protocol):
 def type_name(dtype: torch.dtype) -> str:
     """``float32``."""
     return str(dtype).removeprefix("torch.")
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Hold back what compilers and converters say about themselves: deprecations of their own calls, torch versions.
-
-    torch.export prints the graph of what it refuses to stderr.
-    """
-    level = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings(), redirect_stderr(io.StringIO()):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(level)

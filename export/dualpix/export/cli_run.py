@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from dualpix.capture.progress import ProgressLine
 from dualpix.export.cli import Asked
+from dualpix.export.errors import ExportError
 from dualpix.export.examples import own_examples
 from dualpix.export.factory import load_factory
 from dualpix.export.flow import ExportResult, Options, export_model
 from dualpix.export.metric import own_metric
 from dualpix.export.module import export_called
+from dualpix.export.recipes import find_recipe
 from dualpix.export.subject import OnStep
 from dualpix.models.shipped import DEFAULT_MODEL
 from dualpix.models.zoo import load_model
@@ -26,13 +28,26 @@ def export_asked(asked: Asked) -> ExportResult:
     """Export what is asked, telling each step on the progress line.
 
     Raises:
+        ExportError: no recipe can be made on this machine.
         DualpixError: see :func:`~dualpix.export.flow.export_model` and :func:`~dualpix.export.module.export_module`.
     """
+    _check_makeable(asked.recipes)
     assignment = Assignment.from_json(asked.assignment, f"'{asked.assignment_name}'") if asked.assignment_name else None
     with ProgressLine("export") as line:
         step = _steps(line, asked)
         options = Options(asked.threads, asked.rounds, step, asked.budget, assignment)
         return _own(asked, step, options) if asked.is_own else _shipped(asked, step, options)
+
+
+def _check_makeable(recipes: Sequence[str]) -> None:
+    """Whether this machine can make any of ``recipes``: nothing is rendered, calibrated or written otherwise.
+
+    Raises:
+        ExportError: it can make none; says why.
+    """
+    missing = [find_recipe(name).can_build() for name in recipes]
+    if reasons := list(dict.fromkeys(reason for reason in missing if reason)) if all(missing) else []:
+        raise ExportError(f"{', '.join(recipes)} cannot be made on this machine: {'; '.join(reasons)}")
 
 
 def _steps(line: ProgressLine, asked: Asked) -> Callable[[str], None]:

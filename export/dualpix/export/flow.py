@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GATE", "LIMITS", "PICTURES", "REFERENCE", "ExportResult", "Options", "Picture", "RecipeResult", "Subject",
-    "export_model", "limits_of", "run_export",
+    "export_model", "limits_of", "outputs_of", "run_export",
 ]  # fmt: skip
 
 LIMITS = "limits.json"
@@ -106,7 +106,7 @@ def export_model(
     task = model.spec.of_task()
     metric = task.metrics[0].name
     sample = inputs[0] if inputs else ()
-    outputs = _outputs(model, sample)
+    outputs = outputs_of(model, sample)
     known, frames = outputs[0], _frames(model, sample)
     fix_size(model.module, sample)
     subject = Subject(
@@ -150,7 +150,7 @@ def export_model(
     return run_export(subject, out, recipes, Options(threads, rounds, on_step, budget, assignment), pictures)
 
 
-def _outputs(model: LoadedModel, sample: Inputs) -> list[NetworkOutput]:
+def outputs_of(model: LoadedModel, sample: Inputs) -> list[NetworkOutput]:
     """What the network gives: that which its task asks for first, and how sure it is also where it says so unasked."""
     task = model.spec.of_task()
     named = [o for name in model.spec.outputs if (o := task.output(name)) is not None] or [task.outputs[0]]

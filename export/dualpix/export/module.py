@@ -18,6 +18,7 @@ from dualpix.export.bound import Example
 from dualpix.export.called import Called, called
 from dualpix.export.examples import Examples
 from dualpix.export.flow import ExportResult, Options, Subject, run_export
+from dualpix.export.states import StatesAsInputs
 from dualpix.export.subject import OnStep
 from dualpix.quantize.calibration import CalibrationSet, input_coverage
 from dualpix.quantize.gate import Limits
@@ -164,6 +165,7 @@ def export_called(
             },
         },
         keep_float=run.kept(keep_float),
+        kept=run.own.kept() if isinstance(run.own, StatesAsInputs) else {},
         notes=(*run.notes, *_data_notes(calibration, evaluation, same=same), *_coverage(run, calibration, evaluation)),
     )
     return run_export(subject, out, recipes, options or Options())

@@ -28,6 +28,7 @@ from dualpix.quantize.score import Accuracy, Metric, Outputs, arrays_of, is_cons
 REPEATS_DB = 100.0
 """Two runs on one input agree at least so far: sums in another order, by several threads, differ less."""
 _STATE = "take that state as an input and give it as an output"
+_BUFFER = f"{_STATE}: dualpix.export.states.states_as_inputs makes a module that does"
 _DROPOUT = "switch dropout off: nn.Dropout, or F.dropout(x, p, training=self.training)"
 _NOISE = "take the random numbers as an input"
 _RANDOM = ("bernoulli", "dropout", "rand", "normal", "uniform", "multinomial", "poisson", "exponential", "rrelu")
@@ -184,11 +185,12 @@ def check_repeats(module: nn.Module, name: str, inputs: Inputs, first: Any, stat
     operator, where = _first_difference(module, inputs)
     random = operator if any(sign in operator for sign in _RANDOM) else ""
     changes = "" if random else state.changes(own)
+    cure = _BUFFER if changes.startswith("its buffer") else _STATE
     raise DualpixError(
         f"'{name}' gives another output when it runs on the same input again: "
         + (f"'{random}' {where} is random" if random else changes or f"'{operator}' {where} differs"),
         expected="a function of its inputs",
-        hint=_STATE if not random else _DROPOUT if "bernoulli" in random or "dropout" in random else _NOISE,
+        hint=cure if not random else _DROPOUT if "bernoulli" in random or "dropout" in random else _NOISE,
     )
 
 

@@ -71,13 +71,15 @@ def reference_key(of: str, output: str, several: bool) -> str:
 
 
 def write_reference(folder: Path, subject: Subject, references: Sequence[Outputs], runs: Sequence[Run]) -> None:
-    """The first sample and what came of it: ``input.NAME``, ``output.float`` and ``output.RECIPE``; see above."""
+    """The first sample and what came of it: ``input.NAME``, ``output.float`` and ``output.RECIPE``, see above; what
+    states begin with is ``start.NAME``."""
     tensors = {f"input.{name}": t.contiguous() for name, t in zip(subject.input_names, subject.samples[0], strict=True)}
     made = {FLOAT: references[0], **{r.recipe.name: r.outputs[0] for r in runs if r.outputs}}
     for of, arrays in made.items():
         for output, array in zip(subject.outputs, arrays, strict=True):
             key = reference_key(of, output.name, len(subject.outputs) > 1)
             tensors[key] = torch.from_numpy(array).to(getattr(torch, output.dtype)).contiguous()
+    tensors |= {f"start.{name}": state.start.contiguous() for name, state in subject.kept.items()}
     write_bytes(folder / REFERENCE, save(tensors))
 
 
@@ -131,6 +133,8 @@ def _input_entries(subject: Subject) -> list[dict[str, object]]:
             field = subject.input_fields[place]
             unit = {"unit": field.unit} if field.unit else {}
             entry |= {"kind": field.kind, "per_frame": field.per_frame, **unit}
+        if name in subject.kept:
+            entry["state"] = {"start": f"start.{name}", "next": subject.kept[name].given_by}
         entries.append(entry)
     return entries
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from dualpix.capture.colour_map import Rgb, Scale
 from dualpix.models.tasks.task import Field
@@ -32,6 +32,16 @@ class Output:
     sign: str = ""
     """What its sign means; empty as above."""
     dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A state that an input holds: who runs the program gives back what the call before gave."""
+
+    start: Tensor
+    """Before the first call."""
+    given_by: str
+    """Output that is the state after a call."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +72,8 @@ class Subject:
     """What programs of this network differ in beside their size, in file names: ``3-frames``. Empty where nothing."""
     input_fields: tuple[Field, ...] = ()
     """What each input holds, where its task says so: the app on a phone makes them by it."""
+    kept: Mapping[str, Kept] = field(default_factory=dict)
+    """Inputs that hold a state from one call to the next."""
     notes: tuple[str, ...] = ()
     """What a user should know of how it is exported."""
 

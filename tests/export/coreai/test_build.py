@@ -6,21 +6,25 @@ import gc
 import hashlib
 import json
 import shutil
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
 import pytest
 import torch
 from tests.export.coreai.conftest import Asset, request_of, run_here, run_program, tiny_request
+from tests.export.test_states import check_runs_on, exported
 from tests.support.tiny_net import scene
 from torch import Tensor, nn
 
+from dualpix.capture.cli import main
 from dualpix.capture.errors import UnknownNameError
 from dualpix.export import coreai
 from dualpix.export.artefact import ExportError, quiet
-from dualpix.export.coreai import PRECISIONS, AssetProgram
+from dualpix.export.coreai import AssetProgram
 from dualpix.export.coreai.check import check_numerics
-from dualpix.export.coreai.convert import Prepared, prepare
+from dualpix.export.coreai.convert import PRECISIONS, Prepared, prepare
 from dualpix.export.coreai.rewrite import decomposed
 from dualpix.export.coreai.runtime import check_asset
 from dualpix.export.manifest import ManifestError, read_manifest
@@ -220,3 +224,33 @@ def test_without_the_wheels_it_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path
         coreai.build(tiny_request("fp32", tmp_path / "a.aimodel"))
     monkeypatch.setattr(coreai.platform, "machine", lambda: "riscv64")
     assert (coreai.can_build() or "").startswith("there is no wheel of coreai-core 1.0.0b3 for linux riscv64")
+
+
+@pytest.mark.slow
+def test_states_of_a_foreign_module_are_handed_over_with_what_they_begin_with(tmp_path: Path) -> None:
+    """Core AI's own states begin with what the caller gives, so nothing is lost by taking them as inputs."""
+    check_runs_on(*exported(tmp_path / "out", "coreai-fp32"))
+
+
+def test_recipes_that_cannot_be_made_here_end_at_once(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where there is no wheel: one line and exit code 2, before anything is rendered or written."""
+    monkeypatch.setattr(coreai, "find_spec", lambda name: None)
+    monkeypatch.setattr(coreai.platform, "machine", lambda: "aarch64")
+    asked = ["--recipe", "coreai-fp16", "--recipe", "coreai-w8"]
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "difusenet-compact", "-o", str(tmp_path / "out"), *asked])
+    said = capsys.readouterr().err.strip()
+    assert ended.value.code == 2 and not (tmp_path / "out").exists()
+    assert said.splitlines()[-1] == (
+        "dualpix: error: coreai-fp16, coreai-w8 cannot be made on this machine: there is no wheel of coreai-core "
+        "1.0.0b3 for linux aarch64: export on Linux x86_64"
+    )
+
+
+def test_the_child_imports_nothing_that_quantises() -> None:
+    """It is started for every asset that is made or verified, and would wait seconds for what it does not use."""
+    script = "import sys, dualpix.export.coreai.child as c, dualpix.export.coreai.runtime as r; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout.split()
+    assert not {"executorch", "torchao", "coremltools", "cv2", "coreai_torch"} & set(loaded)

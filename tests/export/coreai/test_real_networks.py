@@ -12,9 +12,9 @@ from tests.support.blocks import CASES
 from tests.support.foreign import foreign_modules, foreign_samples
 
 from dualpix.export.artefact import BuildRequest
-from dualpix.export.coreai import PRECISIONS, build
+from dualpix.export.coreai import build
 from dualpix.export.coreai.check import layer_differences
-from dualpix.export.coreai.convert import prepare
+from dualpix.export.coreai.convert import PRECISIONS, prepare
 from dualpix.models.zoo import load_model
 from dualpix.quantize.calibration import CalibrationSet, rendered_calibration, rendered_evaluation
 from dualpix.quantize.ptq import keep_modules

@@ -62,8 +62,10 @@ def _norm_of_small_variance() -> nn.Module:
     torch.manual_seed(4)
     net = nn.Sequential(nn.Conv2d(4, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 1, 1))
     assert isinstance(net[1], nn.BatchNorm2d) and net[1].running_var is not None
-    nn.init.normal_(net[0].weight, std=5e-4)  # type: ignore[arg-type]
-    net[1].running_var.fill_(3e-6)  # the smallest one of the shipped network
+    variance = torch.logspace(-5.5, 0, 8)  # from 3e-6, the smallest one of the shipped network
+    with torch.no_grad():
+        net[0].weight.mul_(variance.sqrt().reshape(8, 1, 1, 1))  # type: ignore[operator]
+    net[1].running_var.copy_(variance)
     return net
 
 
@@ -177,6 +179,15 @@ def test_palettes_are_shared_by_few_channels() -> None:
     assert places.dtype is torch.uint8 and int(places.max()) == 15 and luts.shape == (8, 1, 1, 1, 16, 1)
     restored = torch.ops.coreai.lut_to_dense(places, luts, 0)
     assert sqnr_db(weight[:2], restored[:2]) > 12, "the small channels have values of their own"
+
+
+def test_palettes_are_for_layers_that_they_make_smaller() -> None:
+    """A depthwise layer's palettes would take more than its int8 codes, and it would lose the most."""
+    torch.manual_seed(6)
+    net = nn.Sequential(nn.Conv2d(4, 32, 3), nn.Conv2d(32, 32, 5, groups=32), nn.Conv2d(32, 32, 3))
+    register_operators()
+    stored = store_weights(float_graph(net.eval(), (_x(1, 4, 16, 16),)), "palette", keep_nothing)
+    assert list(stored.layers.values()) == ["int8", "int8", "palette"]
 
 
 def test_values_beyond_float16_are_refused_by_name() -> None:

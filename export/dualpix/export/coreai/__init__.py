@@ -8,24 +8,19 @@ from __future__ import annotations
 
 import platform
 import sys
-from dataclasses import asdict
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
-
-from dualpix.capture.errors import DualpixError, UnknownNameError
-from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
-from dualpix.export.coreai.check import check_numerics
-from dualpix.export.coreai.child import ConversionError, Names, convert_apart, run_apart
-from dualpix.export.coreai.convert import PRECISIONS, Prepared, prepare
+from dualpix.export.coreai.child import Names, run_apart
 from dualpix.export.coreai.runtime import AssetProgram
-from dualpix.export.manifest import size_of
-from dualpix.export.reasons import reason_of
-from dualpix.export.staging import beside, put_in_place
+from dualpix.export.errors import ExportError
 
-__all__ = ["PRECISIONS", "AssetProgram", "Names", "build", "can_build", "can_run", "load", "run_apart"]
+if TYPE_CHECKING:  # the child that runs assets imports this package: what converts would cost it seconds
+    from dualpix.export.artefact import Artefact, BuildRequest
+
+__all__ = ["AssetProgram", "Names", "build", "can_build", "can_run", "load", "run_apart"]
 
 VERSIONS = {"coreai-torch": "0.4.3", "coreai-core": "1.0.0b3"}
 """What the rewrites and limits were verified with."""
@@ -39,12 +34,13 @@ def can_build() -> str | None:
             return f"there is no wheel of coreai-core {VERSIONS['coreai-core']} for {here}: export on Linux x86_64"
         return "coreai-torch is missing: pip install 'dualpix[coreai]'"
     for name, wanted in VERSIONS.items():
-        if (found := _version(name)) != wanted:
+        if (found := version_of(name)) != wanted:
             return f"{name} is {found}; the rewrites were verified with {wanted}: pip install 'dualpix[coreai]'"
     return None
 
 
-def _version(package: str) -> str:
+def version_of(package: str) -> str:
+    """Of an installed package; ``missing`` where it is not."""
     try:
         return version(package)
     except PackageNotFoundError:
@@ -78,29 +74,6 @@ def build(request: BuildRequest) -> Artefact:
     """
     if (missing := can_build()) is not None:
         raise ExportError(missing)
-    with quiet(), torch.no_grad():
-        prepared = _prepared(request)
-        with beside(request.path) as scratch:
-            written = scratch / request.path.name
-            names = Names(request.input_names, request.output_names)
-            try:
-                output = convert_apart(prepared.program, written, names, request.inputs)
-            except ConversionError as error:
-                reason = reason_of(ValueError(error.found), request.module, request.inputs).removeprefix("ValueError: ")
-                raise ExportError(f"Core AI conversion failed: {reason}") from error
-            numerics = check_numerics(written, request, prepared, output)
-            put_in_place(written, request.path)
-    details = {**prepared.details, "runtime": f"coreai-core {_version('coreai-core')}", "ran": asdict(numerics)}
-    predict = load(request.path, request.input_names, request.output_names, request.threads)
-    return Artefact(request.path, size_of(request.path), predict, None, details, note=prepared.note)
+    from dualpix.export.coreai.write import write
 
-
-def _prepared(request: BuildRequest) -> Prepared:
-    try:
-        return prepare(request)
-    except (ExportError, UnknownNameError):
-        raise
-    except DualpixError as error:
-        raise ExportError(error.found, expected=error.expected, hint=error.hint) from error
-    except Exception as error:  # torch.export raises anything
-        raise ExportError(f"Core AI: {reason_of(error, request.module, request.inputs)}") from error
+    return write(request)

@@ -14,7 +14,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors.torch import load_file, save_file
@@ -22,9 +22,14 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from dualpix.export.errors import ExportError
-from dualpix.quantize.calibration import Inputs
 
-TIMEOUT_S = 600
+if TYPE_CHECKING:  # this module is the child's own too: it imports what converts and runs, and nothing that quantises
+    from dualpix.quantize.calibration import Inputs
+
+PROCESSOR_S = 900
+"""Of processor time: how long a build takes by the clock is up to what else the machine does."""
+TIMEOUT_S = 6 * PROCESSOR_S
+"""By the clock, for a child that waits for something for ever."""
 MEMORY_BYTES = 24 << 30
 """Of address space. A vision transformer of 22 million weights takes 4 GiB."""
 _PROGRAM, _INPUTS, _OUTPUTS, _ASKED = "program.pt2", "inputs.safetensors", "outputs.safetensors", "asked.json"
@@ -68,7 +73,8 @@ def run_apart(asset: Path, names: Names, inputs: Inputs) -> tuple[Tensor, ...]:
 
 def _apart(scratch: Path, asset: Path, names: Names, inputs: Inputs) -> tuple[Tensor, ...]:
     save_file({name: t.contiguous().clone() for name, t in zip(names.inputs, inputs, strict=True)}, scratch / _INPUTS)
-    asked = {"inputs": names.inputs, "outputs": names.outputs, "memory_bytes": MEMORY_BYTES}
+    limits = {"memory_bytes": MEMORY_BYTES, "processor_s": PROCESSOR_S}
+    asked = {"inputs": names.inputs, "outputs": names.outputs, **limits}
     (scratch / _ASKED).write_text(json.dumps(asked))
     command = [sys.executable, "-m", __spec__.name, str(scratch), str(asset)]
     try:
@@ -78,6 +84,8 @@ def _apart(scratch: Path, asset: Path, names: Names, inputs: Inputs) -> tuple[Te
     if done.returncode < 0:
         doing = "running" if (asset / "metadata.json").is_file() else "making"
         ended = signal.Signals(-done.returncode).name
+        if ended == "SIGXCPU":
+            raise ExportError(f"{doing} '{asset.name}' takes more than {PROCESSOR_S} s of processor time")
         raise ExportError(f"{doing} '{asset.name}' brings Core AI down: {ended}", hint="choose another recipe")
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
@@ -101,7 +109,7 @@ def convert(program: ExportedProgram, asset: Path, input_names: Sequence[str], o
     converter.to_coreai().save_asset(asset)
 
 
-def _limit(memory_bytes: int) -> None:
+def _limit(memory_bytes: int, processor_s: int) -> None:
     try:
         import resource
     except ImportError:  # Windows has no such limits, and no wheel of Core AI
@@ -110,20 +118,23 @@ def _limit(memory_bytes: int) -> None:
     hard = resource.getrlimit(resource.RLIMIT_AS)[1]
     most = memory_bytes if hard == resource.RLIM_INFINITY else min(memory_bytes, hard)
     resource.setrlimit(resource.RLIMIT_AS, (most, hard))
+    hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    most = processor_s if hard == resource.RLIM_INFINITY else min(processor_s, hard)
+    resource.setrlimit(resource.RLIMIT_CPU, (most, hard))
 
 
 def main(arguments: list[str]) -> None:
     """Make ASSET of the program in SCRATCH, if there is one, and run it on the inputs there."""
     scratch, asset = (Path(a) for a in arguments)
     asked = json.loads((scratch / _ASKED).read_text())
-    _limit(int(asked["memory_bytes"]))
-    from dualpix.export.artefact import quiet
+    _limit(int(asked["memory_bytes"]), int(asked["processor_s"]))
     from dualpix.export.coreai.runtime import AssetProgram
-    from dualpix.export.coreai.weights import register_operators
+    from dualpix.export.quiet import quiet
 
     if (scratch / _PROGRAM).is_file():
         with quiet():
-            register_operators()
+            import coreai_torch._compression.custom_layers  # noqa: F401 - the operators of few bits
+
             program = torch.export.load(scratch / _PROGRAM)
             try:
                 convert(program, asset, asked["inputs"], asked["outputs"])

@@ -7,7 +7,8 @@ precision  arithmetic   weights                                                 
 ``fp16``   float16      float16                                                 float16
 ``w8``     float16      int8, one scale per output channel                      float16
 ``w4``     float16      4-bit places in palettes of 16 float16 values, one for  float16
-                        each 2 output channels; int8 where those hold badly
+                        each 2 output channels; int8 where those hold badly or
+                        save little
 ``w8a8``   float16      int8, one scale per output channel                      int8 around each layer
 =========  ===========  ======================================================  =====================
 

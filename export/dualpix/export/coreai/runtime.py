@@ -16,13 +16,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
-from dualpix.export.artefact import ExportError, type_name
-from dualpix.quantize.calibration import Inputs
+from dualpix.export.errors import ExportError
+
+if TYPE_CHECKING:  # torch is all that running an asset needs
+    from dualpix.quantize.calibration import Inputs
 
 ENTRY = "main"
 _FILES = ("main.mlirb", "main.hash", "metadata.json")
@@ -113,9 +115,9 @@ class AssetProgram:
         for name, tensor in given.items():
             described = self._function.desc.input_descriptor(name)
             shape, dtype = tuple(described.shape), str(described.dtype)
-            if tuple(tensor.shape) != shape or type_name(_as_taken(tensor).dtype) != dtype.rsplit(".", 1)[-1]:
+            if tuple(tensor.shape) != shape or _type_name(_as_taken(tensor)) != dtype.rsplit(".", 1)[-1]:
                 raise ExportError(
-                    f"'{self.name}' was given {tuple(tensor.shape)} {type_name(tensor.dtype)} for '{name}'",
+                    f"'{self.name}' was given {tuple(tensor.shape)} {_type_name(tensor)} for '{name}'",
                     expected=f"{shape} {dtype}",
                 )
 
@@ -132,6 +134,11 @@ def _close(thread: ThreadPoolExecutor, loop: asyncio.AbstractEventLoop, scope: A
     with suppress(Exception):  # where another loop runs here, the folder's own finaliser is left to do it
         loop.run_until_complete(scope.__aexit__(None, None, None))
     loop.close()
+
+
+def _type_name(tensor: Tensor) -> str:
+    """``float32``."""
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _as_taken(tensor: Tensor) -> Tensor:

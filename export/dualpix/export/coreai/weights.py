@@ -46,6 +46,8 @@ PALETTE_CHANNELS = 2
 """Output channels that share a palette, where they divide."""
 _LEAST_PALETTE_DB = 17.0
 """A weight that 16 values hold worse than this is stored as int8."""
+_MOST_SHARE, _LEAST_SAVED_BYTES, _FLOAT16_BYTES = 0.75, 512, 2
+"""Palettes that take more of what int8 takes, or save less, are not worth what they lose."""
 _LAYERS = ("aten.conv1d.", "aten.conv2d.", "aten.conv3d.", "aten.conv_transpose", "aten.linear.")
 _PER_CHANNEL = "quantized_decomposed.dequantize_per_channel.default"
 _CODES = 127.0
@@ -85,12 +87,15 @@ def store_weights(graph_module: fx.GraphModule, kind: Kind, keep_float: KeepFloa
         if value.numel() < SMALL or MATRIX in name or any(keep_float(module_path(n)) for n in layers):
             left.append(name)
             continue
-        used: Kind = kind if kind == "int8" or _palette_holds(value, layers[0]) else "int8"
+        axis = _output_axis(layers[0])
+        held = palettes(value, axis) if kind == "palette" and _palette_pays(value, axis) else None
+        held = held if held and _palette_holds(value, *held) else None
         for layer in layers:
             with graph_module.graph.inserting_before(layer):
                 weight = argument(layer, "weight")
-                layer.replace_input_with(weight, _STORES[used](graph_module, layer, weight, value))
-        stored[name] = used
+                made = _palette(graph_module, layer, *held) if held else _int8(graph_module, layer, value)
+                layer.replace_input_with(weight, made)
+        stored[name] = "palette" if held else "int8"
     cleaned(graph_module)
     return Stored(stored, tuple(left))
 
@@ -99,7 +104,8 @@ def _output_axis(layer: fx.Node) -> int:
     return 1 if is_call(layer, "aten.conv_transpose") else 0
 
 
-def _int8(graph_module: fx.GraphModule, layer: fx.Node, weight: fx.Node, value: Tensor) -> fx.Node:
+def _int8(graph_module: fx.GraphModule, layer: fx.Node, value: Tensor) -> fx.Node:
+    weight = argument(layer, "weight")
     codes, scale = int8_codes(value, _output_axis(layer), _groups(layer))
     held = attribute(graph_module, derived_name("codes", weight), weight, codes)
     scales = attribute(graph_module, derived_name("scale", weight), weight, scale)
@@ -125,8 +131,8 @@ def int8_codes(value: Tensor, axis: int, groups: int = 1) -> tuple[Tensor, Tenso
     return torch.round(value / spread).clamp(-_CODES, _CODES).to(torch.int8), scale
 
 
-def _palette(graph_module: fx.GraphModule, layer: fx.Node, weight: fx.Node, value: Tensor) -> fx.Node:
-    places, luts = palettes(value, _output_axis(layer))
+def _palette(graph_module: fx.GraphModule, layer: fx.Node, places: Tensor, luts: Tensor) -> fx.Node:
+    weight = argument(layer, "weight")
     held = attribute(graph_module, derived_name("indices", weight), weight, places)
     lut = attribute(graph_module, derived_name("lut", weight), weight, luts)
     return Maker(graph_module.graph, layer)(torch.ops.coreai.lut_to_dense.default, held, lut, 0)
@@ -146,12 +152,21 @@ def palettes(value: Tensor, axis: int) -> tuple[Tensor, Tensor]:
     return torch.cat(places, axis), torch.stack(luts).reshape(*shape, 16, 1)
 
 
-def _palette_holds(value: Tensor, layer: fx.Node) -> bool:
-    places, luts = palettes(value, _output_axis(layer))
+def _palette_pays(value: Tensor, axis: int) -> bool:
+    """Whether palettes of a weight take clearly less than its int8 codes would.
+
+    Depthwise layers and 1x1 convolutions of few inputs have few values per channel: their palettes are as large as what
+    they save, and such layers lose the most by them.
+    """
+    channels, values = value.shape[axis], value.numel()
+    shared = channels // PALETTE_CHANNELS if channels % PALETTE_CHANNELS == 0 else 1
+    as_palette = values / 2 + shared * 16 * _FLOAT16_BYTES
+    as_int8 = values + channels * _FLOAT16_BYTES
+    return as_palette <= _MOST_SHARE * as_int8 and as_int8 - as_palette >= _LEAST_SAVED_BYTES
+
+
+def _palette_holds(value: Tensor, places: Tensor, luts: Tensor) -> bool:
     return sqnr_db(value, torch.ops.coreai.lut_to_dense(places, luts, 0)) >= _LEAST_PALETTE_DB
-
-
-_STORES: dict[Kind, Any] = {"int8": _int8, "palette": _palette}
 
 
 # ---------------------------------------------------------------------------------------------------------------------
