@@ -149,10 +149,13 @@ def command(
         make_output_dir(output)
         from dualpix.models import stack_depth
 
-        lens = {name: settings[name] for name in _STACK_LENS if settings[name] is not None}
-        chosen = stack_depth.StackOptions(stack_method, settings["f_number"], truth, lens=lens)
-        if (network := _stack_network(ctx)) is not None:
-            chosen = _with_network(chosen, network, working_size, named=is_given(ctx, "model"))
+        chosen = stack_options(
+            stack_method if is_given(ctx, "stack_method") else None,
+            model if is_given(ctx, "model") else None,
+            working_size,
+            {name: settings[name] for name in ("f_number", *_STACK_LENS) if settings[name] is not None},
+            truth,
+        )
         strict = debug or (len(stacks) == 1 and not as_json)
         found = stack_depth.run_stacks(stacks, output, chosen, resume=resume, strict=strict)
         _report(ctx, found, stack_depth.table(found), as_json, stack_depth.below_text(found))
@@ -186,11 +189,38 @@ def command(
         _report(ctx, found, predict_run.table(found), as_json, predict_run.below_text(found))
 
 
-def _stack_network(ctx: click.Context) -> str | None:
+def stack_options(
+    method: StackMethod | None,
+    model: str | None,
+    sizes_px: tuple[int, ...],
+    lens: Mapping[str, float],
+    truth: Path | None = None,
+) -> StackOptions:
+    """How the depth of focus stacks is found, from what was asked for.
+
+    Args:
+        method: None where none was named: a network then, with the method "blur" beside it.
+        model: None where none was named: the shipped one, unless a method was named.
+        sizes_px: at which a network works; empty for its own.
+        lens: ``focal_length_mm`` and ``pixel_pitch_um`` that the stack lacks; ``f_number``: which of its apertures.
+        truth: depth of the one stack.
+
+    Raises:
+        DualpixError: no such model, or several sizes.
+    """
+    from dualpix.models.stack_depth import StackOptions
+
+    own = {name: value for name, value in lens.items() if name != "f_number"}
+    chosen = StackOptions(method or "blur", lens.get("f_number"), truth, lens=own)
+    network = _stack_network(method, model)
+    return chosen if network is None else _with_network(chosen, network, sizes_px, named=model is not None)
+
+
+def _stack_network(method: str | None, model: str | None) -> str | None:
     """Which network finds the depth of stacks: the one that was named, else the shipped one, unless a method was."""
-    if is_given(ctx, "model"):
-        return str(ctx.params["model"])
-    return DEFAULT_STACK_MODEL if not is_given(ctx, "stack_method") and DEFAULT_STACK_MODEL in known_models() else None
+    if model is not None:
+        return model
+    return DEFAULT_STACK_MODEL if method is None and DEFAULT_STACK_MODEL in known_models() else None
 
 
 def _with_network(options: StackOptions, model: str, sizes_px: tuple[int, ...], *, named: bool) -> StackOptions:
@@ -243,7 +273,8 @@ def _check_of_stacks(ctx: click.Context) -> None:
     Raises:
         DualpixError: there is such an option.
     """
-    network = _stack_network(ctx) is not None
+    method, model = (ctx.params[name] if is_given(ctx, name) else None for name in ("stack_method", "model"))
+    network = _stack_network(method, model) is not None
     given = given_options(ctx, _NOT_OF_STACKS)
     if not (network and ctx.params["method"] == "network"):
         given += given_options(ctx, ["method"])

@@ -53,13 +53,14 @@ _SHOWN_PERCENTILES = (1, 50, 99)
 Method = Callable[[DualPixelImage], DisparityMap]
 
 
-def run_captures(asked: Asked, *, resume: bool, strict: bool) -> list[Outcome]:
+def run_captures(asked: Asked, *, resume: bool, strict: bool, tell_warnings: bool = True) -> list[Outcome]:
     """Find and write the depth of each capture, as ``OUTPUT/NAME/``.
 
     Args:
         asked: what and how.
         resume: skip those whose result is there.
         strict: let the first error through.
+        tell_warnings: print those of each capture; else the caller does.
 
     Raises:
         DualpixError: the model does not load, the folder cannot be written, or with ``strict`` what is wrong with a
@@ -80,7 +81,9 @@ def run_captures(asked: Asked, *, resume: bool, strict: bool) -> list[Outcome]:
         return depth_of(job, asked.options, run, asked.lens, asked.camera, points=asked.points)
 
     batch = Batch(resume=resume)
-    return run_jobs("depth", jobs, process, sidecar=SIDECAR, batch=batch, stop_at_once=strict)
+    return run_jobs(
+        "depth", jobs, process, sidecar=SIDECAR, batch=batch, stop_at_once=strict, tell_warnings=tell_warnings
+    )
 
 
 def depth_of(
