@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dualpix.capture.calibrate.profile import CameraProfile
+from dualpix.capture.depth_files import FORMATS, Format, check_formats
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir, make_output_dir
 from dualpix.capture.given import given_options, is_given
@@ -61,6 +62,8 @@ class Asked:
     """As given."""
     camera: CameraProfile | None
     points: bool = False
+    also: tuple[Format, ...] = ()
+    """Files for other programs."""
 
 
 @click.command("depth")
@@ -100,6 +103,10 @@ class Asked:
 )  # fmt: skip
 @click.option("--ply", "points", is_flag=True, help="Measured points in space, with colour and confidence: points.ply.")
 @click.option(
+    "--also", type=click.Choice(FORMATS), multiple=True,
+    help="Files for other programs: png (16 bits, mm), exr (R, G, B, Z), glb (a surface), las (points).",
+)  # fmt: skip
+@click.option(
     "--stack-method", type=click.Choice(get_args(StackMethod)), default="blur",
     help="Of focus stacks, in place of a network: the blur of every frame, the peak of sharpness, the sharpest frame.",
 )  # fmt: skip
@@ -122,6 +129,7 @@ def command(
     sub: Path | None,
     profile: str | None,
     points: bool,
+    also: tuple[Format, ...],
     stack_method: StackMethod,
     truth: Path | None,
     resume: bool,
@@ -142,6 +150,7 @@ def command(
     capture of the simulated camera the scene is known: its error is printed without --truth.
     """
     debug = bool((ctx.obj or {}).get("debug"))
+    check_formats(also)
     stacks = [path for path in files if is_stack(path)]
     if stacks:
         _check_stacks(stacks, files, truth)
@@ -156,6 +165,7 @@ def command(
             {name: settings[name] for name in ("f_number", *_STACK_LENS) if settings[name] is not None},
             truth,
         )
+        chosen = replace(chosen, also=also)
         strict = debug or (len(stacks) == 1 and not as_json)
         found = stack_depth.run_stacks(stacks, output, chosen, resume=resume, strict=strict)
         _report(ctx, found, stack_depth.table(found), as_json, stack_depth.below_text(found))
@@ -176,6 +186,7 @@ def command(
             profile=profile,
             camera=None if profile is None else load_profile(profile),
             points=points,
+            also=also,
         )
         if method == "network":
             model_folder(model)

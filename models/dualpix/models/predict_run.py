@@ -17,6 +17,7 @@ from rich.table import Table
 
 from dualpix.capture.calibrate.profile import CameraProfile
 from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
+from dualpix.capture.depth_files import DepthPicture, Format, write_depth_files
 from dualpix.capture.files import atomic_dir, make_output_dir, write_json
 from dualpix.capture.picture import Pixel, square_pixels, to_display
 from dualpix.capture.points import pinhole_of, write_ply
@@ -74,11 +75,12 @@ def run_captures(asked: Asked, *, resume: bool, strict: bool, tell_warnings: boo
         "profile": asked.profile,
         "points": asked.points,
     }
+    request |= {"also": asked.also} if asked.also else {}  # not in older results, which are as good without
     jobs = with_requests(asked.jobs, {**asdict(asked.options), **asked.lens, **request})
     make_output_dir(asked.output)
 
     def process(job: Job) -> dict[str, Any]:
-        return depth_of(job, asked.options, run, asked.lens, asked.camera, points=asked.points)
+        return depth_of(job, asked.options, run, asked.lens, asked.camera, points=asked.points, also=asked.also)
 
     batch = Batch(resume=resume)
     return run_jobs(
@@ -94,6 +96,7 @@ def depth_of(
     profile: CameraProfile | None = None,
     *,
     points: bool = False,
+    also: Sequence[Format] = (),
 ) -> dict[str, Any]:
     """Decode one capture, estimate its disparity, and write the result folder.
 
@@ -104,6 +107,7 @@ def depth_of(
         lens: fields of :class:`~dualpix.capture.types.CaptureMeta` that replace what the file says.
         profile: of the camera, for its disparity gain over the field and what the file does not say of the lens.
         points: write them as well, where there are metres.
+        also: files for other programs, where there are metres.
 
     Returns:
         The content of ``depth.json``.
@@ -141,6 +145,10 @@ def depth_of(
             record["points"] = _write_points(folder, capture, result, lens_or_missing, depth)
             if not record["points"]["count"]:
                 record["findings"].append({"code": "no_points", "text": _no_points(record["depth"])})
+        if also:
+            shown_depth = _depth_picture(capture, result, lens_or_missing, depth)
+            record["files"], lacking = write_depth_files(folder, also, shown_depth)
+            record["findings"] += [{"code": "not_written", "text": text} for text in lacking]
         write_json(folder / SIDECAR, record)
     return record
 
@@ -228,6 +236,22 @@ def _write_points(
     points = pinhole.points(depth.depth_m, chosen)
     write_ply(folder / POINTS, points, picture[chosen], result.judged.confidence[chosen], about)
     return {"file": POINTS, "count": len(points), **asdict(pinhole)}
+
+
+def _depth_picture(
+    capture: RawCapture, result: DisparityMap, lens: LensModel | list[str], depth: MetricDepth | None
+) -> DepthPicture | None:
+    if depth is None or not isinstance(lens, LensModel):
+        return None
+    light, aspect = result.sharp if result.sharp is not None else capture.image.combined, capture.meta.pixel_aspect
+    rgb = to_display(light, white_balance=_balance(capture))
+    if light.ndim == 3 and (balance := _balance(capture)) is not None:
+        light = light * np.asarray(balance, np.float32)
+    return DepthPicture(
+        depth.depth_m, result.judged.confidence, depth.measured, light, rgb,
+        pinhole_of(lens, capture.size_hw, aspect, capture.baseline),
+        1 / aspect if capture.baseline == "x" else aspect,
+    )  # fmt: skip
 
 
 def _no_points(depth: Mapping[str, Any]) -> str:

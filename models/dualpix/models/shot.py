@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import base64
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, cast, get_args
 
 import numpy as np
 from PIL import Image
 
+from dualpix.capture.depth_files import FORMATS, Format, check_formats
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.capture.files import check_output_dir
 from dualpix.capture.optics import check_lens_value
@@ -181,6 +182,7 @@ class Shot:
         profile: str | Path | None = None,
         working_size_px: int | tuple[int, ...] = (),
         output: str | Path | None = None,
+        also: Sequence[Format] = (),
         **lens: float,
     ) -> Depth:
         """Find the depth, as ``dualpix depth`` does; without arguments what was found before, if anything was.
@@ -192,24 +194,29 @@ class Shot:
             profile: of the camera, see ``dualpix calibrate``.
             working_size_px: long side or sides at which the method works.
             output: keep the result in this folder, as ``OUTPUT/NAME``.
+            also: files for other programs, "png", "exr", "glb", "las"; see ``dualpix depth --also``.
             **lens: ``focal_length_mm``, ``f_number``, ``focus_distance_m``, ``pixel_pitch_um``, ``disparity_gain`` that
                 the file lacks or has wrong; of stacks ``f_number`` says which of its apertures.
 
         Raises:
             DualpixError: an argument that does not fit, or a capture in which nothing can be found.
         """
-        asked = (method, model, profile, working_size_px or None, output, lens or None)
+        asked = (method, model, profile, working_size_px or None, output, also or None, lens or None)
         if all(value is None for value in asked) and self._subject.results:
             return self._found(self._subject.results[0])
+        for name in also:
+            if name not in FORMATS:
+                raise UnknownNameError("format", name, list(FORMATS))
+        check_formats(also)
         lens = {name: check_lens_value(name, float(value), name) for name, value in lens.items() if _known_lens(name)}
         sizes = (working_size_px,) if isinstance(working_size_px, int) else tuple(working_size_px)
         folder = self._output(output)
         if self.kind == "stack":
             if profile is not None:
                 raise DualpixError("profile was given with a focus stack", expected="a dual-pixel capture with it")
-            made = _stack_result(self._stack(), folder, method, model, sizes, lens)
+            made = _stack_result(self._stack(), folder, method, model, sizes, lens, also)
         else:
-            made = _pair_result(self._capture(), folder, method or "network", model, profile, sizes, lens)
+            made = _pair_result(self._capture(), folder, method or "network", model, profile, sizes, lens, also)
         result = read_result(made)
         results = self._subject.results  # the newest first; one that was written again, once
         results[:] = [result, *(known for known in results if known.folder.resolve() != made.resolve())]
@@ -336,6 +343,7 @@ def _pair_result(
     profile: str | Path | None,
     sizes: tuple[int, ...],
     lens: Mapping[str, float],
+    also: Sequence[Format],
 ) -> Path:
     from dualpix.models.predict_cli import Asked
     from dualpix.models.predict_run import run_captures
@@ -349,7 +357,7 @@ def _pair_result(
         jobs=(job,), output=output, options=DecodeOptions(), lens=lens, method=method,
         model=str(model or DEFAULT_MODEL), working_sizes_px=sizes,
         profile=None if profile is None else str(profile),
-        camera=None if profile is None else load_profile(str(profile)),
+        camera=None if profile is None else load_profile(str(profile)), also=tuple(also),
     )  # fmt: skip
     run_captures(asked, resume=False, strict=True, tell_warnings=False)
     return job.folder
@@ -362,6 +370,7 @@ def _stack_result(
     model: str | Path | None,
     sizes: tuple[int, ...],
     lens: Mapping[str, float],
+    also: Sequence[Format],
 ) -> Path:
     from dualpix.models.predict_cli import stack_options
     from dualpix.models.stack_depth import run_stacks
@@ -371,9 +380,8 @@ def _stack_result(
     for name in ("focus_distance_m", "disparity_gain"):
         if name in lens:
             raise DualpixError(f"{name} was given with a focus stack", expected="a dual-pixel capture with it")
-    named: StackMethod | None = method  # type: ignore[assignment] - one of them, as was just seen
-    options = stack_options(named, None if model is None else str(model), sizes, lens)
-    run_stacks([stack], output, options, resume=False, strict=True)
+    options = stack_options(cast("StackMethod | None", method), None if model is None else str(model), sizes, lens)
+    run_stacks([stack], output, replace(options, also=tuple(also)), resume=False, strict=True)
     return output / stack.resolve().name
 
 
