@@ -39,7 +39,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--steps", type=int, default=4)
     steps = parser.parse_args().steps
-    small = "--size 64 96 --crop 64 96 --samples 4 --batch-size 2 --eval-samples 1 --workers 0".split()
+    small = ["--size", "64", "96", "--crop", "64", "96", "--samples", "4", "--batch-size", "2"]
+    small += ["--eval-samples", "1", "--workers", "0"]
     words = ["train", "--network", "own_network:make", "-o", "pyramid", "--steps", str(steps)]
     root(words + (small if steps < 100 else []), standalone_mode=False)
     words = "evaluate --data rendered --count 2 --size 64 96 --model own_network:make@pyramid --model difusenet-compact"
