@@ -1,8 +1,7 @@
 """The page of an evaluation: a table with intervals, and every scene's picture, the worst first; and of several
 evaluations with exports, accuracy against cost.
 
-``dualpix evaluate --json > scores.json``, with ``--pictures FOLDER`` for the pictures: they are taken from the folder
-``scores/`` or ``scores_pictures/`` beside ``scores.json``, or from the one that is named.
+``dualpix evaluate --json --pictures FOLDER > scores.json`` writes both. Lower is better in all that is compared.
 """
 
 from __future__ import annotations
