@@ -14,7 +14,7 @@ from typing import Any
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_json
 from dualpix.export.report_charts import Mean, cost_chart, means_chart
-from dualpix.export.report_page import Section, chart_of, data_uri, sections_page
+from dualpix.export.report_page import Chart, Section, chart_of, data_uri, sections_page
 from dualpix.models.shipped import CARD, ZOO, known_models, read_object
 
 _MOST_BYTES, _MOST_PICTURE_BYTES, _MOST_PAGE_BYTES = 64 << 20, 16 << 20, 60 << 20
@@ -129,9 +129,9 @@ def _scenes(evaluation: Evaluation, key: str, pictures: Path | None) -> Section:
     ordered = sorted(errors.items(), key=lambda item: -(item[1].get(methods[0]) or 0.0))
     rows = tuple((name, *(_cell(of.get(method)) for method in methods)) for name, of in ordered)
     shown, total = [], 0
-    for name, of in ordered if pictures is not None else ():
-        path = pictures / f"{Path(name.replace('/', '_')).name}.png"  # type: ignore[operator] - there is one
-        if not path.is_file():
+    for name, of in ordered:
+        path = pictures / f"{Path(name.replace('/', '_')).name}.png" if pictures is not None else None
+        if path is None or not path.is_file():
             continue
         size = path.stat().st_size
         if size > _MOST_PICTURE_BYTES:
@@ -167,10 +167,7 @@ def zoo_page(evaluations: Sequence[Evaluation], exports: Sequence[tuple[str, Map
     for evaluation in evaluations:
         means = evaluation.means(costs)
         if any(mean.cost is not None for mean in means):
-            what = f"{evaluation.data}: {_FIRST[evaluation.key]}"
-            charts.append(
-                chart_of(lambda theme, m=means, w=what: cost_chart(m, w, label, theme), f"{what} against {label}")
-            )  # fmt: skip
+            charts.append(_cost_chart(means, f"{evaluation.data}: {_FIRST[evaluation.key]}", label))
     if not charts:
         raise DualpixError(f"nothing says what {', '.join(methods)} cost", expected="exports of them, or shipped names")
     heads = ("method", label, *(f"{e.data}: {_FIRST[e.key]}" for e in evaluations))
@@ -191,6 +188,10 @@ def zoo_page(evaluations: Sequence[Evaluation], exports: Sequence[tuple[str, Map
         Section("Sets", facts=tuple((e.data, e.title) for e in evaluations)),
     ]
     return sections_page("Networks", "accuracy against cost", f"{len(methods)} methods on {', '.join(sets)}", sections)
+
+
+def _cost_chart(means: Sequence[Mean], what: str, cost: str) -> Chart:
+    return chart_of(lambda theme: cost_chart(means, what, cost, theme), f"{what} against {cost}")
 
 
 def _costs(exports: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[dict[str, float], str]:

@@ -68,7 +68,7 @@ def run_captures(asked: Asked, *, resume: bool, strict: bool, tell_warnings: boo
             capture.
     """
     run = _method(asked)
-    request = {
+    request: dict[str, Any] = {
         "method": asked.method,
         "model": Path(asked.model) if Path(asked.model).is_dir() else asked.model,
         "working_size": asked.working_sizes_px,
