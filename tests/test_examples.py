@@ -57,6 +57,7 @@ def test_an_own_network_is_trained_and_scored(run, tmp_path: Path) -> None:  # t
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_a_module_is_exported_and_verified(run, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     told = run("export_and_verify.py")
     assert "xnnpack-int8" in told and (tmp_path / "phone" / "report.html").is_file()
