@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["Depth", "DualpixError", "Shot", "load"]
 
 __path__ = extend_path(__path__, __name__)  # of a checkout: the folders of the other areas on the path
+if __spec__ is not None:
+    # Import-linter (grimp 3) takes roots below namespace packages alone, and knows those by this. In all but the names
+    # below this is one: each area, and whatever others put on the path, stays a package of its own.
+    __spec__.has_location = False
 
 # As text, like the commands in capture/cli.py: the arrows between the areas keep pointing one way.
 _LAZY = {
