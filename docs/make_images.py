@@ -1,4 +1,4 @@
-"""The pictures of README and docs, from the simulated camera alone: ``python -m docs.make_images``.
+"""The pictures of README and docs, from the simulated camera and formulas alone: ``python -m docs.make_images``.
 
 Run it again when the shipped weights change; a picture is what the commands give, nothing is chosen by hand but the
 scene.
@@ -10,6 +10,7 @@ import tempfile
 from pathlib import Path
 
 import click
+from docs.glossary_pictures import PICTURES
 
 from dualpix.capture.cameras import SimulatedCamera, SimulatedSensor
 from dualpix.capture.colour_map import Panel, Rgb, default_limits, figure, save_picture
@@ -55,6 +56,8 @@ def main(seed: int, model: str, output: Path) -> None:
     """Make the pictures."""
     output.mkdir(parents=True, exist_ok=True)
     save_picture(output / "overview.png", overview(seed, model))
+    for name, draw in PICTURES.items():
+        save_picture(output / f"{name}.png", draw())
 
 
 if __name__ == "__main__":

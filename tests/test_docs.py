@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import pytest
 from benchmarks.record import Figure, Row, new_result
+from docs.glossary_pictures import PICTURES
 from docs.make_images import IMAGES, SEED, overview
 from docs.make_protocols import PAGE as PROTOCOL_PAGE
 from docs.make_protocols import with_protocols
@@ -212,6 +213,16 @@ def test_evaluate_json_becomes_a_result(capsys: pytest.CaptureFixture[str]) -> N
     assert [row.label for row in result.rows] == ["sgbm"]
     assert result.rows[0].figures["mean error"].value == pytest.approx(record["mean"]["sgbm"]["mae_px"])
     assert result.rows[0].figures["AI(1)"].n == 2
+
+
+@pytest.mark.parametrize("name", PICTURES)
+def test_drawings_are_small_current_and_shown(name: str) -> None:
+    path = IMAGES / f"{name}.png"
+    shown, now = cv2.imread(str(path))[..., ::-1].astype(float), PICTURES[name]().astype(float)
+    assert path.stat().st_size < 60_000 and f"images/{name}.png" in (ROOT / "docs" / "glossary.md").read_text()
+    assert shown.shape == now.shape and np.abs(shown - now).mean() < 2, (
+        "run: python -m docs.make_images"
+    )  # fonts differ
 
 
 def test_pictures_are_small_and_current() -> None:

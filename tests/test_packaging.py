@@ -26,10 +26,17 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return next(out.glob("*.whl"))
 
 
-def test_no_area_hides_the_others() -> None:
+def test_no_area_hides_the_others(tmp_path: Path) -> None:
     for area in AREAS:
-        assert not (ROOT / area / "dualpix" / "__init__.py").exists()
+        assert (ROOT / area / "dualpix" / "__init__.py").exists() == (area == "capture")
         assert (ROOT / area / "dualpix" / area / "py.typed").is_file()
+    # whichever comes first on the path, all areas are found, and so is a package that others put beside them
+    (tmp_path / "dualpix" / "theirs").mkdir(parents=True)
+    script = f"import dualpix, {', '.join(f'dualpix.{area}' for area in AREAS)}, dualpix.theirs; print(dualpix.load)"
+    for order in (AREAS, AREAS[::-1]):
+        path = os.pathsep.join([*(str(ROOT / area) for area in order), str(tmp_path)])
+        environment = {**os.environ, "PYTHONPATH": path}
+        subprocess.run([sys.executable, "-c", script], check=True, env=environment, cwd=tmp_path)
 
 
 def test_wheel_holds_the_four_areas_and_the_weights_and_nothing_else(wheel: Path) -> None:
@@ -37,7 +44,7 @@ def test_wheel_holds_the_four_areas_and_the_weights_and_nothing_else(wheel: Path
     tops = {name.split("/")[0] for name in names}
     assert {t for t in tops if not t.endswith(".dist-info")} == {"dualpix"}
     packaged = {tuple(name.split("/")[:2]) for name in names if name.startswith("dualpix/")}
-    assert packaged == {("dualpix", area) for area in AREAS}
+    assert packaged == {("dualpix", name) for name in (*AREAS, "__init__.py", "py.typed")}
     sources = {
         str(path.relative_to(ROOT / area))
         for area in AREAS

@@ -6,16 +6,11 @@ on a phone, and follows the reader's light or dark setting.
 
 from __future__ import annotations
 
-import base64
-import io
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import jinja2
 from markupsafe import Markup
-from matplotlib.figure import Figure
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_json, write_bytes
@@ -25,9 +20,7 @@ from dualpix.export.flow import PICTURES
 from dualpix.export.manifest import machine_text, verify_manifest
 from dualpix.export.profile.result import Profile, read_profiles
 from dualpix.export.report_charts import (
-    THEMES,
     Point,
-    Theme,
     latency_chart,
     roofline_chart,
     search_chart,
@@ -35,9 +28,9 @@ from dualpix.export.report_charts import (
     size_chart,
     threads_chart,
 )
+from dualpix.export.report_page import Chart, chart_of, data_uri, environment
 from dualpix.quantize.sensitivity import Assignment
 
-_TEMPLATES = Path(__file__).parent
 _MAX_PICTURE_BYTES = 16 << 20
 _MAX_ASSIGNMENT_BYTES = 16 << 20
 _MAX_LISTING_BYTES = 1 << 20
@@ -78,7 +71,7 @@ def write_report(folder: Path, output: Path) -> Path:
     manifest = verify_manifest(folder)
     gate = manifest["gate"]
     profiles = profiles_of(folder, manifest)
-    page = _environment().get_template("report.html.j2").render(
+    page = environment().get_template("report.html.j2").render(
         manifest=manifest,
         gate=gate,
         size_text=_size_text(manifest["input"]["tensors"]),
@@ -94,16 +87,6 @@ def write_report(folder: Path, output: Path) -> Path:
     )  # fmt: skip
     write_bytes(output, page.encode())
     return output
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
 
 
 def _number(value: float | None, form: str, scale: float = 1.0) -> str:
@@ -237,21 +220,6 @@ def _facts(manifest: dict[str, Any]) -> list[tuple[str, str]]:
     return [(name, str(value)) for name, value in facts if value]
 
 
-@dataclass(frozen=True)
-class Chart:
-    """A plot for both themes."""
-
-    light: Markup
-    dark: Markup
-    text: str
-    """For those who do not see it."""
-
-
-def _chart(draw: Callable[[Theme], Figure], text: str) -> Chart:
-    light, dark = (svg_uri(draw(theme)) for theme in THEMES)
-    return Chart(light, dark, text)
-
-
 def _error_of(accuracy: dict[str, Any]) -> tuple[str, float | None]:
     """Name and value of the first metric, if it is an error: the charts have what is better below."""
     for name, score in accuracy.get("metrics", {}).items():
@@ -284,8 +252,8 @@ def _accuracy_charts(gate: dict[str, Any]) -> list[Chart]:
     if len(known) < 2:
         return []
     return [
-        _chart(lambda theme: latency_chart(known, band, what, theme), f"{what} against latency of what ran here"),
-        _chart(lambda theme: size_chart(known, band, what, theme), f"{what} against file size"),
+        chart_of(lambda theme: latency_chart(known, band, what, theme), f"{what} against latency of what ran here"),
+        chart_of(lambda theme: size_chart(known, band, what, theme), f"{what} against file size"),
     ]
 
 
@@ -320,8 +288,8 @@ def _sensitivity(folder: Path) -> Sensitivity | None:
     return Sensitivity(
         text,
         (
-            _chart(lambda theme: sensitivity_chart(assignment, theme), "Loss by int8 in each layer alone"),
-            _chart(lambda theme: search_chart(assignment, theme), "Loss against compute of the measured choices"),
+            chart_of(lambda theme: sensitivity_chart(assignment, theme), "Loss by int8 in each layer alone"),
+            chart_of(lambda theme: search_chart(assignment, theme), "Loss against compute of the measured choices"),
         ),
     )
 
@@ -372,7 +340,7 @@ def _speed(profiles: tuple[Profile, ...]) -> Speed | None:
     text = f"{places}; {profiles[0].settings.runs} runs in turn" + (f", ratios of {kinds}" if kinds else "")
     charts: tuple[Chart, ...] = ()
     if len({p.settings.threads for p in profiles}) > 1:
-        charts = (_chart(lambda theme: threads_chart(profiles, theme), "Latency against the number of threads"),)
+        charts = (chart_of(lambda theme: threads_chart(profiles, theme), "Latency against the number of threads"),)
     return Speed((*heads, *(f"× {names.get(other, other)}" for other in others)), tuple(rows), text, charts)
 
 
@@ -423,16 +391,9 @@ def _operator_table(profile: Profile) -> OperatorTable:
         )
     charts: tuple[Chart, ...] = ()
     if peaks and any(o.macs for o in operators):
-        charts = (_chart(lambda theme: roofline_chart(operators, peaks, theme), "Roofline of the operators"),)
+        charts = (chart_of(lambda theme: roofline_chart(operators, peaks, theme), "Roofline of the operators"),)
     title = f"{profile.subject.file}, {profile.settings.threads} thread(s)"
     return OperatorTable(title, text, tuple(rows[:_SHOWN_OPERATORS]), tuple(rows[_SHOWN_OPERATORS:]), charts)
-
-
-def svg_uri(figure: Figure) -> Markup:
-    """A figure as an SVG data URI, transparent so that it fits any background."""
-    out = io.BytesIO()
-    figure.savefig(out, format="svg", transparent=True, metadata={"Date": None})
-    return _uri("image/svg+xml", out.getvalue())
 
 
 def pictures_of(folder: Path) -> list[tuple[Markup, str]]:
@@ -462,8 +423,4 @@ def _picture(folder: Path, name: str) -> Markup:
         raise DualpixError(f"'{PICTURES}' names '{name[:80]}'", expected="a PNG file inside the folder")
     if path.stat().st_size > _MAX_PICTURE_BYTES:
         raise DualpixError(f"'{name}' has {path.stat().st_size} bytes", expected=f"at most {_MAX_PICTURE_BYTES}")
-    return _uri("image/png", path.read_bytes())
-
-
-def _uri(kind: str, data: bytes) -> Markup:
-    return Markup(f"data:{kind};base64,{base64.b64encode(data).decode()}")  # noqa: S704 - base64 of our own bytes
+    return data_uri("image/png", path.read_bytes())

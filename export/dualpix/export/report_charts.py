@@ -25,6 +25,8 @@ _BLUE = {"light": "#0b62a4", "dark": "#6db3f2"}
 _ORANGE = {"light": "#b4460a", "dark": "#ff9e5e"}
 _GREY = {"light": "#8a96a1", "dark": "#75828e"}
 _BARS = 24
+_MEDIANS = 100
+"""Points of a running median."""
 _PLACES = (
     (9, 5, "left"),
     (9, -11, "left"),
@@ -232,3 +234,77 @@ def _labels(figure: Figure, axes: Any, named: Sequence[tuple[str, float, float]]
                 taken.append(box)
                 break
             text.remove()
+
+
+def loss_chart(steps: Sequence[int], losses: Sequence[float], theme: Theme) -> Figure:
+    """The loss of every step, and its running median, without which the noise of batches hides the course."""
+    figure, axes = _axes(theme, height=3.0)
+    values = np.asarray(losses, np.float64)
+    width = max(1, len(values) // _MEDIANS)
+    ends = range(width, len(values) + 1, width)
+    axes.plot(steps, values, color=_GREY[theme], lw=0.5, alpha=0.5)
+    middle = [float(np.median(values[end - width : end])) for end in ends]
+    axes.plot([steps[end - 1 - width // 2] for end in ends], middle, color=_BLUE[theme], lw=1.8)
+    if values.min() > 0:
+        axes.set_yscale("log")
+    axes.set(xlabel="step", ylabel=f"loss (line: median of {width})" if width > 1 else "loss")
+    return figure
+
+
+def error_chart(steps: Sequence[int], errors: Sequence[float], guess: float | None, unit: str, theme: Theme) -> Figure:
+    """The error on held-out data at each evaluation; dashed what a guess without the picture has."""
+    figure, axes = _axes(theme, height=3.0)
+    axes.plot(steps, errors, color=_ORANGE[theme], marker="o", ms=4)
+    best = int(np.argmin(errors))
+    named = [(f"{errors[best]:.4g}", float(steps[best]), float(errors[best]))]
+    if guess is not None:
+        axes.axhline(guess, color=_GREY[theme], ls="--", lw=1)
+        named.append(("a guess", float(steps[0]), guess))
+    axes.set(xlabel="step", ylabel=f"error held out{f', {unit}' if unit else ''}")
+    axes.set_ylim(bottom=0)
+    axes.margins(x=0.1, y=0.15)
+    _labels(figure, axes, named, theme)
+    return figure
+
+
+@dataclass(frozen=True)
+class Mean:
+    """A method's mean error over scenes."""
+
+    name: str
+    error: float
+    interval: tuple[float, float] | None
+    """95 %; None of one scene."""
+    cost: float | None = None
+
+
+def means_chart(means: Sequence[Mean], what: str, theme: Theme) -> Figure:
+    """Mean errors with their 95 % intervals, a line for each method, the best on top."""
+    figure, axes = _axes(theme, height=1.0 + 0.45 * len(means))
+    ordered = sorted(means, key=lambda mean: -mean.error)
+    for place, mean in enumerate(ordered):
+        low, high = mean.interval or (mean.error, mean.error)
+        axes.plot([low, high], [place, place], color=_BLUE[theme], lw=2.5, solid_capstyle="round")
+        axes.scatter(mean.error, place, color=_ORANGE[theme], s=50, zorder=3)
+    axes.set_yticks(range(len(ordered)), [mean.name for mean in ordered])
+    axes.set_ylim(-0.6, len(ordered) - 0.4)
+    axes.set(xlabel=f"{what} (line: 95 % interval of the mean)")
+    return figure
+
+
+def cost_chart(means: Sequence[Mean], what: str, cost: str, theme: Theme) -> Figure:
+    """Mean error against what a method costs; the dotted line joins those that no other beats in both."""
+    figure, axes = _axes(theme)
+    shown = [(mean, mean.cost) for mean in means if mean.cost is not None]
+    for mean, at in shown:
+        low, high = mean.interval or (mean.error, mean.error)
+        axes.plot([at, at], [low, high], color=_BLUE[theme], lw=1.5)
+        axes.scatter(at, mean.error, color=_ORANGE[theme], s=60, zorder=3)
+    _front(axes, [(at, mean.error) for mean, at in shown], theme)
+    costs = [at for _, at in shown]
+    if min(costs) > 0 and max(costs) > 5 * min(costs):
+        axes.set_xscale("log")
+    axes.set(xlabel=cost, ylabel=what)
+    axes.margins(x=0.25, y=0.15)
+    _labels(figure, axes, [(mean.name, at, mean.error) for mean, at in shown], theme)
+    return figure

@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dualpix.capture.calibrate.profile import CameraProfile
+from dualpix.capture.depth_files import FORMATS, Format, check_formats
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir, make_output_dir
 from dualpix.capture.given import given_options, is_given
@@ -62,6 +63,8 @@ class Asked:
     """As given."""
     camera: CameraProfile | None
     points: bool = False
+    also: tuple[Format, ...] = ()
+    """Files for other programs."""
 
 
 @click.command("depth")
@@ -102,6 +105,10 @@ class Asked:
 )  # fmt: skip
 @click.option("--ply", "points", is_flag=True, help="Measured points in space, with colour and confidence: points.ply.")
 @click.option(
+    "--also", type=click.Choice(FORMATS), multiple=True,
+    help="Files for other programs: png (16 bits, mm), exr (R, G, B, Z), glb (a surface), las (points).",
+)  # fmt: skip
+@click.option(
     "--stack-method", type=click.Choice(get_args(StackMethod)), default="blur",
     help="Of focus stacks, in place of a network: the blur of every frame, the peak of sharpness, the sharpest frame.",
 )  # fmt: skip
@@ -124,6 +131,7 @@ def command(
     sub: Path | None,
     profile: str | None,
     points: bool,
+    also: tuple[Format, ...],
     stack_method: StackMethod,
     truth: Path | None,
     resume: bool,
@@ -144,6 +152,7 @@ def command(
     capture of the simulated camera the scene is known: its error is printed without --truth.
     """
     debug = bool((ctx.obj or {}).get("debug"))
+    check_formats(also)
     stacks = [path for path in files if is_stack(path)]
     if stacks:
         _check_stacks(stacks, files, truth)
@@ -151,10 +160,14 @@ def command(
         make_output_dir(output)
         from dualpix.models import stack_depth
 
-        lens = {name: settings[name] for name in _STACK_LENS if settings[name] is not None}
-        chosen = stack_depth.StackOptions(stack_method, settings["f_number"], truth, lens=lens)
-        if (network := _stack_network(ctx)) is not None:
-            chosen = _with_network(chosen, network, working_size, named=is_given(ctx, "model"))
+        chosen = stack_options(
+            stack_method if is_given(ctx, "stack_method") else None,
+            model if is_given(ctx, "model") else None,
+            working_size,
+            {name: settings[name] for name in ("f_number", *_STACK_LENS) if settings[name] is not None},
+            truth,
+        )
+        chosen = replace(chosen, also=also)
         strict = debug or (len(stacks) == 1 and not as_json)
         found = stack_depth.run_stacks(stacks, output, chosen, resume=resume, strict=strict)
         _report(ctx, found, stack_depth.table(found), as_json, stack_depth.below_text(found))
@@ -175,6 +188,7 @@ def command(
             profile=profile,
             camera=None if profile is None else load_profile(profile),
             points=points,
+            also=also,
         )
         if method == "network":
             check_model(model)
@@ -190,11 +204,38 @@ def command(
         _report(ctx, found, predict_run.table(found), as_json, predict_run.below_text(found))
 
 
-def _stack_network(ctx: click.Context) -> str | None:
+def stack_options(
+    method: StackMethod | None,
+    model: str | None,
+    sizes_px: tuple[int, ...],
+    lens: Mapping[str, float],
+    truth: Path | None = None,
+) -> StackOptions:
+    """How the depth of focus stacks is found, from what was asked for.
+
+    Args:
+        method: None where none was named: a network then, with the method "blur" beside it.
+        model: None where none was named: the shipped one, unless a method was named.
+        sizes_px: at which a network works; empty for its own.
+        lens: ``focal_length_mm`` and ``pixel_pitch_um`` that the stack lacks; ``f_number``: which of its apertures.
+        truth: depth of the one stack.
+
+    Raises:
+        DualpixError: no such model, or several sizes.
+    """
+    from dualpix.models.stack_depth import StackOptions
+
+    own = {name: value for name, value in lens.items() if name != "f_number"}
+    chosen = StackOptions(method or "blur", lens.get("f_number"), truth, lens=own)
+    network = _stack_network(method, model)
+    return chosen if network is None else _with_network(chosen, network, sizes_px, named=model is not None)
+
+
+def _stack_network(method: str | None, model: str | None) -> str | None:
     """Which network finds the depth of stacks: the one that was named, else the shipped one, unless a method was."""
-    if is_given(ctx, "model"):
-        return str(ctx.params["model"])
-    return DEFAULT_STACK_MODEL if not is_given(ctx, "stack_method") and DEFAULT_STACK_MODEL in known_models() else None
+    if model is not None:
+        return model
+    return DEFAULT_STACK_MODEL if method is None and DEFAULT_STACK_MODEL in known_models() else None
 
 
 def _with_network(options: StackOptions, model: str, sizes_px: tuple[int, ...], *, named: bool) -> StackOptions:
@@ -247,7 +288,8 @@ def _check_of_stacks(ctx: click.Context) -> None:
     Raises:
         DualpixError: there is such an option.
     """
-    network = _stack_network(ctx) is not None
+    method, model = (ctx.params[name] if is_given(ctx, name) else None for name in ("stack_method", "model"))
+    network = _stack_network(method, model) is not None
     given = given_options(ctx, _NOT_OF_STACKS)
     if not (network and ctx.params["method"] == "network"):
         given += given_options(ctx, ["method"])

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from dualpix.capture.calibrate.profile import CameraProfile
 from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
+from dualpix.capture.depth_files import DepthPicture, Format, write_depth_files
 from dualpix.capture.files import atomic_dir, make_output_dir, write_json
 from dualpix.capture.picture import Pixel, square_pixels, to_display
 from dualpix.capture.points import pinhole_of, write_ply
@@ -53,34 +54,38 @@ _SHOWN_PERCENTILES = (1, 50, 99)
 Method = Callable[[DualPixelImage], DisparityMap]
 
 
-def run_captures(asked: Asked, *, resume: bool, strict: bool) -> list[Outcome]:
+def run_captures(asked: Asked, *, resume: bool, strict: bool, tell_warnings: bool = True) -> list[Outcome]:
     """Find and write the depth of each capture, as ``OUTPUT/NAME/``.
 
     Args:
         asked: what and how.
         resume: skip those whose result is there.
         strict: let the first error through.
+        tell_warnings: print those of each capture; else the caller does.
 
     Raises:
         DualpixError: the model does not load, the folder cannot be written, or with ``strict`` what is wrong with a
             capture.
     """
     run = _method(asked)
-    request = {
+    request: dict[str, Any] = {
         "method": asked.method,
         "model": Path(asked.model) if Path(asked.model).exists() else asked.model,
         "working_size": asked.working_sizes_px,
         "profile": asked.profile,
         "points": asked.points,
     }
+    request |= {"also": asked.also} if asked.also else {}  # not in older results, which are as good without
     jobs = with_requests(asked.jobs, {**asdict(asked.options), **asked.lens, **request})
     make_output_dir(asked.output)
 
     def process(job: Job) -> dict[str, Any]:
-        return depth_of(job, asked.options, run, asked.lens, asked.camera, points=asked.points)
+        return depth_of(job, asked.options, run, asked.lens, asked.camera, points=asked.points, also=asked.also)
 
     batch = Batch(resume=resume)
-    return run_jobs("depth", jobs, process, sidecar=SIDECAR, batch=batch, stop_at_once=strict)
+    return run_jobs(
+        "depth", jobs, process, sidecar=SIDECAR, batch=batch, stop_at_once=strict, tell_warnings=tell_warnings
+    )
 
 
 def depth_of(
@@ -91,6 +96,7 @@ def depth_of(
     profile: CameraProfile | None = None,
     *,
     points: bool = False,
+    also: Sequence[Format] = (),
 ) -> dict[str, Any]:
     """Decode one capture, estimate its disparity, and write the result folder.
 
@@ -101,6 +107,7 @@ def depth_of(
         lens: fields of :class:`~dualpix.capture.types.CaptureMeta` that replace what the file says.
         profile: of the camera, for its disparity gain over the field and what the file does not say of the lens.
         points: write them as well, where there are metres.
+        also: files for other programs, where there are metres.
 
     Returns:
         The content of ``depth.json``.
@@ -138,6 +145,10 @@ def depth_of(
             record["points"] = _write_points(folder, capture, result, lens_or_missing, depth)
             if not record["points"]["count"]:
                 record["findings"].append({"code": "no_points", "text": _no_points(record["depth"])})
+        if also:
+            shown_depth = _depth_picture(capture, result, lens_or_missing, depth)
+            record["files"], lacking = write_depth_files(folder, also, shown_depth)
+            record["findings"] += [{"code": "not_written", "text": text} for text in lacking]
         write_json(folder / SIDECAR, record)
     return record
 
@@ -225,6 +236,22 @@ def _write_points(
     points = pinhole.points(depth.depth_m, chosen)
     write_ply(folder / POINTS, points, picture[chosen], result.judged.confidence[chosen], about)
     return {"file": POINTS, "count": len(points), **asdict(pinhole)}
+
+
+def _depth_picture(
+    capture: RawCapture, result: DisparityMap, lens: LensModel | list[str], depth: MetricDepth | None
+) -> DepthPicture | None:
+    if depth is None or not isinstance(lens, LensModel):
+        return None
+    light, aspect = result.sharp if result.sharp is not None else capture.image.combined, capture.meta.pixel_aspect
+    rgb = to_display(light, white_balance=_balance(capture))
+    if light.ndim == 3 and (balance := _balance(capture)) is not None:
+        light = light * np.asarray(balance, np.float32)
+    return DepthPicture(
+        depth.depth_m, result.judged.confidence, depth.measured, light, rgb,
+        pinhole_of(lens, capture.size_hw, aspect, capture.baseline),
+        1 / aspect if capture.baseline == "x" else aspect,
+    )  # fmt: skip
 
 
 def _no_points(depth: Mapping[str, Any]) -> str:

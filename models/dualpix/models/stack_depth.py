@@ -16,6 +16,7 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
+from dualpix.capture.depth_files import Format
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw.inputs import Job
 from dualpix.capture.raw.jobs import Batch, Outcome, run_jobs
@@ -59,6 +60,8 @@ class StackOptions:
     """Whether it was asked for: one that was not gives way to the method where the two contradict one another."""
     lens: Mapping[str, float] = field(default_factory=dict)
     """``focal_length_mm`` and ``pixel_pitch_um`` (of the decoded frames) that the stack lacks or has wrong."""
+    also: Sequence[Format] = ()
+    """Files for other programs."""
 
 
 def run_stacks(
@@ -122,7 +125,7 @@ def depth_of_stack(stack_folder: Path, folder: Path, options: StackOptions) -> d
     details |= {"inputs": [stack_folder.name], "seconds": seconds}
     if truth is not None and isinstance(by_method, FocusDepth):
         details["error"] = _errors(stack, by_method, predicted, truth)
-    return write_focus_depth(folder, stack, result, details, beside)
+    return write_focus_depth(folder, stack, result, details, beside, options.also)
 
 
 def _by_method(stack: FocusStack, options: StackOptions) -> Result:

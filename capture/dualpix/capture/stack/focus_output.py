@@ -16,8 +16,10 @@ import numpy.typing as npt
 import tifffile
 
 from dualpix.capture.colour_map import Panel, Rgb, figure, grown, save_picture
+from dualpix.capture.depth_files import DepthPicture, Format, write_depth_files
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, write_json
+from dualpix.capture.points import pinhole_of
 from dualpix.capture.raw.writers import write_picture
 from dualpix.capture.stack.focus_depth import CONFIDENT, FocusDepth, FocusIndex
 from dualpix.capture.stack.look import meaning_of, shown, write_coded
@@ -67,6 +69,7 @@ def write_focus_depth(
     result: Result,
     details: dict[str, Any] | None = None,
     beside: Mapping[str, FloatImage] | None = None,
+    also: Sequence[Format] = (),
 ) -> dict[str, Any]:
     """Write a result as a folder, which appears whole or not at all.
 
@@ -81,6 +84,7 @@ def write_focus_depth(
         result: what was found.
         details: goes into the JSON as it is.
         beside: further maps (H, W) in m by the stem of their file, which becomes a ``.tiff``.
+        also: files for other programs, where there are metres.
 
     Returns:
         The content of ``depth.json``.
@@ -119,8 +123,27 @@ def write_focus_depth(
         write_picture(temporary / "confidence.png", np.asarray(np.rint(result.confidence * 255), np.uint8))
         write_coded(temporary / "all_in_focus.tiff", result.all_in_focus, look)
         write_picture(temporary / "all_in_focus.png", shown(result.all_in_focus, stack.look))
+        if also:
+            record["files"], lacking = write_depth_files(temporary, also, _depth_picture(stack, result))
+            record["notes"] = [*(record.get("notes") or ()), *lacking]
         write_json(temporary / SIDECAR, record)
     return record
+
+
+def _depth_picture(stack: FocusStack, result: Result) -> DepthPicture | None:
+    if not isinstance(result, FocusDepth):
+        return None
+    known = math.isfinite(stack.lens.focal_length_mm) and math.isfinite(stack.lens.pixel_pitch_um)
+    balance = stack.look.white_balance if stack.look is not None else None
+    light = result.all_in_focus
+    return DepthPicture(
+        result.depth_m,
+        result.confidence,
+        np.asarray(result.confidence >= CONFIDENT),
+        light if balance is None else light * np.asarray(balance, np.float32),
+        shown(light, stack.look),
+        pinhole_of(stack.lens, result.depth_m.shape) if known else None,
+    )
 
 
 def _write_map(path: Path, values: FloatImage) -> None:

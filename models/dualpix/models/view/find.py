@@ -195,7 +195,8 @@ def _capture_of(result: ResultFolder) -> Job | None:
     for folder in dict.fromkeys((Path(), here, *here.parents[:3])):
         files = [folder / name for name in names]
         if all(file.is_file() and file.stat().st_size == sizes.get(file.name) for file in files):
-            return Job(files[0], files[1] if len(files) == 2 and _is_pair(files) else None, _NOWHERE)
+            right = files[1] if len(files) == 2 and _is_pair(files) else None
+            return Job(files[0], right, _NOWHERE / result.folder.resolve().name)
     return None
 
 

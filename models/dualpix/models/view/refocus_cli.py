@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
 
@@ -16,14 +15,12 @@ from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import check_output_dir, make_output_dir, write_bytes
 from dualpix.capture.lens_options import LensNumber
 from dualpix.capture.progress import ProgressLine
+from dualpix.models.view.aim import coordinate_of, widening_of
 from dualpix.models.view.animation import SUFFIXES as MOVING
 from dualpix.models.view.animation import even_sided, there_and_back, write_animation
 from dualpix.models.view.find import find_subjects
 from dualpix.models.view.read import read_scene
 from dualpix.models.view.scene import Defocus, Estimate, Scene
-
-if TYPE_CHECKING:
-    from dualpix.models.view.refocus import Sharp
 
 _FILE = click.Path(path_type=Path)
 _STILL = (".png", ".jpg", ".jpeg")
@@ -79,7 +76,7 @@ def command(
     estimate = _estimate_of(scene, method)
     defocus = estimate.defocus
     assert defocus is not None  # noqa: S101 - readers give one to every estimate
-    widening = _widening(defocus, f_number, blur)
+    widening = widening_of(defocus, f_number, blur)
     if not defocus.metric and any(value is not None for value in (focus_distance_m, from_m, to_m)):
         raise DualpixError(
             f"'{scene.name}' has no metres", expected="--at X Y", hint="or find its depth with lens data"
@@ -91,7 +88,7 @@ def command(
     for note in defocus.notes:
         click.echo(f"dualpix: note: {note}", err=True)
     if not moving:
-        focus = _focus_of(scene, sharp, at, focus_distance_m)
+        focus = coordinate_of(scene, sharp, at, focus_distance_m)
         picture = refocused(sharp, focus, widening)
         make_output_dir(output.parent)
         _save(output, picture)
@@ -163,29 +160,6 @@ def _estimate_of(scene: Scene, method: str | None) -> Estimate:
         known = ", ".join(estimate.method for estimate in scene.estimates)
         raise DualpixError(f"no result by '{method}'", expected=f"one of: {known}")
     return found
-
-
-def _widening(defocus: Defocus, f_number: float | None, blur: float | None) -> float:
-    """N0 / N."""
-    if f_number is None:
-        return 2.0 if blur is None else blur
-    if defocus.f_number is None:
-        raise DualpixError(
-            "--f-number was given, but that of the capture is not known",
-            expected="--blur TIMES",
-            hint="or find its depth again with --f-number",
-        )
-    return defocus.f_number / f_number
-
-
-def _focus_of(scene: Scene, sharp: Sharp, at: tuple[float, float] | None, focus_m: float | None) -> float:
-    if at is None:
-        assert focus_m is not None  # noqa: S101 - one of the two was given
-        return sharp.defocus.coordinate_at(focus_m)
-    height, width = scene.size_hw
-    if not (0 <= at[0] < width and 0 <= at[1] < height):
-        raise DualpixError(f"--at {at[0]:g} {at[1]:g} is outside the view", expected=f"within {width}x{height} px")
-    return sharp.coordinate_at((at[0] + 0.5) / width, (at[1] + 0.5) / height)
 
 
 def _place(defocus: Defocus, coordinate: float) -> str:
