@@ -15,7 +15,7 @@ from dualpix.capture.files import check_output_dir
 from dualpix.capture.given import given_options
 from dualpix.models.data.kinds import FEWEST_FRAMES, FRAMES, MOST_FRAMES
 from dualpix.models.protocol_names import METHODS, PROTOCOLS, RENDERED, TAKE_FOLDERS
-from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_SHARP_MODEL, DEFAULT_STACK_MODEL, model_folder
+from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL, model_folder
 
 _FILE = click.Path(path_type=Path)
 _MULTIPLE_PX = 32
@@ -71,8 +71,7 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
     "models",
     multiple=True,
     help="Network: name, folder or package.module:factory[@FOLDER]; repeatable. Each is scored, beside what --method "
-    f"asks for. Where a network is asked for and none is named: {DEFAULT_MODEL}; of stacks {DEFAULT_STACK_MODEL}; "
-    f"where sharp pictures are scored {DEFAULT_SHARP_MODEL}.",
+    f"asks for. Where a network is asked for and none is named: {DEFAULT_MODEL}; of stacks {DEFAULT_STACK_MODEL}.",
 )
 @click.option(
     "--predictions", type=_FILE, help="Folder of maps, NAME.npy .tiff .png .pfm .exr, in the protocol's unit: a method "

@@ -19,7 +19,7 @@ from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
 from dualpix.models.predict import DisparityMap, match_disparity, predict_affine, predict_disparity
 from dualpix.models.protocol_names import METHODS
-from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_SHARP_MODEL, DEFAULT_STACK_MODEL
+from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL
 from dualpix.models.stack_network import check_stack_model, predict_stack
 from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.tasks.dual_pixel_affine import AFFINE
@@ -99,12 +99,11 @@ def _label(model: LoadedModel, given: str, taken: Collection[str]) -> str:
 
 def _sharp_networks(choice: Choice) -> dict[str, Method]:
     runs: dict[str, Method] = {}
-    for name in choice.networks(DEFAULT_SHARP_MODEL):
+    for name in choice.networks():
         model = load_model(name)
         if SHARP not in model.spec.outputs:
             raise DualpixError(
-                f"model '{model.name}' gives no sharp picture",
-                expected=f"one that does, such as {DEFAULT_SHARP_MODEL}",
+                f"model '{model.name}' gives no sharp picture", expected="one that does, of network dddnet"
             )
         sizes = choice.working_sizes_px or None
         predict = partial(predict_disparity, model=model, working_long_side_px=sizes)

@@ -42,7 +42,6 @@ from dualpix.models.image_losses import halves_loss
 from dualpix.models.networks.spec import NetworkSpec
 from dualpix.models.predict import network_working_sizes
 from dualpix.models.prepare import network_inputs
-from dualpix.models.shipped import DEFAULT_SHARP_MODEL
 from dualpix.models.tasks.dual_pixel import SHARP
 from dualpix.models.tasks.task import Batch
 from dualpix.models.working import WorkingViews, working_views
@@ -237,7 +236,7 @@ def check_model(model: LoadedModel) -> None:
     if SHARP not in model.spec.outputs:
         raise DualpixError(
             f"model '{model.name}' gives no sharp picture that could be blurred again",
-            expected=f"one that does: {DEFAULT_SHARP_MODEL}, or your own of `dualpix train --network dddnet`",
+            expected="one that does: `dualpix train --network dddnet`",
         )
 
 
