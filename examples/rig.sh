@@ -4,7 +4,7 @@
 # usage: examples/rig.sh FOLDER [SCENES] [STEPS]
 set -euo pipefail
 out=${1:?a folder for the results}
-scenes=${2:-24} steps=${3:-300}
+scenes=${2:-24} steps=${3:-160}
 held_out=$((scenes / 4 > 0 ? scenes / 4 : 1))
 board=(--board charuco --squares 9 6 --square-mm 25)
 lens=(--profile generic-phone --focus 0.8 --pixel-pitch-um 8.8)
@@ -21,9 +21,7 @@ dualpix rig rectify "$out/train/scenes" --rig "$out/rig.json" -o "$out/rectified
 dualpix rig label "$out/train/scenes" --rig "$out/rig.json" -o "$out/data" "${lens[@]}"
 dualpix rig label "$out/test/scenes" --rig "$out/rig.json" -o "$out/held-out" "${lens[@]}"
 
-dualpix train -o "$out/tuned" --init difusenet-compact --data "$out/data" --validate "$out/held-out" \
-    --crop 256 384 --steps "$steps" --batch-size 4 --learning-rate 2e-4 --workers 0
-for model in difusenet-compact "$out/tuned"; do
-    dualpix depth "$out"/held-out/*_left.png -o "$out/depth-$(basename "$model")" --model "$model" > /dev/null
-done
-python "$(dirname "$0")/rig_scores.py" "$out/held-out" "$out/depth-difusenet-compact" "$out/depth-tuned"
+dualpix train -o "$out/tuned" --network dplive --init dplive --data "$out/data" --validate "$out/held-out" \
+    --crop 160 224 --steps "$steps" --batch-size 4 --learning-rate 3e-4 --workers 0
+dualpix evaluate "$out/held-out" --data labelled --working-size 640 --pictures "$out/pictures" \
+    --model dplive --model "$out/tuned"

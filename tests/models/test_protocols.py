@@ -84,6 +84,17 @@ def test_an_affine_image_of_the_truth_has_no_affine_error(name: str, sample_of: 
     assert figures["one_minus_abs_rho_argsort"] <= 1  # ties of a truth of two codes fall by position
 
 
+def test_labelled_pairs_by_hand(sample_of: Callable[[str], Sample]) -> None:
+    """A quarter of a pixel off: within 0.2 px + 10 % where the truth is beyond half a pixel, either way."""
+    sample = sample_of("labelled")
+    assert sample.valid.mean() == pytest.approx(38 / 48) and sample.confidence is not None
+    figures = figures_of("labelled", sample, sample.truth + np.float32(0.25))
+    assert figures["mae_px"] == pytest.approx(0.25, rel=1e-5) and figures["median_px"] == pytest.approx(0.25, rel=1e-5)
+    truth = np.linspace(-2, 3, 64, dtype=np.float32)
+    assert figures["within"] == pytest.approx(float(np.mean(np.abs(truth) >= 0.5)))
+    assert figures["ai1"] == pytest.approx(0, abs=1e-6) and figures["edge_mae_px"] is None
+
+
 @pytest.mark.parametrize("name", DEPTH)
 def test_a_tenth_too_far_by_hand(name: str, sample_of: Callable[[str], Sample]) -> None:
     """Truth of 1 m and 4 m: 0.1 m and 0.4 m, a tenth of each; 1 - 1 / 1.1 and a quarter of it in diopters."""

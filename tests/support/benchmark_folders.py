@@ -148,6 +148,16 @@ def fod500(folder: Path) -> None:
         write(folder / f"fs_6/{number}Dpt.npy", depth)
 
 
+def labelled(folder: Path) -> None:
+    """As `dualpix rig label` writes it: a disparity with holes, and how sure it is."""
+    truth = np.tile(np.linspace(-2, 3, 64, dtype=np.float32), (48, 1))
+    truth[:10] = np.nan
+    sure = np.where(np.isfinite(truth), np.float32(0.9), np.float32(0))
+    write_pair(folder / "scene0_left.png", folder / "scene0_right.png", (48, 64))
+    write(folder / "scene0_disparity_px.npy", truth)
+    write(folder / "scene0_confidence.npy", sure)
+
+
 MAKERS: dict[str, Callable[[Path], None]] = {
     "dpd-disp-iccp": dpd_disp_iccp,
     "dpd-disp-fmdp": dpd_disp_fmdp_tree,
@@ -162,4 +172,5 @@ MAKERS: dict[str, Callable[[Path], None]] = {
     "ibims1-adaptive": ibims1,
     "nyuv2-stacks": nyuv2,
     "fod500": fod500,
+    "labelled": labelled,
 }

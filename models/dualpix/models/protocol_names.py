@@ -19,6 +19,7 @@ PROTOCOLS = (
     "nyuv2-stacks",
     "fod500",
     "simulated-camera",
+    "labelled",
 )
 """Each is ``PROTOCOL`` of the module of that name in :mod:`dualpix.models.evaluate.protocols`, - for _."""
 CAMERAS = ("phone", "fullframe", "macro")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from dualpix.capture.calibrate.profile import CameraProfile
 from dualpix.capture.colour_map import save_picture
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, check_output_dir, write_json
 from dualpix.capture.lens_options import LensNumber
 from dualpix.capture.profiles import load_profile
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.rig.checks import check_pair
+from dualpix.capture.rig.checks import RowCheck, check_pair
 from dualpix.capture.rig.dataset import (
     SIDECAR,
     LabelledView,
@@ -26,9 +28,9 @@ from dualpix.capture.rig.dataset import (
 from dualpix.capture.rig.label import STATED_PX, label
 from dualpix.capture.rig.match import Matcher, SemiGlobal
 from dualpix.capture.rig.options import FILE, json_option, output_option, rig_option, skew_option
-from dualpix.capture.rig.rectify import rectification
-from dualpix.capture.rig.session import check_skew, read_session, read_view
-from dualpix.capture.rig.store import read_rig
+from dualpix.capture.rig.rectify import Rectification, rectification
+from dualpix.capture.rig.session import RigPair, check_skew, read_session, read_view
+from dualpix.capture.rig.store import Rig, read_rig
 from dualpix.capture.rig.views import check_fits
 from dualpix.capture.terminal import echo_json
 
@@ -54,6 +56,9 @@ _SHEET_ROWS = 6
 @click.option("--pixel-pitch-um", type=LensNumber("pixel_pitch_um"), help="Of a pixel of the decoded view.")
 @click.option("--model", metavar="PACKAGE.MODULE:FUNCTION", help="A stereo network of yours instead of SGM.")
 @click.option("--unchecked", is_flag=True, help="Label pairs in which too little is seen to tell whether rows meet.")
+@click.option(
+    "--leave-out", is_flag=True, help="Leave out pairs that cannot be labelled, and say why, instead of ending."
+)
 @json_option
 def command(
     session: Path,
@@ -64,13 +69,15 @@ def command(
     profile: str | None,
     model: str | None,
     unchecked: bool,
+    leave_out: bool,
     as_json: bool,
     **lens: float | None,
 ) -> None:
     """Label the captures of SESSION/a with depth, and with their dual-pixel disparity, by stereo with SESSION/b.
 
     OUTPUT holds camera a's files as they are, the maps on their own pixels, and is what `dualpix train --data` takes.
-    Where something hides a thing from b, or the match is not sure, there is NaN.
+    Where something hides a thing from b, or the match is not sure, there is NaN. A pair that does not fit ends it all,
+    before anything is written, unless --leave-out says otherwise.
     """
     rig = read_rig(rig_file)
     frame = rectification(rig.geometry)
@@ -79,22 +86,19 @@ def command(
     camera = load_profile(profile) if profile is not None else None
     matcher = _matcher(model)
     rows: list[dict[str, Any]] = []
+    left_out: dict[str, str] = {}
     shown: list[LabelledView] = []
     with atomic_dir(output, SIDECAR) as folder, ProgressLine("labelling", silent=as_json) as line:
         for index, pair in enumerate(pairs):
-            check_skew(pair, max_skew_ms / 1e3)
-            view = check_fits(rig, read_view(pair.a, halves=True), "a")
-            other = check_fits(rig, read_view(pair.b), "b")
-            rows_meet = check_pair(pair.name, view.gray, other.gray, frame)
-            if rows_meet is None and not unchecked:
-                raise DualpixError(
-                    f"pair '{pair.name}' shows too little to tell whether its rows meet",
-                    expected="pictures of things with texture",
-                    hint="take it away, or use --unchecked",
-                )
-            found = label(view.gray, other.gray, frame, rig.covariance, view.size_hw, matcher, nearest_m)
-            optics, gain = (None, None) if camera is None else lens_of(view, camera, lens)
-            one = LabelledView(view, turned(found, view.orientation), optics, gain)
+            try:
+                check_skew(pair, max_skew_ms / 1e3)
+                one, rows_meet = _labelled(pair, rig, frame, matcher, nearest_m, unchecked, camera, lens)
+            except DualpixError as error:
+                if not leave_out:
+                    raise
+                left_out[pair.name] = str(error)
+                click.echo(f"dualpix: left out: {error}", err=True)
+                continue
             rows.append(
                 {
                     **write_labelled(folder, one),
@@ -105,6 +109,11 @@ def command(
             if len(shown) < _SHEET_ROWS:
                 shown.append(one)
             line.update(index + 1, len(pairs), pair.name)
+        if not shown:
+            raise DualpixError(
+                f"none of {len(pairs)} pairs can be labelled; the first: {next(iter(left_out.values()))}",
+                expected="pairs of the rig that was calibrated",
+            )
         image = shown[0].view.dual_pixel
         write_json(folder / "dataset.json", dataset_json(shown[0].lens, image.baseline if image else "x"))
         save_picture(folder / "contact-sheet.png", contact_sheet(shown))
@@ -117,6 +126,7 @@ def command(
             "confidence_is_of_px": STATED_PX,
             "profile": profile,
             "captures": rows,
+            "left_out": left_out,
         }
         write_json(folder / SIDECAR, record)
     if as_json:
@@ -124,7 +134,32 @@ def command(
         return
     known = sum(row["known"] for row in rows) / len(rows)
     what = "depth alone: name a --profile for disparities" if camera is None else "depth and dual-pixel disparity"
-    click.echo(f"{output}: {len(rows)} captures, {what}; {100 * known:.0f} % of pixels have a label")
+    without = f", {len(left_out)} left out" if left_out else ""
+    click.echo(f"{output}: {len(rows)} captures{without}, {what}; {100 * known:.0f} % of pixels have a label")
+
+
+def _labelled(
+    pair: RigPair,
+    rig: Rig,
+    frame: Rectification,
+    matcher: Matcher,
+    nearest_m: float,
+    unchecked: bool,
+    camera: CameraProfile | None,
+    lens: Mapping[str, float | None],
+) -> tuple[LabelledView, RowCheck | None]:
+    view = check_fits(rig, read_view(pair.a, halves=True), "a")
+    other = check_fits(rig, read_view(pair.b), "b")
+    rows_meet = check_pair(pair.name, view.gray, other.gray, frame)
+    if rows_meet is None and not unchecked:
+        raise DualpixError(
+            f"pair '{pair.name}' shows too little that both cameras see to tell whether its rows meet",
+            expected="things with texture, of one moment",
+            hint="leave it out with --leave-out, or label it with --unchecked",
+        )
+    found = label(view.gray, other.gray, frame, rig.covariance, view.size_hw, matcher, nearest_m)
+    optics, gain = (None, None) if camera is None else lens_of(view, camera, lens)
+    return LabelledView(view, turned(found, view.orientation), optics, gain), rows_meet
 
 
 def _matcher(model: str | None) -> Matcher:

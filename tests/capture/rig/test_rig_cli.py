@@ -134,26 +134,32 @@ def test_labels_are_what_train_reads(shoot: Path, tmp_path: Path, capsys: pytest
 def test_a_network_of_ones_own_takes_the_place_of_the_matcher(
     shoot: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One that runs semi-global matching inside gives the labels of semi-global matching, and has no need of a pad."""
+    """A module that compares shifted pictures over windows finds the depth that semi-global matching finds."""
     (tmp_path / "rigstereo.py").write_text(
-        "import numpy as np, torch\n"
-        "from dualpix.capture.rig.match import SemiGlobal\n"
-        "def make():\n"
-        "    def network(left, right):\n"
-        "        assert left.shape[1] == 3 and left.shape[2] % 32 == 0 and 0 <= left.min() <= left.max() <= 1\n"
-        "        gray = [(255 * v[0, 0].numpy()).round().astype(np.uint8) for v in (left, right)]\n"
-        "        return [torch.from_numpy(SemiGlobal().disparity_px(*gray, 60))[None, None]]\n"
-        "    return network\n"
+        "import torch\n"
+        "from torch import nn\n"
+        "class Volume(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        "        self.window = nn.AvgPool2d(9, 1, 4, count_include_pad=False)\n"
+        "    def forward(self, left, right):\n"
+        "        assert not self.training and left.shape[1] == 3 and left.shape[2] % 32 == 0\n"
+        "        assert 0 <= left.min() <= left.max() <= 1\n"
+        "        pad, width = nn.functional.pad, left.shape[3]\n"
+        "        shifted = [pad(right, (d, 0), mode='replicate')[..., :width] for d in range(40)]\n"
+        "        cost = torch.cat([self.window((left - s).abs().mean(1, keepdim=True)) for s in shifted], 1)\n"
+        "        return [cost.argmin(1, keepdim=True).float()]\n"
         "def wrong():\n"
         "    return lambda left, right: left[:, :, ::2]\n"
     )
     monkeypatch.chdir(tmp_path)
     label = ("rig", "label", shoot / "scenes", "--rig", shoot / "rig.json", "-o")
-    assert run(capsys, *label, "own", "--model", "rigstereo:make")[0] == 0
+    assert run(capsys, *label, "own", "--model", "rigstereo:Volume")[0] == 0
     assert run(capsys, *label, "sgm")[0] == 0
     own, sgm = (np.load(tmp_path / folder / "scene0_depth_m.npy") for folder in ("own", "sgm"))
     both = np.isfinite(own) & np.isfinite(sgm)
-    assert both.sum() > 0.85 * np.isfinite(sgm).sum() and np.median(np.abs(own / sgm - 1)[both]) < 0.01
+    assert both.sum() > 0.6 * np.isfinite(sgm).sum() and np.median(np.abs(own / sgm - 1)[both]) < 0.01
+    assert json.loads((tmp_path / "own/labels.json").read_text())["matcher"] == "rigstereo:Volume"
     assert "'rigstereo:wrong' gives (1, 3," in refused(capsys, *label, "bad", "--model", "rigstereo:wrong")
     assert not (tmp_path / "bad").exists()
     assert "has no function 'missing'" in refused(capsys, *label, "bad", "--model", "rigstereo:missing")
@@ -197,6 +203,77 @@ def test_a_rig_that_was_knocked_since(mine: Path, capsys: pytest.CaptureFixture[
     write_shot(mine / "scenes", "scene1", rig.shoot(rig.scene(71), np.random.default_rng(1)))
     line = refused(capsys, *_label(mine))
     assert "pair 'scene1' does not fit the calibration" in line and "calibrate again" in line
+
+
+@pytest.mark.parametrize(
+    ("sides", "what"),
+    [("ab", "the pictures of both cameras"), ("a", "camera a's picture"), ("b", "camera b's picture")],
+)
+def test_pictures_that_were_turned_since(mine: Path, capsys: pytest.CaptureFixture[str], sides: str, what: str) -> None:
+    """By a phone that turns its pixels by how it is held, and says so nowhere."""
+    for side in sides:
+        for path in (mine / "scenes" / side).glob("*.png"):
+            cv2.imwrite(str(path), cv2.imread(str(path), cv2.IMREAD_UNCHANGED)[::-1, ::-1])
+    line = refused(capsys, *_label(mine))
+    assert f"with {what} turned by 180 degrees" in line and "as the sensors lie" in line
+    assert not (mine / "out").exists()
+
+
+def test_portrait_after_landscape(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for path in (mine / "scenes").glob("[ab]/*.png"):
+        cv2.imwrite(str(path), np.rot90(cv2.imread(str(path), cv2.IMREAD_UNCHANGED)))
+    assert "is 240x320 px; expected 320x240" in refused(capsys, *_label(mine))
+
+
+def test_an_orientation_that_a_file_states_changes_nothing(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """The same pixels with another EXIF orientation: the phone was held otherwise, its sensor saw the same."""
+    from PIL import Image
+
+    from dualpix.capture.rig.session import read_view
+
+    path = mine / "scenes/b/scene0_left.png"
+    gray = read_view(path).gray
+    seen = []
+    for orientation in (1, 3, 6):
+        exif = Image.Exif()
+        exif[274] = orientation
+        Image.fromarray(gray).save(mine / "turned.jpg", exif=exif, quality=98)
+        seen.append(read_view(mine / "turned.jpg").gray)
+    assert seen[0].shape == SIZE and np.array_equal(seen[0], seen[1]) and np.array_equal(seen[0], seen[2])
+
+
+@pytest.mark.parametrize("kept", ["left", "right"])
+def test_a_half_without_the_other(mine: Path, capsys: pytest.CaptureFixture[str], kept: str) -> None:
+    lost = {"left": "right", "right": "left"}[kept]
+    (mine / f"scenes/a/scene1_{lost}.png").unlink()
+    line = refused(capsys, *_label(mine))
+    assert f"has 'scene1_{kept}.png' and not its other half; expected 'scene1_{lost}.png' beside it" in line
+
+
+@pytest.mark.parametrize(("suffix", "kind"), [(".png", "PNG"), (".jpg", "JPEG")])
+def test_a_picture_that_breaks_off(mine: Path, capsys: pytest.CaptureFixture[str], suffix: str, kind: str) -> None:
+    b = mine / "scenes/b"
+    if suffix == ".jpg":
+        from dualpix.capture.rig.session import read_view
+
+        cv2.imwrite(str(b / "scene1.jpg"), read_view(b / "scene1_left.png").gray)
+        for half in ("left", "right"):
+            (b / f"scene1_{half}.png").unlink()
+    broken = b / ("scene1.jpg" if suffix == ".jpg" else "scene1_right.png")
+    broken.write_bytes(broken.read_bytes()[: broken.stat().st_size // 2])
+    assert f"'{broken.name}' is a cut {kind}" in refused(capsys, *_label(mine))
+    assert not (mine / "out").exists()
+
+
+def test_pairs_that_do_not_fit_are_left_out_where_asked(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for half in ("left", "right"):
+        shutil.copy(mine / f"scenes/b/scene0_{half}.png", mine / f"scenes/b/scene1_{half}.png")
+    refused(capsys, *_label(mine))
+    code, out, err = run(capsys, *_label(mine), "--leave-out")
+    assert code == 0 and "1 captures, 1 left out" in out and "left out: pair 'scene1'" in err, err
+    record = json.loads((mine / "out/labels.json").read_text())
+    assert [row["name"] for row in record["captures"]] == ["scene0"] and list(record["left_out"]) == ["scene1"]
+    assert not list((mine / "out").glob("scene1*"))
 
 
 def test_other_resolutions(mine: Path, capsys: pytest.CaptureFixture[str]) -> None:

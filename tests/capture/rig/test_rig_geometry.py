@@ -120,6 +120,19 @@ def test_a_pair_that_was_not_taken_at_one_moment_is_named() -> None:
         calibrate(sighting(pairs))
 
 
+@pytest.mark.parametrize(("square_m", "every"), [(0.030, 2), (0.026, 2), (0.030, 10)])
+def test_boards_of_two_sizes_are_refused(square_m: float, every: int) -> None:
+    """They look the same but for their distance: no picture alone tells."""
+    rig = SimulatedRig.from_seed(4, SIZE)
+    pairs = rig.board_corners(BOARD, 30, 4)
+    others = rig.board_corners(Board("charuco", (9, 6), square_m), 30, 54)
+    mixed = [
+        other if index % every == 1 else pair for index, (pair, other) in enumerate(zip(pairs, others, strict=True))
+    ]
+    with pytest.raises(DualpixError, match=r"more than one size|fits the others to"):
+        calibrate(sighting(mixed))
+
+
 def test_skew_of_a_moving_board() -> None:
     """The board turns and slides; b sees it 12 ms later than a."""
     import cv2

@@ -26,6 +26,8 @@ LEAST_PAIRS = 8
 _LEAST_CORNERS = 6
 _MOST_ROTATION_SIGMA_DEG, _MOST_BASELINE_SIGMA = 0.05, 0.002
 _MOVED_DEG, _MOVED_SIGMAS, _LEAST_SIDE = 0.12, 6.0, 3
+_LOOSE_PX = 0.15
+"""Corners of sharp pictures of one flat board fit several times better."""
 _ODD_PX, _ODD_TIMES = 0.6, 5.0
 
 
@@ -116,7 +118,9 @@ def calibrate(sighting: Sighting, *, third_radial: bool = False) -> Solution:
             f"the pose is known to {sure_deg:.3f} degrees and {100 * sure:.2f} % of the baseline",
             coverages,
             expected=f"{_MOST_ROTATION_SIGMA_DEG:g} degrees and {100 * _MOST_BASELINE_SIGMA:g} %",
-            hint="add pairs, nearer and more tilted",
+            hint="add pairs, nearer and more tilted"
+            if solution.rms_px < _LOOSE_PX
+            else f"corners fit to {solution.rms_px:.2f} px only: boards of more than one size, one not flat, or blur",
         )
     return solution
 

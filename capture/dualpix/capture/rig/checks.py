@@ -29,6 +29,10 @@ _BEYOND_PX = -1.5
 """Disparity that no thing has."""
 _NEAR_ROWS = 0.12
 """Matches whose rows differ by more of the picture's height are false."""
+_NEAR_COLUMNS = 0.5
+"""As are those whose columns differ by more of its width: the few that are true have no use."""
+_EXPLAINED = 0.5
+"""A course over the picture is believed that leaves less than this part of the rows' scatter unexplained."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,7 @@ def check_pair(name: str, gray_a: Gray, gray_b: Gray, frame: Rectification) -> R
     at_a, at_b = _matches(gray_a, gray_b)
     if len(at_a) < LEAST_MATCHES:
         return None
+    size_a, size_b = gray_a.shape, gray_b.shape
     given = _rows(frame, at_a, at_b)
     exchanged = _rows(frame, at_b, at_a)
     if given is not None and not given.off:
@@ -79,11 +84,28 @@ def check_pair(name: str, gray_a: Gray, gray_b: Gray, frame: Rectification) -> R
             expected="the camera that was calibrated as a in folder a",
             hint="exchange the folders a and b",
         )
+    turned_a, turned_b = _turned(at_a, size_a), _turned(at_b, size_b)
+    for what, a, b in (
+        ("the pictures of both cameras", turned_a, turned_b),
+        ("camera a's picture", turned_a, at_b),
+        ("camera b's picture", at_a, turned_b),
+    ):
+        if (found := _rows(frame, a, b)) is not None and not found.off:
+            raise DualpixError(
+                f"pair '{name}' fits the calibration with {what} turned by 180 degrees ({_words(found)}), not as given "
+                f"({_words(given)})",
+                expected="pixels as the sensors lie, as in the calibration",
+                hint="hold the rig as it was held then, or turn off what turns pictures by how a phone is held",
+            )
     raise DualpixError(
         f"pair '{name}' does not fit the calibration: {_words(given)}",
         expected=f"rows that meet within {_MOST_OFFSET_PX:g} px",
         hint="the rig was moved, zoomed or knocked since: calibrate again, or leave the pair out",
     )
+
+
+def _turned(pixels: Array, size_hw: tuple[int, ...]) -> Array:
+    return np.array([size_hw[1] - 1, size_hw[0] - 1]) - pixels
 
 
 def _words(check: RowCheck | None) -> str:
@@ -117,19 +139,28 @@ def _rows(frame: Rectification, at_a: Array, at_b: Array) -> RowCheck | None:
         a, b = frame.of_pixels(at_a, "a"), frame.of_pixels(at_b, "b")
     apart = a - b
     near = np.isfinite(apart).all(axis=1) & (np.abs(apart[:, 1]) < _NEAR_ROWS * frame.size_hw[0])
+    near &= np.abs(apart[:, 0]) < _NEAR_COLUMNS * frame.size_hw[1]
     if near.sum() < max(LEAST_MATCHES / 2, 0.3 * len(near)):
         return None
     a, apart = a[near], apart[near]
     place = (a - frame.centre) / frame.focal_px
     design = np.stack([np.ones(len(a)), place[:, 0], place[:, 1], apart[:, 0] / frame.focal_px], -1)
-    rows, weight = apart[:, 1], np.ones(len(a))
+    rows = apart[:, 1]
+    course = np.full(len(a), np.median(rows))
+    # false matches lie far out in disparity, where a few of them would tilt a course that begins with all alike
     for _ in range(_ROBUST_STEPS):
-        course = np.linalg.lstsq(design * weight[:, None], rows * weight, rcond=None)[0]
-        rest = rows - design @ course
-        scatter = 1.4826 * float(np.median(np.abs(rest))) + 1e-3
-        weight = np.sqrt(1 / (1 + (rest / (2 * scatter)) ** 2) ** 2)
-    inlying = np.abs(rest) < 3 * scatter
-    fitted = design @ course
-    offset = float(np.sqrt(np.mean(fitted[inlying] ** 2)))
+        rest = rows - course
+        weight = 1 / (1 + (rest / (2 * _scatter(rest))) ** 2)
+        course = design @ np.linalg.lstsq(design * weight[:, None], rows * weight, rcond=None)[0]
+    if _scatter(rows - course) > _EXPLAINED * _scatter(rows):
+        course = np.full(len(a), np.median(rows))
+    scatter = _scatter(rows - course)
+    inlying = np.abs(rows - course) < 3 * scatter
+    offset = float(np.sqrt(np.mean(course[inlying] ** 2)))
     sigma = scatter * float(np.sqrt(design.shape[1] / max(int(inlying.sum()), 1)))
     return RowCheck(len(a), offset, sigma, float(np.mean(apart[inlying, 0] < _BEYOND_PX)))
+
+
+def _scatter(values: Array) -> float:
+    """Robust standard deviation about 0, px."""
+    return 1.4826 * float(np.median(np.abs(values))) + 1e-3

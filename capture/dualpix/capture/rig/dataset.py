@@ -4,7 +4,8 @@
     OUTPUT/NAME_disparity_px.npy           x_right - x_left of the decoded view, > 0 behind focus; NaN where unknown
     OUTPUT/NAME_depth_m.npy                from the lens along its axis; NaN where unknown
     OUTPUT/NAME_sigma.npy                  (2, H, W): one standard deviation, of the disparity in px and the depth in m
-    OUTPUT/NAME_confidence.npy, NAME_unseen.png
+    OUTPUT/NAME_confidence.npy
+    OUTPUT/NAME_unseen.png, NAME_untextured.png  why there is no label, where one of the two is the reason
     OUTPUT/dataset.json, labels.json, contact-sheet.png
 
 Convention: maps lie on the upright decoded view, as ``dualpix decode`` gives it. Without a camera profile there is no
@@ -64,6 +65,7 @@ def turned(label: Label, orientation: int) -> Label:
         upright(label.depth_m, orientation),
         upright(label.inverse_depth_sigma, orientation),
         upright(label.unseen, orientation),
+        upright(label.untextured, orientation),
         upright(label.confidence, orientation),
     )
 
@@ -111,7 +113,8 @@ def write_labelled(folder: Path, one: LabelledView) -> dict[str, Any]:
     label, lens = one.label, one.lens
     write_bytes(folder / f"{name}_depth_m.npy", npy_bytes(label.depth_m))
     write_bytes(folder / f"{name}_confidence.npy", npy_bytes(label.confidence))
-    write_bytes(folder / f"{name}_unseen.png", png_bytes(label.unseen.astype(np.uint8) * 255))
+    for why in ("unseen", "untextured"):
+        write_bytes(folder / f"{name}_{why}.png", png_bytes(getattr(label, why).astype(np.uint8) * 255))
     of_disparity = np.full_like(label.depth_m, np.nan) if lens is None else label.disparity_sigma_px(lens)
     write_bytes(folder / f"{name}_sigma.npy", npy_bytes(np.stack([of_disparity, label.depth_sigma_m])))
     if (disparity := one.disparity_px) is not None:
@@ -127,6 +130,7 @@ def figures(label: Label, disparity_px: FloatImage | None) -> dict[str, Any]:
     return {
         "known": round(float(known.mean()), 4),
         "unseen": round(float(label.unseen.mean()), 4),
+        "untextured": round(float(label.untextured.mean()), 4),
         "depth_m": [round(float(v), 4) for v in np.percentile(depth, (1, 50, 99))] if some else None,
         "inverse_depth_sigma": round(float(np.median(label.inverse_depth_sigma[known])), 5) if some else None,
         "disparity_px": [round(float(v), 3) for v in np.percentile(disparity_px[known], (1, 99))]

@@ -38,7 +38,9 @@ class Label:
     inverse_depth_sigma: FloatImage
     """1/m."""
     unseen: Mask
-    """b does not see it."""
+    """b does not see it: something nearer is before it, or its picture ends."""
+    untextured: Mask
+    """b sees it as far as is known, and there is too little to see in it for any match."""
     confidence: FloatImage
     """0 to 1: share of such pixels whose stereo disparity is right to :data:`STATED_PX`; 0 where there is no label."""
 
@@ -112,8 +114,11 @@ def on_view(found: StereoMatch, frame: Rectification, covariance: Array, view_hw
     with np.errstate(invalid="ignore"):
         depth = np.where(known, 1 / inverse, np.nan).astype(np.float32)
     total = np.where(known, np.hypot(of_match, of_rig), np.nan).astype(np.float32)
-    unseen = _nearest(found.unseen.astype(np.float32), at, 0.0) > 0
-    return Label(depth, total, np.asarray(unseen & ~known), np.where(known, _confidence(sigma), 0).astype(np.float32))
+    unseen, untextured = (
+        np.asarray((_nearest(mask.astype(np.float32), at, 0.0) > 0) & ~known)
+        for mask in (found.unseen, found.untextured)
+    )
+    return Label(depth, total, unseen, untextured, np.where(known, _confidence(sigma), 0).astype(np.float32))
 
 
 def calibration_sigma(geometry: RigGeometry, covariance: Array, inverse_depth: FloatImage) -> FloatImage:

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.rig import visibility
+from dualpix.capture.rig.visibility import EDGE_PX, filled
 from dualpix.capture.types import FloatImage, Mask
 
 Gray = npt.NDArray[np.uint8]
@@ -40,8 +42,9 @@ _LEAST_GRADIENT = 1e-3
 _FULL_SEARCH_BYTES = 1 << 30
 _BLOCK_PX, _UNIQUE_PERCENT = 5, 5
 _SPECKLE_PX, _SPECKLE_STEP_PX = 60, 1
-_CLEAR_PX = 1.0
-_JUMP_PX, _EDGE_PX, _GAP_PX = 1.25, 7, 9
+_GAP_PX = 9
+_HIDING_SIGMA_PX = 2.0
+"""What is matched worse than so, by its texture alone, hides nothing: it may be noise."""
 
 
 class Matcher(Protocol):
@@ -94,6 +97,8 @@ class StereoMatch:
     sigma_px: FloatImage
     unseen: Mask
     """What b does not see: hidden behind something nearer, or beyond its picture."""
+    untextured: Mask
+    """Seen by b as far as is known, and without enough texture for any match; no label either."""
 
 
 def match(left: Gray, right: Gray, inside: Mask, right_inside: Mask, most_px: int, matcher: Matcher) -> StereoMatch:
@@ -113,11 +118,12 @@ def match(left: Gray, right: Gray, inside: Mask, right_inside: Mask, most_px: in
     of_right = np.where(right_inside, of_right, np.nan).astype(np.float32)
     apart = np.abs(of_left - _at(of_right, of_left))
     agreeing = np.where(apart <= LEFT_RIGHT_PX, of_left, np.nan).astype(np.float32)
-    refined, sigma = _refined(left, right, agreeing, apart)
-    unseen = inside & ~np.isfinite(agreeing) & _hidden(agreeing, of_right, right_inside)
-    sure = np.isfinite(refined) & (sigma <= _MOST_SIGMA_PX)
-    sure &= ~_beside_edges(agreeing) & ~_beside_gaps(sure)
-    return StereoMatch(np.where(sure, refined, np.nan).astype(np.float32), sigma, np.asarray(unseen))
+    refined, sigma, of_texture = _refined(left, right, agreeing, apart)
+    unseen = visibility.unseen(agreeing, of_texture <= _HIDING_SIGMA_PX, inside, right_inside)
+    sure = np.isfinite(refined) & (sigma <= _MOST_SIGMA_PX) & ~unseen
+    sure &= ~visibility.beside_edges(agreeing) & ~_beside_gaps(sure)
+    untextured = inside & ~sure & ~unseen & (_best_sigma(left) > _MOST_SIGMA_PX)
+    return StereoMatch(np.where(sure, refined, np.nan).astype(np.float32), sigma, unseen, np.asarray(untextured))
 
 
 def _checked(matcher: Matcher, left: Gray, right: Gray, most_px: int) -> FloatImage:
@@ -141,13 +147,15 @@ def _at(values: FloatImage, disparity_px: FloatImage) -> FloatImage:
     return np.where(there, picked, np.nan).astype(np.float32)
 
 
-def _refined(left: Gray, right: Gray, start: FloatImage, apart: FloatImage) -> tuple[FloatImage, FloatImage]:
-    """Disparity below the pixel, and its standard deviation, in px."""
+def _refined(
+    left: Gray, right: Gray, start: FloatImage, apart: FloatImage
+) -> tuple[FloatImage, FloatImage, FloatImage]:
+    """Disparity below the pixel, its standard deviation, and the part of that which noise and texture alone make."""
     first, second = left.astype(np.float32), right.astype(np.float32)
     y, x = np.mgrid[0 : left.shape[0], 0 : left.shape[1]].astype(np.float32)
     known = np.isfinite(start)
-    filled = _filled(start)
-    disparity = filled.copy()
+    whole = filled(start)
+    disparity = whole.copy()
     slope = cv2.Sobel(second, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
     residual: npt.NDArray[Any] = np.zeros_like(first)
     gradient: npt.NDArray[Any] = residual
@@ -161,26 +169,39 @@ def _refined(left: Gray, right: Gray, start: FloatImage, apart: FloatImage) -> t
         residual, gradient = middle - gain * other, gain * (steep - _blurred(steep))
         step = -_blurred(gradient * residual) / np.maximum(_blurred(gradient**2), _LEAST_GRADIENT)
         moved = disparity + np.clip(step, -_MOST_STEP_PX, _MOST_STEP_PX)
-        disparity = np.clip(moved, filled - _MOST_SHIFT_PX, filled + _MOST_SHIFT_PX).astype(np.float32)
+        disparity = np.clip(moved, whole - _MOST_SHIFT_PX, whole + _MOST_SHIFT_PX).astype(np.float32)
     grain = np.maximum(_grain(first), _grain(second))
+    noise = _NOISE_FACTOR**2 * _match_variance(gradient, np.maximum(_blurred(residual**2), 2 * grain), grain)
+    even = _blurred(whole)
+    spread = np.maximum(_blurred(whole**2) - even**2, 0) - _slant(whole)
+    check = np.nan_to_num(apart, nan=LEFT_RIGHT_PX) ** 2
+    variance = noise + _FLOOR_PX**2 + _SPREAD_SHARE**2 * np.maximum(spread, 0) + _CHECK_SHARE**2 * check
+    refined = np.where(known, disparity, np.nan).astype(np.float32)
+    return refined, np.sqrt(variance).astype(np.float32), np.sqrt(noise).astype(np.float32)
+
+
+def _match_variance(gradient: FloatImage, residual: FloatImage, grain: FloatImage) -> FloatImage:
+    """px^2 of a least-squares match, of the slopes and the mean square of the residuals over its window."""
     # what of the slope is noise says nothing of where a thing is
     texture = _blurred(gradient**2) - (0.5 + _NOISE_SIGMAS / np.sqrt(2 * _WINDOW_PIXELS)) * grain
-    noise = np.maximum(_blurred(residual**2), 2 * grain) / (_WINDOW_PIXELS * np.maximum(texture, _LEAST_GRADIENT))
-    even = _blurred(filled)
-    spread = np.maximum(_blurred(filled**2) - even**2, 0) - _slant(filled)
-    check = np.nan_to_num(apart, nan=LEFT_RIGHT_PX) ** 2
-    variance = (
-        _NOISE_FACTOR**2 * noise + _FLOOR_PX**2 + _SPREAD_SHARE**2 * np.maximum(spread, 0) + _CHECK_SHARE**2 * check
-    )
-    refined = np.where(known, disparity, np.nan).astype(np.float32)
-    return refined, np.sqrt(variance).astype(np.float32)
+    return np.asarray(residual / (_WINDOW_PIXELS * np.maximum(texture, _LEAST_GRADIENT)), np.float32)
+
+
+def _best_sigma(picture: Gray) -> FloatImage:
+    """px that a perfect match of this texture and noise would be sure to."""
+    light = picture.astype(np.float32)
+    grain = _grain(light)
+    slope = cv2.Sobel(light, cv2.CV_32F, 1, 0, ksize=1, scale=0.5)
+    variance = _match_variance(np.asarray(slope - _blurred(slope), np.float32), 2 * grain, grain)
+    return np.asarray(_NOISE_FACTOR * np.sqrt(variance), np.float32)
 
 
 def _grain(picture: FloatImage) -> FloatImage:
     """Variance of the noise at each pixel, by brightness: what is left of the smoothest places by a mask that passes
     no plane (Immerkaer 1996)."""
     mask = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32) / 6
-    local = cv2.boxFilter(cv2.filter2D(picture, cv2.CV_32F, mask) ** 2, -1, (9, 9))
+    # running sums leave a little less than nothing where there is nothing
+    local = np.maximum(cv2.boxFilter(cv2.filter2D(picture, cv2.CV_32F, mask) ** 2, -1, (9, 9)), 0)
     level = np.clip(_blurred(picture), 0, 255)
     edges = np.unique(np.percentile(level, np.linspace(0, 100, _GRAIN_BINS + 1)))
     if len(edges) < 3:
@@ -200,48 +221,9 @@ def _slant(disparity_px: FloatImage) -> FloatImage:
     return np.asarray(_WINDOW_SIGMA_PX**2 * (np.minimum(dx**2, 0.25) + np.minimum(dy**2, 0.25)), np.float32)
 
 
-def _filled(disparity_px: FloatImage) -> FloatImage:
-    """Along rows, the farther of the two known neighbours: what is hidden lies behind."""
-    before, after = _neighbours(disparity_px)
-    with np.errstate(invalid="ignore"):
-        return np.nan_to_num(np.fmin(before, after), nan=0.0).astype(np.float32)
-
-
-def _neighbours(values: FloatImage) -> tuple[FloatImage, FloatImage]:
-    """The nearest known value at or before each pixel of a row, and at or after it; NaN where there is none."""
-    sides = []
-    for flipped in (values, values[:, ::-1]):
-        index = np.where(np.isfinite(flipped), np.arange(values.shape[1]), 0)
-        np.maximum.accumulate(index, axis=1, out=index)
-        sides.append(np.take_along_axis(flipped, index, axis=1))
-    return sides[0], sides[1][:, ::-1]
-
-
-def _hidden(known: FloatImage, of_right: FloatImage, right_inside: Mask) -> Mask:
-    """Where the farther neighbour's surface, continued, is not seen by b: something nearer is there, or nothing."""
-    behind = _filled(known)
-    width = known.shape[1]
-    column = np.rint(np.arange(width) - behind)
-    outside = (column < 0) | (column >= width)
-    place = np.clip(column, 0, width - 1).astype(np.intp)
-    outside |= ~np.take_along_axis(right_inside, place, axis=1)
-    nearest = cv2.dilate(np.nan_to_num(of_right, nan=-1.0), np.ones((1, 3), np.uint8))
-    covered = np.take_along_axis(nearest, place, axis=1) > behind + _CLEAR_PX
-    return np.asarray(outside | covered)
-
-
-def _beside_edges(disparity_px: FloatImage) -> Mask:
-    """Within the matcher's block of where one surface ends before another: it widens the nearer one by so much."""
-    filled = _filled(disparity_px)
-    cross = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))
-    jump = cv2.dilate(filled, cross) - cv2.erode(filled, cross) > _JUMP_PX
-    reach = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * _EDGE_PX + 1, 2 * _EDGE_PX + 1))
-    return np.asarray(cv2.dilate(jump.astype(np.uint8), reach) > 0)
-
-
 def _beside_gaps(sure: Mask) -> Mask:
-    """As :func:`_beside_edges`, around larger parts where nothing is known: an edge may be hidden in them."""
-    small, reach = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (n, n)) for n in (_GAP_PX, 2 * _EDGE_PX + 1))
+    """Around larger parts where nothing is known, as beside edges: one may be hidden in them."""
+    small, reach = (cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (n, n)) for n in (_GAP_PX, 2 * EDGE_PX + 1))
     gaps = cv2.morphologyEx((~sure).astype(np.uint8), cv2.MORPH_OPEN, small)
     return np.asarray(cv2.dilate(gaps, reach) > 0)
 

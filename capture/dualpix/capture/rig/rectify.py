@@ -22,6 +22,8 @@ from dualpix.capture.types import FloatImage, Mask
 _BORDER_POINTS = 40
 _MOST_GROWTH = 1.6
 """Of a side against that of a's picture, turned as it may be."""
+_MOST_LEFT = 0.5
+"""Of the width, that b's picture may go on beyond a's left border: nearer things are hardly seen by both."""
 _LEAST_DEPTH = 0.2
 """Of a rectified ray: cameras that look so far past each other share no field."""
 
@@ -97,7 +99,7 @@ class Rectification:
 
 
 def rectification(geometry: RigGeometry) -> Rectification:
-    """The rectified frame of a rig, large enough for all of a's picture.
+    """The rectified frame of a rig, large enough for all of a's picture and what of b's can match it.
 
     Raises:
         DualpixError: the cameras look along the baseline, or past each other.
@@ -110,7 +112,7 @@ def rectification(geometry: RigGeometry) -> Rectification:
     ahead = ahead / np.linalg.norm(ahead)
     turn = np.stack([along, np.cross(ahead, along), ahead])
     focal_px = float(np.mean([geometry.a.parameters[:2], geometry.b.parameters[:2]]))
-    rays = _border(geometry.a) @ turn.T
+    rays, of_b = _border(geometry.a) @ turn.T, _border(geometry.b) @ geometry.rotation @ turn.T
     if rays[:, 2].min() < _LEAST_DEPTH:
         raise DualpixError(
             "the cameras look past each other", expected="two cameras that see the same", hint="calibrate again"
@@ -122,6 +124,12 @@ def rectification(geometry: RigGeometry) -> Rectification:
         raise DualpixError(
             f"the rectified picture would have {size[0]}x{size[1]} px", expected="cameras that look nearly the same way"
         )
+    # what a sees at its left border lies left of that for b, by its disparity: b's picture goes on where it can
+    ahead_of_b = of_b[of_b[:, 2] > _LEAST_DEPTH]
+    if len(ahead_of_b):
+        leftmost = np.floor((ahead_of_b[:, 0] / ahead_of_b[:, 2]).min() * focal_px)
+        low[0] = min(low[0], max(leftmost, low[0] - round(_MOST_LEFT * float(size[0]))))
+    size = (high - low + 1).astype(int)
     return Rectification(geometry, turn, focal_px, -low, (int(size[1]), int(size[0])))
 
 

@@ -142,6 +142,8 @@ def read_session(folder: Path) -> tuple[RigPair, ...]:
         found[side] = captures_in(folder / side)
     a, b = found["a"], found["b"]
     alone = sorted(set(a) ^ set(b))
+    for side in SIDES:
+        _check_halves(folder / side, found[side], alone)
     if alone:
         side, other = ("a", "b") if alone[0] in a else ("b", "a")
         more = f" and {len(alone) - 1} more" if len(alone) > 1 else ""
@@ -176,6 +178,18 @@ def captures_in(folder: Path) -> dict[str, Path]:
     if len(found) > _MOST_PAIRS:
         raise DualpixError(f"'{folder}' has {len(found)} captures", expected=f"at most {_MOST_PAIRS}")
     return found
+
+
+def _check_halves(folder: Path, captures: dict[str, Path], alone: list[str]) -> None:
+    """Refuse a half whose other half is missing: it would pass for a picture of that name."""
+    for name in alone:
+        for half, other in (("_left", "_right"), ("_right", "_left")):
+            if name in captures and name.endswith(half):
+                raise DualpixError(
+                    f"'{folder}' has '{captures[name].name}' and not its other half",
+                    expected=f"'{name.removesuffix(half)}{other}{captures[name].suffix}' beside it",
+                    hint="copy it again, or take the capture away from both folders",
+                )
 
 
 def check_skew(pair: RigPair, limit_s: float) -> None:

@@ -18,7 +18,7 @@ from dualpix.capture.rig.board import Board, Found
 from dualpix.capture.rig.encode import npy_bytes, png_bytes
 from dualpix.capture.rig.geometry import NAMES, Array, Intrinsics, RigGeometry
 from dualpix.capture.rig.solve import BoardPair
-from dualpix.capture.rig.world import Card, Thing, random_things, see
+from dualpix.capture.rig.world import Card, Thing, hides, random_things, see
 from dualpix.capture.sensor import DnNoise, SensorModel, expose
 from dualpix.capture.types import DualPixelImage, FloatImage, LensModel, Mask
 
@@ -29,8 +29,6 @@ _READ_ELECTRONS = 4.0
 _EXPOSURE = 0.9
 _BOARD_MARGIN = 0.5
 """Of white paper around the squares, in squares."""
-_OCCLUDED_REL = 0.01
-"""A point of b's picture this much nearer than the one that is looked for hides it."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +103,7 @@ class SimulatedRig:
             self._formed(light_a, depth_a, rng),
             self._formed(light_b, depth_b, rng),
             depth_a,
-            _unseen(g, depth_a, depth_b),
+            _unseen(g, things, depth_a),
         )
 
     def scene(self, seed: int) -> tuple[Thing, ...]:
@@ -211,15 +209,12 @@ def _places(count: int) -> list[tuple[float, float]]:
     return [grid[(7 * n) % len(grid)] for n in range(count)]
 
 
-def _unseen(g: RigGeometry, depth_a: FloatImage, depth_b: FloatImage) -> Mask:
-    """What of a's picture b does not see."""
-    points = g.to_b(g.a.pixel_rays() * depth_a[..., None].astype(np.float64))
-    pixels = g.b.project(points)
+def _unseen(g: RigGeometry, things: tuple[Thing, ...], depth_a: FloatImage) -> Mask:
+    """What of a's picture b does not see: a ray from its pupil says, not its picture."""
+    points = g.a.pixel_rays() * depth_a[..., None].astype(np.float64)
+    pixels = g.b.project(g.to_b(points))
     height, width = g.b.size_hw
     inside = (np.abs(pixels[..., 0] - (width - 1) / 2) <= width / 2) & (
         np.abs(pixels[..., 1] - (height - 1) / 2) <= height / 2
     )
-    x, y = (np.clip(np.rint(pixels[..., k]), 0, n - 1).astype(int) for k, n in ((0, width), (1, height)))
-    # beside an edge the nearest pixel may be of either surface, and a grazing one has many depths: the farthest counts
-    farthest = cv2.dilate(depth_b, np.ones((3, 3), np.uint8))
-    return np.asarray(~inside | (farthest[y, x] < points[..., 2] * (1 - _OCCLUDED_REL)))
+    return np.asarray(~inside | hides(things, points, g.centre_b))

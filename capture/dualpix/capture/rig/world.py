@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from dualpix.capture.rig.geometry import Array, Intrinsics
 from dualpix.capture.scenes.textures import dead_leaves, natural, plain, spectral_noise, text
-from dualpix.capture.types import FloatImage
+from dualpix.capture.types import FloatImage, Mask
 
 _FINE = 2
 """Samples a pixel has each way."""
@@ -23,6 +23,8 @@ _FARTHEST_M, _SKY = 500.0, 0.25
 """Where there is nothing: gray, and very far."""
 _WIDEST = 0.9
 """Rays (x, y, 1) beyond: distortion is not trusted there."""
+_BEFORE_REL = 2e-3
+"""A thing this part of the way nearer than a point hides it: depth has the precision of float32."""
 _EDGE_PX = 6
 """By which distortion bends a straight edge out of the box of its corners, at most."""
 
@@ -102,6 +104,13 @@ def see(
         light += _first(things, windows, origin, rays + dx * slope_x + dy * slope_y)[1]
     depth, _ = _first(things, windows, origin, rays)
     return light / np.float32(_FINE**2), depth
+
+
+def hides(things: tuple[Thing, ...], points: Array, eye: Array) -> Mask:
+    """Whether something is before points (H, W, 3) as seen from ``eye``."""
+    everywhere = [(slice(0, points.shape[0]), slice(0, points.shape[1]))] * len(things)
+    first, _ = _first(things, everywhere, eye, points - eye)
+    return np.asarray(first < 1 - _BEFORE_REL)
 
 
 def random_things(

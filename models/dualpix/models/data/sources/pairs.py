@@ -99,6 +99,14 @@ class RealPairs:
 
     def prepare(self, index: int) -> Sample:
         """Decoded, equalised, baseline along x, with its truth in px."""
+        return _sample(*self.read(index))
+
+    def read(self, index: int) -> tuple[DualPixelImage, FloatImage]:
+        """The decoded view, and its disparity (H, W) in px, NaN where it is not known.
+
+        Raises:
+            SampleError: one of the two cannot be used.
+        """
         from dualpix.capture.raw import decode  # LibRaw comes with raws
 
         if not 0 <= index < len(self):
@@ -116,7 +124,7 @@ class RealPairs:
             raise SampleError(
                 f"'{capture}' has pixels of aspect {image.meta.pixel_aspect:g}", expected="square ones; stretch it"
             )
-        return _sample(image, disparity)
+        return image, disparity
 
     def form(self, prepared: Sample) -> Sample:
         """A camera did."""
