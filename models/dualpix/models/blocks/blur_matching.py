@@ -16,6 +16,8 @@ of a pair of frames are one product of matrices, and no kernel depends on anythi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -65,10 +67,10 @@ class BlurLadder(nn.Module):
 
 
 class BlurMatching(nn.Module):
-    """Logarithms of how badly pairs of neighbouring frames match at each of M places.
+    """Logarithms of how badly pairs of frames match at each of M places.
 
-    ``forward(light, place, reach_px)``: (B * N, 1, H, W) linear light, (B, N) places of the frames, (B, N) px of that
-    map -> (B * (N - 1), M, H/2, W/2).
+    ``forward(light, place, reach_px, apart)``: (B * N, 1, H, W) linear light, (B, N) places of the frames, (B, N) px of
+    that map -> for each number ``a`` of places in the order of focus (1: neighbours) (B * (N - a), M, H/2, W/2).
     """
 
     def __init__(self, tried: Tensor) -> None:
@@ -86,35 +88,35 @@ class BlurMatching(nn.Module):
     least: Tensor
     dark: Tensor
 
-    def forward(self, light: Tensor, place: Tensor, reach_px: Tensor) -> Tensor:
+    def forward(self, light: Tensor, place: Tensor, reach_px: Tensor, apart: Sequence[int] = (1,)) -> list[Tensor]:
         """Match; differences of nearly equal pictures need float32."""
         with in_full_precision(light):
-            return self._matched(light, place, reach_px)
+            ladder = self.ladder(light)
+            return [self._matched(ladder, place, reach_px, a) for a in apart]
 
-    def _matched(self, light: Tensor, place: Tensor, reach_px: Tensor) -> Tensor:
-        (b, n), (_, _, h, w) = place.shape, light.shape
-        ladder = self.ladder(light)
-        levels = ladder.shape[1]
+    def _matched(self, ladder: Tensor, place: Tensor, reach_px: Tensor, apart: int) -> Tensor:
+        (b, n), (_, levels, h, w) = place.shape, ladder.shape
+        pairs = b * (n - apart)
         stacks = ladder.reshape(b, n, levels * h * w)
         both = torch.cat(
-            [part.reshape(b * (n - 1), levels, h * w) for part in (stacks[:, :-1], stacks[:, 1:])], 1
+            [part.reshape(pairs, levels, h * w) for part in (stacks[:, :-apart], stacks[:, apart:])], 1
         )  # (pairs, 2 levels, pixels)
-        difference = torch.bmm(self._shares(place, reach_px), both).reshape(b * (n - 1), -1, h, w)
-        bright = ladder[:, _SMOOTH_LEVEL : _SMOOTH_LEVEL + 1].reshape(b, n, h * w)[:, :-1].reshape(-1, 1, h, w)
+        difference = torch.bmm(self._shares(place, reach_px, apart), both).reshape(pairs, -1, h, w)
+        bright = ladder[:, _SMOOTH_LEVEL : _SMOOTH_LEVEL + 1].reshape(b, n, h * w)[:, :-apart].reshape(-1, 1, h, w)
         of_roots = difference * difference / (bright * 4 + self.dark)  # of roots: d sqrt(x) = dx / (2 sqrt(x))
         near = F.avg_pool2d(mean_pool(of_roots, 2), 3, 1, 1, False, False)
         return torch.log(near + self.floor * self.floor + self.least)
 
-    def _shares(self, place: Tensor, reach_px: Tensor) -> Tensor:
-        """(B * (N - 1), M, 2 levels): of each level of the first frame in its blur, and less those of the second."""
+    def _shares(self, place: Tensor, reach_px: Tensor, apart: int) -> Tensor:
+        """(B * (N - apart), M, 2 levels): of each level of the first frame in its blur, and less those of the second."""
         b, n = place.shape
         circle = reach_px[:, :, None] * (place[:, :, None] - self.tried)
         variance = circle * circle * self.spread
-        first, second = variance[:, :-1], variance[:, 1:]
+        first, second = variance[:, :-apart], variance[:, apart:]
         lacks = [
             self._levels((more - less).clamp_min(0.0) + self.base) for less, more in ((first, second), (second, first))
         ]
-        return torch.cat([lacks[0], -lacks[1]], 3).reshape(b * (n - 1), self.tried.shape[0], -1)
+        return torch.cat([lacks[0], -lacks[1]], 3).reshape(b * (n - apart), self.tried.shape[0], -1)
 
     def _levels(self, variance: Tensor) -> Tensor:
         """(B, P, M) -> (B, P, M, levels): the two levels around a variance, so that their mean has it."""
@@ -153,6 +155,11 @@ class Evidence(nn.Module):
         contrast = self.contrast(matches)
         features = self.refine(torch.relu(self.join(torch.cat([contrast, self.mean(matches)], 1)) + pair))
         return contrast * self.gain + self.head(features), features
+
+    def plain(self, matches: Tensor) -> Tensor:
+        """Scores of (B * P, M, h, w) matches without what is learnt: a tenth of the work."""
+        y: Tensor = self.contrast(matches) * self.gain
+        return y
 
 
 class ExpectedPlace(nn.Module):

@@ -27,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, ClassVar
 
 import torch
@@ -52,6 +53,7 @@ from dualpix.models.losses import range_depth_loss
 from dualpix.models.prepare import BLACK
 
 _MOST_CHANNELS = 1024
+_MOST_APART = 8
 _SCALES, _FILTERS = 4, 4
 _LUMA = (0.25, 0.5, 0.25)
 _FLOOR = 0.01
@@ -87,6 +89,9 @@ class FOSSAConfig:
     """Of what is known of each frame, at 1/4."""
     pair_channels: int = 32
     """Of what is known of each pair of neighbouring frames, there."""
+    pairs_apart: tuple[int, ...] = (1, 2)
+    """By how many places in the order of focus the frames differ whose blur is matched: 1, then rising. Neighbours in a
+    long stack differ by little more than noise."""
     attention_widths: tuple[int, int] = (40, 80)
     """At 1/8 and 1/16; multiples of 4."""
     decoder_channels: tuple[int, int, int, int] = (16, 40, 64, 96)
@@ -104,8 +109,17 @@ class FOSSAConfig:
             raise ValueError(f"collapse_stride is {self.collapse_stride!r:.40}, expected 8 or 16")
         if self.pooling not in ("mean", "max"):
             raise ValueError(f"pooling is {self.pooling!r:.40}, expected mean or max")
+        apart = self.pairs_apart
+        if not 1 <= len(apart) <= _MOST_APART or any(type(a) is not int for a in apart) or apart[0] != 1:
+            raise ValueError(f"pairs_apart is {apart!r:.40}, expected 1 and up to {_MOST_APART - 1} whole numbers more")
+        if any(not a < b <= _MOST_APART for a, b in pairwise(apart)):
+            raise ValueError(f"pairs_apart is {apart!r:.40}, expected numbers that rise, to {_MOST_APART} at most")
         if type(self.frozen) is not bool:
             raise ValueError(f"frozen is {self.frozen!r:.40}, expected true or false")
+
+    def apart(self, frames: int) -> tuple[int, ...]:
+        """Those of ``pairs_apart`` that a stack of so many frames has."""
+        return tuple(a for a in self.pairs_apart if a < frames)
 
 
 class SharpnessCue(nn.Module):
@@ -280,7 +294,11 @@ class FOSSA(nn.Module):
         constants |= {"smooth": _SMOOTH_SHARE, "least_range": _LEAST_RANGE_D, "within": CONFIDENT_WITHIN}
         for name, value in constants.items():
             self.register_buffer(name, torch.tensor(value), persistent=False)
+        # frames that lie wider apart say again what those between have said
+        shares = torch.tensor([1 / a for a in config.pairs_apart[1:]])
+        self.register_buffer("wide_shares", shares, persistent=False)
 
+    wide_shares: Tensor
     black: Tensor
     one: Tensor
     least: Tensor
@@ -353,9 +371,11 @@ class FOSSA(nn.Module):
         steps = beside * (self.one / (count - 1)) + place.reshape(-1, 1, 1, 1)
         sharpest = [frame_sum(weights * steps, count), frame_sum(weights * weights, count)]
         reach_px = blur_px_per_diopter * span
-        matches = self.matching(self._light(x), place, reach_px * self.one_half)
+        matches, *wide = self.matching(self._light(x), place, reach_px * self.one_half, self.config.apart(count))
         scores, said = self.evidence(matches, self.pair(place, reach_px))
         score = frame_sum(scores, count - 1)
+        for match, share in zip(wide, self.wide_shares, strict=False):
+            score = score + frame_sum(self.evidence.plain(match) * share, match.shape[0] // frames.shape[0])
         first, sure = self.expected(score)
         in_focus4 = frame_sum(weights * cue, count)
         in_focus2 = frame_sum(upsample(weights, 2) * f2, count)

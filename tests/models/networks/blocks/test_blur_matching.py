@@ -64,17 +64,19 @@ def test_the_place_whose_blur_fits_matches_best(true: float, reach_px: float) ->
     with torch.no_grad():
         matching = BlurMatching(TRIED)
         for light in (1.0, 0.4):
-            matched = matching(light * torch.cat(blurred), frames, torch.full((1, 3), reach_px))
-            bad = matched[..., 6:-6, 6:-6].mean((0, 2, 3))  # off the border, both pairs together
-            found = float(TRIED[bad.argmin()])
-            step = float((TRIED - true).abs().min())
-            assert abs(found - true) <= step + 0.06, (found, bad)
+            stack = matching(light * torch.cat(blurred), frames, torch.full((1, 3), reach_px), (1, 2))
+            assert [m.shape[0] for m in stack] == [2, 1]
+            for matched in (stack[0], stack[1]):  # neighbours, both pairs together; first and last frame
+                bad = matched[..., 6:-6, 6:-6].mean((0, 2, 3))  # off the border
+                found = float(TRIED[bad.argmin()])
+                step = float((TRIED - true).abs().min())
+                assert abs(found - true) <= step + 0.06, (found, bad)
 
 
 def test_without_a_lens_no_place_is_better_than_another() -> None:
     light = torch.cat([texture(seed) for seed in (1, 2, 3)])
     with torch.no_grad():
-        matched = BlurMatching(TRIED)(light, torch.tensor([[0.0, 0.5, 1.0]]), torch.zeros(1, 3))
+        (matched,) = BlurMatching(TRIED)(light, torch.tensor([[0.0, 0.5, 1.0]]), torch.zeros(1, 3))
     assert matched.shape == (2, len(TRIED), SIDE_PX // 2, SIDE_PX // 2)
     assert torch.allclose(matched, matched[:, :1].expand_as(matched), atol=1e-5)
 
@@ -84,19 +86,18 @@ def test_stacks_of_a_batch_are_matched_apart_and_in_full_precision() -> None:
     place, reach = torch.tensor([[0.0, 0.4, 1.0], [0.0, 0.7, 1.0]]), torch.tensor([[9.0] * 3, [17.0] * 3])
     matching = BlurMatching(TRIED)
     with torch.no_grad():
-        both = matching(light, place, reach)
-        apart = [matching(light[3 * k : 3 * k + 3], place[k : k + 1], reach[k : k + 1]) for k in (0, 1)]
+        (both,) = matching(light, place, reach)
+        apart = [matching(light[3 * k : 3 * k + 3], place[k : k + 1], reach[k : k + 1])[0] for k in (0, 1)]
         with torch.autocast("cpu", torch.bfloat16):
-            half = matching(light, place, reach)
+            (half,) = matching(light, place, reach)
     assert torch.allclose(both, torch.cat(apart), atol=1e-5)
     assert half.dtype == torch.float32 and torch.equal(half, both)
 
 
 def test_lens_distances_and_places_get_gradients() -> None:
     matching = BlurMatching(TRIED)
-    matching(
-        torch.cat([texture(1), texture(2)]), torch.tensor([[0.0, 1.0]]), torch.full((1, 2), 15.0)
-    ).mean().backward()
+    (matched,) = matching(torch.cat([texture(1), texture(2)]), torch.tensor([[0.0, 1.0]]), torch.full((1, 2), 15.0))
+    matched.mean().backward()
     for name, parameter in matching.named_parameters():
         assert parameter.grad is not None and parameter.grad.abs() > 0, name
 
@@ -122,3 +123,4 @@ def test_evidence_prefers_the_better_match_before_it_has_learnt() -> None:
         other, _ = evidence(matches + 3, torch.zeros(2, 8, 1, 1))
     assert (scores.argmax(1) == 7).all() and features.shape == (2, 8, 4, 4)
     assert torch.allclose(scores, other, atol=1e-4), "how bad all places are is no score"
+    assert torch.equal(scores, evidence.plain(matches)), "nothing is learnt yet"
