@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dualpix.capture.cameras.hidden_camera import Body, Box, HiddenCamera
-from dualpix.capture.cameras.protocol import (
+from dualpix.capture.camera_protocol import (
     Achieved,
     BadFrame,
     CameraBusy,
@@ -31,6 +30,7 @@ from dualpix.capture.cameras.protocol import (
     Settled,
     Shot,
 )
+from dualpix.capture.cameras.hidden_camera import Body, Box, HiddenCamera
 from dualpix.capture.cameras.testing.faults import FaultPlan, Kind, Operation
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_bytes
@@ -189,7 +189,7 @@ class SimCamera:
 
         Raises:
             BadFrame: the file came cut.
-            CameraError: see :mod:`~dualpix.capture.cameras.protocol`.
+            CameraError: see :mod:`~dualpix.capture.camera_protocol`.
             OutputError: the file cannot be written.
         """
         now = self._set(exposure)

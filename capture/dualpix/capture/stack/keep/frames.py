@@ -1,0 +1,397 @@
+"""Frames of a stack, as files and as light: what loading, checking, aligning and exporting share.
+
+Convention: frames decode to linear light (H, W, 3) in R, G, B, upright, 1.0 = white level, unequalised; a raw is taken
+as superpixels (H/2, W/2), its first frame alone, which in a Dual Pixel RAW is the light of both photodiodes. Pictures
+of 8 bits are sRGB, others linear unless they say otherwise. Focus is in diopters from the lens, below 0 beyond
+infinity; ``uncertainty_d`` is one standard deviation. Where nothing says how far the frames of a stack are focused,
+``diopters`` is None in all its focus frames, and their index is the order of the sweep.
+"""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from dualpix.capture.camera_protocol import Role
+from dualpix.capture.errors import DecodeError
+from dualpix.capture.pictures.display import linear_from_srgb
+from dualpix.capture.raw import opened
+from dualpix.capture.raw.containers.exif import capture_meta
+from dualpix.capture.raw.containers.images import picture_kind, read_bounded, read_tagged_picture
+from dualpix.capture.raw.containers.jpeg import exif_of
+from dualpix.capture.raw.containers.makernote import cr2_maker_note
+from dualpix.capture.raw.containers.tiff import TiffReader
+from dualpix.capture.raw.develop.geometry import upright
+from dualpix.capture.raw.develop.layout import develop, develop_mask
+from dualpix.capture.raw.develop.planes import Plane
+from dualpix.capture.raw.formats.canon import measure
+from dualpix.capture.raw.formats.plugin import Source
+from dualpix.capture.raw.frames.libraw import read_frames, read_mosaic
+from dualpix.capture.raw.frames.structure import DNG_VERSION, check_whole, mapped, raw_kind, readable_ifd, structure_of
+from dualpix.capture.raw.write.dng import read_description
+from dualpix.capture.stack.keep.foreign import refuse_foreign, refuse_thumbnail
+from dualpix.capture.stack.keep.record import FrameRecord, StackRecord
+from dualpix.capture.stack.look import picture_look, raw_look
+from dualpix.capture.types import CaptureMeta, FloatImage, FrameLook, Mask
+
+RAW_BINNING = 2
+_EXIF_POINTER = 0x8769
+_MAX_PARTS = 4096
+
+
+@dataclass(frozen=True)
+class ListedFrame:
+    """A frame that is somewhere, and what is known about it without decoding it."""
+
+    path: Path
+    diopters: float | None
+    """None where it is not known."""
+    uncertainty_d: float
+    """NaN where it is not known."""
+    source: str
+    """Where the distance comes from."""
+    index: int
+    """In the order of the plan, or in which the frames were taken."""
+    role: Role = "focus"
+    f_number: float | None = None
+    exposure_s: float | None = None
+    iso: float | None = None
+    requested_d: float | None = None
+    motor_steps: int | None = None
+    taken_at: str | None = None
+    white: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    """Light of the largest code, R, G, B."""
+    part: tuple[str, int, int] | None = None
+    """Of an HDF5 file: the data set, the stack in it, the slice of that."""
+    orientation: int | None = None
+    """By which it is turned upright, EXIF 1..8, where the file's own flag is not to be believed."""
+    stated_f_number: float | None = None
+    """That of the file, where it is the effective one, or another than the user says."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        if self.part is None:
+            return self.path.name
+        key, stack, index = self.part
+        return f"{self.path.name}[{key}:{stack}, {index}]"
+
+    @property
+    def sweep(self) -> float:
+        """Where it stands in the sweep, rising: its diopters, or its index where they are not known."""
+        return float(self.index) if self.diopters is None else self.diopters
+
+
+@dataclass(frozen=True)
+class GivenOptics:
+    """What a user said of the optics when the stack was imported: believed before what the files state."""
+
+    focal_length_mm: float | None = None
+    pixel_pitch_um: float | None = None
+    """Of the camera's full resolution."""
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The frames of one stack, and its optics where they are known."""
+
+    folder: Path
+    frames: tuple[ListedFrame, ...]
+    focal_length_mm: float | None = None
+    pixel_pitch_um: float | None = None
+    """Of a pixel of the decoded frame; frames that state their own are believed first."""
+    sensor_pitch_um: float | None = None
+    """Of the camera's full resolution, where that is what is known."""
+    record: StackRecord | None = None
+    given: GivenOptics = field(default_factory=GivenOptics)
+
+    @property
+    def has_distances(self) -> bool:
+        """Whether it is known where the focus frames are focused."""
+        return all(frame.diopters is not None for frame in self.frames if frame.role == "focus")
+
+    @property
+    def f_numbers(self) -> tuple[float | None, ...]:
+        """Apertures of the focus frames, widest first, unknown last."""
+        found = {frame.f_number for frame in self.frames if frame.role == "focus"}
+        return tuple(sorted(found, key=lambda n: math.inf if n is None else n))
+
+    def at_aperture(self, f_number: float | None) -> tuple[ListedFrame, ...]:
+        """Focus frames of one aperture, farthest first, or as they were taken where distances are not known."""
+        chosen = [f for f in self.frames if f.role == "focus" and f.f_number == f_number]
+        return tuple(sorted(chosen, key=lambda frame: frame.sweep))
+
+    @property
+    def all_in_focus(self) -> ListedFrame | None:
+        """The frame at a small aperture, if there is one."""
+        return next((frame for frame in self.frames if frame.role == "all_in_focus"), None)
+
+
+@dataclass(frozen=True)
+class DecodedFrame:
+    """The light of a frame."""
+
+    image: FloatImage
+    """(H, W, 3) linear."""
+    saturated: Mask
+    """(H, W)"""
+    meta: CaptureMeta
+    """Pitch is that of a pixel of ``image``."""
+    binning: float = 1.0
+    """Sensor pixels per pixel of ``image``, along each axis."""
+    look: FrameLook = field(default_factory=FrameLook)
+    """Of the file."""
+
+
+def listing_of(folder: Path, record: StackRecord) -> Listing:
+    """The frames that a record names."""
+    frames = tuple(_listed(folder, frame) for frame in record.frames)
+    camera = record.camera
+    lens = record.plan.get("lens") if isinstance(record.plan, dict) else None
+    focal_mm = camera.focal_length_mm or _number_in(lens, "focal_length_mm")
+    said = record.plan.get("parameters") if camera.backend == "import" else None
+    given = GivenOptics(_number_in(said, "focal_length_mm"), _number_in(said, "pixel_pitch_um"))
+    return Listing(folder, frames, focal_mm, None, camera.pixel_pitch_um, record, given)
+
+
+def _listed(folder: Path, frame: FrameRecord) -> ListedFrame:
+    return ListedFrame(
+        path=folder / frame.files[0],
+        diopters=frame.achieved_d,
+        uncertainty_d=math.nan if frame.uncertainty_d is None else frame.uncertainty_d,
+        source=frame.distance_source if frame.status == "good" else f"{frame.distance_source}; {frame.status}",
+        index=frame.index,
+        role=frame.role,
+        f_number=frame.f_number,
+        exposure_s=frame.exposure_s,
+        iso=frame.iso,
+        requested_d=frame.requested_d,
+        motor_steps=frame.motor_steps,
+        taken_at=frame.taken_at or None,
+        white=_white_in(frame.details),
+        orientation=_orientation_in(frame.details),
+        stated_f_number=_number_in(frame.details, "stated_f_number"),
+    )
+
+
+def _white_in(details: dict[str, Any]) -> tuple[float, float, float]:
+    """Of an imported frame whose light of white its first home stated."""
+    values = details.get("white")
+    shares = [_number_in(dict(enumerate(values)), channel) for channel in range(3)] if isinstance(values, list) else []
+    red, green, blue = (share or 1.0 for share in shares) if shares else (1.0, 1.0, 1.0)
+    return red, green, blue
+
+
+def _orientation_in(details: dict[str, Any]) -> int | None:
+    value = details.get("orientation")
+    return value if isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= 8 else None
+
+
+def _number_in(values: Any, key: Any) -> float | None:
+    value = values.get(key) if isinstance(values, dict) else None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 < value < math.inf:
+        return None
+    return float(value)
+
+
+# --- light --------------------------------------------------------------------------------------------------------
+
+
+def decode_frame(frame: ListedFrame, max_side_px: int | None = None) -> DecodedFrame:
+    """The light of a frame; reduced, where it is larger, so that its long side has ``max_side_px``.
+
+    Raises:
+        DecodeError: missing, damaged, or a kind of file that is not read here.
+    """
+    decoded = _read_slice(frame) if frame.part else read_light(frame.path, frame.orientation)
+    if frame.white != (1.0, 1.0, 1.0):
+        look = replace(decoded.look, white=frame.white)
+        decoded = replace(decoded, image=decoded.image * np.array(frame.white, np.float32), look=look)
+    return reduced(decoded, max_side_px)
+
+
+def read_light(path: Path, orientation: int | None = None) -> DecodedFrame:
+    """The light of a raw or picture file, turned upright by its own flag or by another ``orientation``, EXIF 1..8.
+
+    Raises:
+        DecodeError: missing, damaged, or a kind of file that is not read here.
+    """
+    source = _opened(path)
+    if _is_raw(source):
+        return _read_raw(source, orientation)
+    return _read_picture(path, orientation)
+
+
+def _opened(path: Path) -> Source:
+    source = opened(Source(path, b""))
+    refuse_foreign(path, source.head)
+    return source
+
+
+def _is_raw(source: Source) -> bool:
+    if raw_kind(source.head) != "DNG":
+        return True
+    if picture_kind(source.head) != "tiff":
+        return False
+    with mapped(source.path) as data:
+        first = readable_ifd(data)
+    if first is None or DNG_VERSION in first.tags:
+        return True
+    refuse_thumbnail(source.path, first)
+    return False
+
+
+def _read_raw(source: Source, orientation: int | None) -> DecodedFrame:
+    path = source.path
+    structure = structure_of(path, source.head)
+    check_whole(path, structure)
+    provenance = {"combined": "frame 0"}
+    meta = capture_meta(
+        structure.picture, structure.exif, makernote=structure.note, binning=RAW_BINNING, provenance=provenance
+    )
+    if structure.kind == "DNG":
+        meta = replace(meta, disparity_gain=read_description(structure.picture.text(0x010E)).disparity_gain)
+    plane, saturated = _first_frame(path) if structure.dual else _single_frame(path)
+    image = develop(plane, "superpixel")
+    mask = develop_mask(saturated, True, "superpixel")
+    turn = orientation or meta.orientation
+    return DecodedFrame(upright(image, turn), upright(mask, turn), meta, RAW_BINNING, raw_look(path))
+
+
+def _first_frame(path: Path) -> tuple[Plane, Mask]:
+    """Composite of a dual-pixel raw, as :func:`dualpix.capture.raw.decode` takes it."""
+    found = read_frames([(path, 0)], measure)[0]
+    saturated = np.zeros(found.picture.shape, bool) if found.clipped is None else found.clipped
+    return found.plane(_scale(path, found.black.levels, found.frame.white)), saturated
+
+
+def _single_frame(path: Path) -> tuple[Plane, Mask]:
+    """An ordinary Bayer raw of any phase."""
+    frame = read_mosaic(path)
+    black = frame.metadata_black
+    plane = Plane(frame.samples, black, _scale(path, black, frame.white), True, black_rest=frame.black_rest)
+    return plane, np.asarray(frame.samples >= frame.white)
+
+
+def _scale(path: Path, black: Sequence[float], white: float) -> float:
+    if not max(black) < white:
+        raise DecodeError(f"'{path.name}': white level {white:g} is not above black {tuple(black)}")
+    return 1.0 / (white - float(np.mean(black)))
+
+
+def _read_picture(path: Path, orientation: int | None) -> DecodedFrame:
+    picture = read_tagged_picture(path)
+    samples = picture.samples
+    meta = picture_meta(path)
+    light: FloatImage
+    saturated = samples >= picture.white
+    if samples.dtype == np.uint8 and picture.white == 255:
+        light = _linear_codes()[samples]
+    else:
+        light = np.asarray(samples, np.float32) / np.float32(picture.white)
+        encoded = samples.dtype == np.uint8 or picture.hints.tone == "srgb"
+        light = linear_from_srgb(light) if encoded else light
+    if light.ndim == 2:
+        light = np.repeat(light[..., None], 3, axis=2)
+    mask = saturated.any(axis=-1) if saturated.ndim == 3 else saturated
+    turn = orientation or picture.hints.orientation
+    coded = samples.dtype == np.uint8 or picture.hints.tone == "srgb"
+    look = picture_look(path, samples, "srgb" if coded else "linear")
+    return DecodedFrame(upright(light, turn), upright(np.asarray(mask), turn), meta, look=look)
+
+
+def _linear_codes() -> npt.NDArray[np.float32]:
+    return linear_from_srgb(np.arange(256, dtype=np.float32) / np.float32(255))
+
+
+def _read_slice(frame: ListedFrame) -> DecodedFrame:
+    from dualpix.capture.stack.keep.ddff import read_ddff_slice  # that module lists frames of this one
+
+    assert frame.part is not None  # noqa: S101 - the caller asked
+    samples = read_ddff_slice(frame.path, *frame.part)
+    saturated = np.asarray((samples == 255).any(axis=-1))
+    return DecodedFrame(_linear_codes()[samples], saturated, CaptureMeta(), look=FrameLook("srgb"))
+
+
+def reduced(decoded: DecodedFrame, max_side_px: int | None) -> DecodedFrame:
+    """A frame whose long side is at most this; its pitch follows."""
+    height, width = decoded.image.shape[:2]
+    if max_side_px is None or max(height, width) <= max_side_px:
+        return decoded
+    shrink = max_side_px / max(height, width)
+    size = max(1, round(width * shrink)), max(1, round(height * shrink))
+    image = np.asarray(cv2.resize(decoded.image, size, interpolation=cv2.INTER_AREA), np.float32)
+    mask = cv2.resize(decoded.saturated.astype(np.float32), size, interpolation=cv2.INTER_AREA) > 0
+    factor = width / size[0]
+    pitch_um = decoded.meta.pixel_pitch_um
+    meta = replace(decoded.meta, pixel_pitch_um=None if pitch_um is None else pitch_um * factor)
+    return replace(decoded, image=image, saturated=np.asarray(mask), meta=meta, binning=decoded.binning * factor)
+
+
+# --- metadata -----------------------------------------------------------------------------------------------------
+
+
+def frame_meta(path: Path) -> CaptureMeta:
+    """What a raw or picture file states about its shot; pitch is that of the decoded frame.
+
+    Raises:
+        DecodeError: missing or damaged.
+    """
+    source = _opened(path)
+    if not _is_raw(source):
+        return picture_meta(path)
+    structure = structure_of(path, source.head)
+    return capture_meta(structure.picture, structure.exif, makernote=structure.note, binning=RAW_BINNING, provenance={})
+
+
+def picture_meta(path: Path) -> CaptureMeta:
+    """EXIF and Canon's notes of a JPEG, TIFF or PNG; empty where there are none that can be read."""
+    data = read_bounded(path)
+    block = _exif_block(data, picture_kind(data[:16]))
+    if block is None:
+        return CaptureMeta()
+    try:
+        reader = TiffReader(block)
+        picture = reader.ifd(reader.first_offset)
+        exif_at = picture.integer(_EXIF_POINTER)
+        exif = reader.ifd(exif_at) if exif_at else picture
+        # A JPEG's notes are addressed from the start of its EXIF block, as a CR2's from the start of the file.
+        note = cr2_maker_note(reader, exif_at) if exif_at and _is_canon(picture.text(0x010F)) else None
+    except (DecodeError, struct.error):
+        return CaptureMeta()
+    return capture_meta(picture, exif, makernote=note, provenance={})
+
+
+def _is_canon(make: str | None) -> bool:
+    return (make or "").lower().startswith("canon")
+
+
+def _exif_block(data: bytes, kind: str | None) -> bytes | None:
+    """The TIFF structure with the metadata of a picture file."""
+    if kind == "tiff":
+        return data
+    if kind == "jpeg":
+        return exif_of(data)
+    try:
+        return next(_png_exif(data), None) if kind == "png" else None
+    except struct.error:
+        return None
+
+
+def _png_exif(data: bytes) -> Iterator[bytes]:
+    at = 8
+    for _ in range(_MAX_PARTS):
+        length, kind = struct.unpack_from(">I4s", data, at)
+        if kind == b"eXIf":
+            yield data[at + 8 : at + 8 + length]
+        if kind == b"IEND":
+            return
+        at += length + 12
