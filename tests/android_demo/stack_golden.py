@@ -22,9 +22,11 @@ import torch
 from tests.support.dng import write_frame_dng
 
 from dualpix.capture.raw.containers.tiff import ASCII, BYTE, LONG, RATIONAL, SHORT, SRATIONAL, Tag, ifd_bytes
-from dualpix.capture.raw.write.dng import Crop, write_dual_pixel_dng
+from dualpix.capture.raw.develop.geometry import Crop
+from dualpix.capture.raw.write.dng import write_dual_pixel_dng
 from dualpix.capture.stack.judge.align import Matrix, estimate_alignment
-from dualpix.capture.stack.keep.frames import ListedFrame, read_light
+from dualpix.capture.stack.keep.frames import read_light
+from dualpix.capture.stack.keep.listing import ListedFrame
 from dualpix.capture.stack.keep.load import exposure_gains, light_of
 from dualpix.models.prepare import blur_px_per_diopter, stack_inputs, width_per_focal
 from dualpix.models.tasks.focus_stack import FARTHEST_M, NEAREST_M

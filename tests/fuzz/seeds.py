@@ -30,7 +30,8 @@ from tests.support.pgm import write_pdcapture
 
 from dualpix.capture.profiles.profile import CameraProfile, Shading, write_profile
 from dualpix.capture.raw.containers.tiff import SHORT, Tag
-from dualpix.capture.raw.write.dng import Crop, write_dual_pixel_dng
+from dualpix.capture.raw.develop.geometry import Crop
+from dualpix.capture.raw.write.dng import write_dual_pixel_dng
 from dualpix.capture.raw.write.metadata import exif_block
 from dualpix.capture.types import CaptureMeta
 

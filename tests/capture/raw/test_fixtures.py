@@ -23,7 +23,7 @@ from tests.support.halves import Frame
 
 from dualpix.capture.raw.containers.boxes import read_cr3
 from dualpix.capture.raw.containers.tiff import TiffReader
-from dualpix.capture.raw.write.dng import Crop
+from dualpix.capture.raw.develop.geometry import Crop
 
 
 def libraw_frame(path: Path, index: int) -> tuple[Frame, rawpy.RawPy]:

@@ -26,9 +26,8 @@ from tests.support.fixtures import (
 from tests.support.halves import shift_between
 
 from dualpix.capture.raw import RawCapture, decode_capture
-from dualpix.capture.raw.develop.geometry import upright
+from dualpix.capture.raw.develop.geometry import Crop, upright
 from dualpix.capture.raw.frames.libraw import read_frame
-from dualpix.capture.raw.write.dng import Crop
 
 MADE_FILES = settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CAMERA_KINDS: tuple[Kind, ...] = ("CR2", "CR3", "C-RAW")

@@ -34,6 +34,8 @@ from dualpix.capture.cameras.hidden_camera import Body, Box, HiddenCamera
 from dualpix.capture.cameras.testing.faults import FaultPlan, Kind, Operation
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_bytes
+from dualpix.capture.focus import store
+from dualpix.capture.focus.calibrate import Target, body_of, calibrate
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.focus.driven import DrivenFocus
 from dualpix.capture.progress import ProgressLine
@@ -273,9 +275,6 @@ def open_camera(address: str | None, calibration: LensCalibration | None, option
 
 def _own_calibration(device: SimDevice) -> LensCalibration:
     """The stored one of this lens, else measured on a twin of the device, in time that passes faster, and stored."""
-    from dualpix.capture.focus import store
-    from dualpix.capture.focus.calibrate import Target, body_of, calibrate
-
     info = _info(device.address, device.camera.body)
     found = store.find(body_of(info), info.lens or "", info.focal_length_mm)
     if found is not None:

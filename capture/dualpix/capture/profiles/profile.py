@@ -24,7 +24,7 @@ from dualpix.capture.files import parse_json, read_bounded, write_bytes
 from dualpix.capture.optics import LENS_RANGES
 from dualpix.capture.profiles.entries import MAX_GRID, Entry, ProfileError, infinite, numbers
 from dualpix.capture.profiles.facts import GainField, PsfGrid, SensorFacts, read_gain, read_psf, read_sensor
-from dualpix.capture.raw.develop.shading import Gain, gain_of
+from dualpix.capture.profiles.half_gain import Gain, gain_of
 from dualpix.capture.types import ANY_PIXEL, Baseline, CaptureMeta, FloatImage
 
 __all__ = [

@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
+from dualpix.capture.profiles.half_gain import Gain
+from dualpix.capture.profiles.profile import profile_gain, read_profile
 from dualpix.capture.raw.develop.geometry import as_sensor, upright, upright_baseline
 from dualpix.capture.raw.develop.layout import (
     Colour,
@@ -35,7 +37,7 @@ from dualpix.capture.raw.develop.levels import Levels
 from dualpix.capture.raw.develop.naming import FocusedOn, sign_evidence
 from dualpix.capture.raw.develop.noise import NoiseModel, measure_noise
 from dualpix.capture.raw.develop.planes import Plane
-from dualpix.capture.raw.develop.shading import Gain, refined_gain, self_gain, sheet_gain
+from dualpix.capture.raw.develop.shading import refined_gain, self_gain, sheet_gain
 from dualpix.capture.raw.formats.canon import CanonDecoder
 from dualpix.capture.raw.formats.dng_pair import DngPairDecoder
 from dualpix.capture.raw.formats.dump import Dump
@@ -402,9 +404,6 @@ def _gain(
     if sheet is not None:
         gain = _sheet(views, sheet, exchange)
     elif shading is not None:
-        # Not at the top: profiles are made of decoded captures, so that module imports this one.
-        from dualpix.capture.profiles.profile import profile_gain, read_profile
-
         gain, warnings = profile_gain(read_profile(shading), views.left.size_hw, views.meta, exchanged=exchange)
     else:
         return self_gain(*_thumbnails(views), views.baseline), ()

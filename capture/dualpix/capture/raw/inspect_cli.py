@@ -15,7 +15,7 @@ from rich.text import Text
 
 from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.raw import DECODERS
+from dualpix.capture.raw.decoding import DECODERS
 from dualpix.capture.raw.formats.dump import Dump
 from dualpix.capture.raw.frames.structure import FrameInfo
 from dualpix.capture.raw.inspect import Inspection, inspect

@@ -14,6 +14,7 @@ from tests.support.cr2 import Shot, write_cr2
 from tests.support.halves import CROP, sensor_frames
 
 from dualpix.capture.raw import decode, decode_capture
+from dualpix.capture.raw.develop.geometry import Crop
 from dualpix.capture.raw.develop.layout import (
     LAYOUTS,
     STRIP_ROWS,
@@ -26,7 +27,7 @@ from dualpix.capture.raw.develop.layout import (
     view_shape,
 )
 from dualpix.capture.raw.develop.planes import CELL, Plane
-from dualpix.capture.raw.write.dng import Crop, write_dual_pixel_dng
+from dualpix.capture.raw.write.dng import write_dual_pixel_dng
 
 BLACK = (512.25, 511.5, 512.0, 510.0)
 

@@ -15,8 +15,9 @@ from tests.support.halves import CROP, SensorFrames, sensor_frames, shift_betwee
 
 from dualpix.capture.cameras import SimulatedCamera, SimulatedSensor
 from dualpix.capture.errors import DecodeError
+from dualpix.capture.profiles.half_gain import MAX_GAIN, Gain, gain_of
 from dualpix.capture.raw import decode, decode_capture
-from dualpix.capture.raw.develop.shading import MAX_GAIN, Gain, gain_of, refined_gain, self_gain, sheet_gain
+from dualpix.capture.raw.develop.shading import refined_gain, self_gain, sheet_gain
 from dualpix.capture.raw.write.dng import write_dual_pixel_dng
 
 Image = npt.NDArray[np.float32]

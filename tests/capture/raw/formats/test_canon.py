@@ -19,10 +19,10 @@ from tests.support.halves import CROP, SIZE_HW, sensor_frames, shift_between
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw import decode, decode_capture
-from dualpix.capture.raw.develop.geometry import upright, upright_baseline
+from dualpix.capture.raw.develop.geometry import Crop, upright, upright_baseline
 from dualpix.capture.raw.formats.canon import clip_levels
 from dualpix.capture.raw.frames.libraw import read_frame
-from dualpix.capture.raw.write.dng import Crop, write_dual_pixel_dng
+from dualpix.capture.raw.write.dng import write_dual_pixel_dng
 from dualpix.capture.types import CaptureMeta
 
 Frame = npt.NDArray[np.uint16]

@@ -12,9 +12,10 @@ from tests.support.halves import CROP, SensorFrames, sensor_frames, shift_betwee
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw import decode, decode_capture
+from dualpix.capture.raw.develop.geometry import Crop
 from dualpix.capture.raw.formats.dng_pair import sub_name
 from dualpix.capture.raw.inspect import inspect
-from dualpix.capture.raw.write.dng import Crop, write_dual_pixel_dng
+from dualpix.capture.raw.write.dng import write_dual_pixel_dng
 
 
 @pytest.fixture(scope="module")

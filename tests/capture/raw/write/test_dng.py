@@ -16,7 +16,8 @@ from tests.support.halves import CROP, sensor_frames
 
 from dualpix.capture.errors import DecodeError, OutputError
 from dualpix.capture.raw import decode
-from dualpix.capture.raw.write.dng import SIMULATED_MODEL, Crop, read_description, write_dual_pixel_dng
+from dualpix.capture.raw.develop.geometry import Crop
+from dualpix.capture.raw.write.dng import SIMULATED_MODEL, read_description, write_dual_pixel_dng
 from dualpix.capture.types import CaptureMeta
 
 META = CaptureMeta(

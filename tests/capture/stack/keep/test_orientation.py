@@ -15,8 +15,9 @@ from tests.support.halves import CROP, sensor_frames
 from dualpix.capture.raw.develop.geometry import as_sensor
 from dualpix.capture.stack.judge.align import align_stack
 from dualpix.capture.stack.judge.verify import verify
-from dualpix.capture.stack.keep.frames import ListedFrame, read_light
+from dualpix.capture.stack.keep.frames import read_light
 from dualpix.capture.stack.keep.importer import import_stack
+from dualpix.capture.stack.keep.listing import ListedFrame
 from dualpix.capture.stack.keep.load import load_stack, read_listing
 from dualpix.capture.stack.keep.orientation import with_one_orientation
 

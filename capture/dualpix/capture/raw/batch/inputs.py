@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from dualpix.capture.errors import DecodeError, OutputError
-from dualpix.capture.raw import DECODERS
+from dualpix.capture.raw.decoding import DECODERS
 from dualpix.capture.raw.formats.dng_pair import DngPairDecoder, sub_name
 from dualpix.capture.raw.formats.pair import pair_stem, right_name
 from dualpix.capture.raw.formats.plugin import HEAD_BYTES, Source

@@ -18,10 +18,10 @@ import click
 
 from dualpix.capture.files import remove_leftovers
 from dualpix.capture.progress import Pace, ProgressLine
-from dualpix.capture.raw import RawCapture, decode_capture, find_decoder, opened
 from dualpix.capture.raw.batch.inputs import Job, find_jobs
 from dualpix.capture.raw.batch.pool import Answer, Work, attempt, cpu_count, run_in_processes
 from dualpix.capture.raw.batch.resume import earlier_result
+from dualpix.capture.raw.decoding import RawCapture, decode_capture, find_decoder, opened
 from dualpix.capture.raw.develop.layout import Colour, Layout
 from dualpix.capture.raw.develop.levels import Levels
 from dualpix.capture.raw.develop.naming import FocusedOn

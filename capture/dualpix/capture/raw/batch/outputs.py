@@ -22,8 +22,8 @@ import numpy as np
 
 from dualpix.capture.files import atomic_dir, write_json
 from dualpix.capture.pictures.display import to_display
-from dualpix.capture.raw import RawCapture
 from dualpix.capture.raw.batch.output_settings import DISPARITY_PREVIEW, OutputSettings
+from dualpix.capture.raw.decoding import RawCapture
 from dualpix.capture.raw.write.dng import VIEW_DNG_BLACK, ViewDng, write_view_dng
 from dualpix.capture.raw.write.metadata import exif_block, exif_tags, picture_tags, pitch_xy_um
 from dualpix.capture.raw.write.preview import (

@@ -25,9 +25,11 @@ from dualpix.capture.raw.containers.hints import Hints, read_hints
 from dualpix.capture.raw.containers.native import captured_stderr
 from dualpix.capture.raw.containers.tiff import TiffReader, is_tiff
 from dualpix.capture.raw.containers.tiff_picture import read_tiff_picture
-from dualpix.capture.raw.formats.plugin import MAX_PIXELS
 
 Samples = npt.NDArray[Any]
+
+# The largest dual-pixel sensors have about 50 megapixels; the bound is checked before anything is allocated.
+MAX_PIXELS = 128_000_000
 
 _MAX_FILE_BYTES = 2 << 30
 _MAX_PNG_CHUNKS = 1 << 20

@@ -19,6 +19,7 @@ The mirrored orientations 2, 4, 5 and 7 follow from the same rule.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
@@ -27,6 +28,17 @@ import numpy.typing as npt
 from dualpix.capture.types import Baseline
 
 Scalar = TypeVar("Scalar", bound=np.generic)
+
+
+@dataclass(frozen=True)
+class Crop:
+    """The part of the sensor that is the picture, in sensor pixels; everything is even, so the mosaic stays RGGB."""
+
+    left: int
+    top: int
+    width: int
+    height: int
+
 
 # orientation -> (swap rows and columns, then flip rows, then flip columns)
 _STEPS = {

@@ -25,8 +25,6 @@ if TYPE_CHECKING:
 Encoding = Literal["auto", "srgb", "linear"]
 
 HEAD_BYTES = 64
-# The largest dual-pixel sensors have about 50 megapixels; the bound is checked before anything is allocated.
-MAX_PIXELS = 128_000_000
 
 
 @dataclass(frozen=True)

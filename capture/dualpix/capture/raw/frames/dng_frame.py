@@ -16,9 +16,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
+from dualpix.capture.raw.containers.images import MAX_PIXELS
 from dualpix.capture.raw.containers.tiff import Ifd, TiffReader
 from dualpix.capture.raw.containers.tiff_samples import DEFLATE, PLAIN, is_floating, is_planar, unpack
-from dualpix.capture.raw.formats.plugin import MAX_PIXELS
+from dualpix.capture.raw.develop.geometry import Crop
 from dualpix.capture.raw.frames.dng_levels import (
     LINEARISATION,
     Area,
@@ -30,7 +31,6 @@ from dualpix.capture.raw.frames.dng_levels import (
 )
 from dualpix.capture.raw.frames.sensor_frame import Matrix, RawFrame, read_only, srgb_from_camera, white_balance
 from dualpix.capture.raw.frames.structure import compression_name, dng_directory, mapped
-from dualpix.capture.raw.write.dng import Crop
 
 _RGGB = (0, 1, 1, 2)
 # Deflate packs no more.

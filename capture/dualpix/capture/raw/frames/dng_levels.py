@@ -26,10 +26,10 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
+from dualpix.capture.raw.containers.images import MAX_PIXELS
 from dualpix.capture.raw.containers.tiff import Ifd
 from dualpix.capture.raw.containers.tiff_samples import is_floating, sample_count
 from dualpix.capture.raw.develop.planes import CELL, BlackRest
-from dualpix.capture.raw.formats.plugin import MAX_PIXELS
 
 ACTIVE_AREA = 0xC68D
 LINEARISATION = 0xC618

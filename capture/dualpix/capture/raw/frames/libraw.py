@@ -22,8 +22,9 @@ from typing import Any, TypeVar
 import numpy as np
 
 from dualpix.capture.errors import DecodeError
+from dualpix.capture.raw.containers.images import MAX_PIXELS
 from dualpix.capture.raw.containers.native import captured_stderr
-from dualpix.capture.raw.formats.plugin import MAX_PIXELS
+from dualpix.capture.raw.develop.geometry import Crop
 from dualpix.capture.raw.frames.dng_frame import dng_of
 from dualpix.capture.raw.frames.dng_levels import Area
 from dualpix.capture.raw.frames.sensor_frame import (
@@ -35,7 +36,6 @@ from dualpix.capture.raw.frames.sensor_frame import (
     white_balance,
 )
 from dualpix.capture.raw.frames.structure import compression_name
-from dualpix.capture.raw.write.dng import Crop
 
 # Colour numbers of rawpy (0 R, 1 G, 2 B, 3 second G) in the order of the mosaic cell: R, G (first row), G, B (second).
 _RGGB = [[0, 1], [3, 2]]

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dualpix.capture.raw.develop.geometry import Crop
 from dualpix.capture.raw.develop.planes import BlackRest
-from dualpix.capture.raw.write.dng import Crop
 
 Frame = npt.NDArray[np.uint16] | npt.NDArray[np.float32]
 Matrix = tuple[tuple[float, float, float], ...]

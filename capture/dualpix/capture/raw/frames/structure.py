@@ -15,10 +15,10 @@ from pathlib import Path
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.containers.boxes import RawTrack, is_cr3, read_cr3
+from dualpix.capture.raw.containers.images import MAX_PIXELS
 from dualpix.capture.raw.containers.makernote import cr2_maker_note, cr3_maker_note, dng_maker_note
 from dualpix.capture.raw.containers.tiff import Buffer, Ifd, TiffReader, is_tiff
 from dualpix.capture.raw.containers.tiff_samples import is_floating
-from dualpix.capture.raw.formats.plugin import MAX_PIXELS
 from dualpix.capture.raw.frames.dng_levels import black_source, dng_levels, picture_area
 
 COMPOSITE, HALF, SINGLE, SHOT, PREVIEW, LINEAR = (

@@ -26,7 +26,7 @@ import numpy.typing as npt
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.files import atomic_path
 from dualpix.capture.raw.containers.tiff import ASCII, BYTE, LONG, RATIONAL, SHORT, SRATIONAL, Tag
-from dualpix.capture.raw.develop.geometry import as_sensor
+from dualpix.capture.raw.develop.geometry import Crop, as_sensor
 from dualpix.capture.raw.write.metadata import exif_tags, picture_tags, rational
 from dualpix.capture.raw.write.writers import Coding, encoded, write_tiff_file
 from dualpix.capture.types import CaptureMeta, FloatImage
@@ -48,16 +48,6 @@ VIEW_DNG_BLACK = 4096
 """Code of no light in the DNG of a view: 1/16 of the range is left for noise below it."""
 Matrix = tuple[tuple[float, ...], ...]
 Matrix3 = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Crop:
-    """The part of the sensor that is the picture, in sensor pixels; everything is even, so the mosaic stays RGGB."""
-
-    left: int
-    top: int
-    width: int
-    height: int
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,8 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, write_json
 from dualpix.capture.stack.judge.align import Alignment, estimate_alignment, warped
 from dualpix.capture.stack.keep.export import in_order, write_plain
-from dualpix.capture.stack.keep.frames import DecodedFrame, ListedFrame, Listing, decode_frame
+from dualpix.capture.stack.keep.frames import DecodedFrame, decode_frame
+from dualpix.capture.stack.keep.listing import ListedFrame, Listing
 from dualpix.capture.stack.keep.load import ALIGNED, ALIGNMENT, exposure_gains, light_of, read_listing
 from dualpix.capture.stack.keep.record import write_record
 from dualpix.capture.stack.sharpness import gray_of

@@ -28,8 +28,9 @@ import numpy.typing as npt
 from dualpix.capture.errors import DecodeError, DualpixError
 from dualpix.capture.stack.judge.align import WORKING_SIDE_PX, Alignment, estimate_alignment
 from dualpix.capture.stack.judge.verify_halves import Disparities, disparities, step_signs
-from dualpix.capture.stack.keep.frames import DecodedFrame, ListedFrame, Listing, decode_frame, reduced
+from dualpix.capture.stack.keep.frames import DecodedFrame, decode_frame, reduced
 from dualpix.capture.stack.keep.layouts import RAW_SUFFIXES
+from dualpix.capture.stack.keep.listing import ListedFrame, Listing
 from dualpix.capture.stack.keep.load import Light, exposure_drift, exposure_gains, light_of, read_listing
 from dualpix.capture.stack.keep.orientation import flag_of
 from dualpix.capture.stack.sharpness import gray_of, sharpness_with_error

@@ -19,7 +19,7 @@ from dualpix.capture.arrays.hdf5 import Hdf5Array, Hdf5File, open_hdf5
 from dualpix.capture.errors import DecodeError, DualpixError
 from dualpix.capture.optics import diopters as diopters_of
 from dualpix.capture.raw.containers.images import check_size
-from dualpix.capture.stack.keep.frames import ListedFrame, Listing
+from dualpix.capture.stack.keep.listing import ListedFrame, Listing
 
 SUFFIXES = (".h5", ".hdf5")
 KEYS = ("stack_train", "stack_val", "stack_test")

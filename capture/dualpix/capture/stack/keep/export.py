@@ -26,7 +26,7 @@ from dualpix.capture.optics import distance_m
 from dualpix.capture.pictures.display import grey_world, srgb_from_linear
 from dualpix.capture.raw.write.writers import Coding, full_scale_for
 from dualpix.capture.stack.keep.ddff import DDFF_DISTANCES, White, ddff_distances_m
-from dualpix.capture.stack.keep.frames import DecodedFrame, ListedFrame, Listing, decode_frame
+from dualpix.capture.stack.keep.frames import DecodedFrame, decode_frame
 from dualpix.capture.stack.keep.layouts import (
     ALL_IN_FOCUS_F_NUMBER,
     COLUMNS,
@@ -34,6 +34,7 @@ from dualpix.capture.stack.keep.layouts import (
     ZEDD_DISPLAY,
     ZEDD_METADATA,
 )
+from dualpix.capture.stack.keep.listing import ListedFrame, Listing
 from dualpix.capture.stack.keep.load import choose_aperture, lens_of, loaded_listing
 from dualpix.capture.types import FloatImage, LensModel
 

@@ -26,7 +26,7 @@ from dualpix.capture.stack.keep.belonging import BracketOptics, Shot, bracket_op
 from dualpix.capture.stack.keep.bracket import BracketFocus, bracket_focus, focus_bounds, turns_back
 from dualpix.capture.stack.keep.ddff import DdffStack, ddff_stacks, read_ddff_slice
 from dualpix.capture.stack.keep.foreign import foreign_among, only_foreign
-from dualpix.capture.stack.keep.frames import ListedFrame, Listing, decode_frame, frame_meta
+from dualpix.capture.stack.keep.frames import decode_frame, frame_meta
 from dualpix.capture.stack.keep.layouts import (
     RAW_SUFFIXES,
     files_of,
@@ -35,6 +35,7 @@ from dualpix.capture.stack.keep.layouts import (
     read_layout,
     with_assumed_uncertainty,
 )
+from dualpix.capture.stack.keep.listing import ListedFrame, Listing
 from dualpix.capture.stack.keep.order import Order, TakenOrder, taken_order
 from dualpix.capture.stack.keep.orientation import with_one_orientation
 from dualpix.capture.stack.keep.record import STACK, FrameRecord, StackRecord, write_record

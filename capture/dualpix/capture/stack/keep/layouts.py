@@ -33,7 +33,7 @@ from dualpix.capture.optics import diopters as diopters_of
 from dualpix.capture.rgbd.arrays import read_text
 from dualpix.capture.stack.keep.ddff import SUFFIXES as HDF5_SUFFIXES
 from dualpix.capture.stack.keep.ddff import White, read_ddff, white_of
-from dualpix.capture.stack.keep.frames import ListedFrame, Listing
+from dualpix.capture.stack.keep.listing import ListedFrame, Listing
 from dualpix.capture.stack.keep.record import JOURNAL, STACK, check_name
 
 FOCUS_CSV = "focus.csv"

@@ -22,8 +22,9 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import parse_json
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN, distance_m
 from dualpix.capture.stack.keep.belonging import Shot, bracket_optics, check_sizes
-from dualpix.capture.stack.keep.frames import DecodedFrame, ListedFrame, Listing, decode_frame, listing_of
+from dualpix.capture.stack.keep.frames import DecodedFrame, decode_frame
 from dualpix.capture.stack.keep.layouts import read_layout
+from dualpix.capture.stack.keep.listing import ListedFrame, Listing, listing_of
 from dualpix.capture.stack.keep.orientation import with_one_orientation
 from dualpix.capture.stack.keep.record import JOURNAL, STACK, read_record
 from dualpix.capture.stack.sharpness import gray_of, tile_means

@@ -17,7 +17,8 @@ import numpy as np
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw.develop.geometry import upright
-from dualpix.capture.stack.keep.frames import ListedFrame, frame_meta, read_light
+from dualpix.capture.stack.keep.frames import frame_meta, read_light
+from dualpix.capture.stack.keep.listing import ListedFrame
 from dualpix.capture.stack.sharpness import gray_of
 from dualpix.capture.types import FloatImage
 
