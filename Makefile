@@ -37,6 +37,7 @@ docs: $(STAMP)
 	$(BIN)/python -m docs.make_images
 	$(BIN)/python -m docs.make_tables
 	$(BIN)/python -m docs.make_protocols
+	$(BIN)/python -m docs.make_architecture
 	$(BIN)/python -m docs.peers --page
 
 clean:

@@ -29,8 +29,8 @@ from tests.support.lightfield import load_light_field
 from torch import Tensor
 from torch.nn import functional as F
 
-from dualpix.capture.colour_map import Panel, figure, save_picture
-from dualpix.capture.picture import to_display
+from dualpix.capture.pictures.colour_map import Panel, figure, save_picture
+from dualpix.capture.pictures.display import to_display
 from dualpix.capture.render import GatherPsf, Quality, render, surfaces_from_depth, trace
 from dualpix.capture.render.compare import compare, depth_edges
 from dualpix.capture.render.layered import coc_ladder

@@ -35,7 +35,7 @@ from tests.support.fixtures import Kind, Recipe, suffix, write, write_full_size
 
 from dualpix.capture.progress import ProgressLine
 from dualpix.capture.raw import decode_capture, read_planes
-from dualpix.capture.raw.layout import LAYOUTS
+from dualpix.capture.raw.develop.layout import LAYOUTS
 
 RESULTS = Path(__file__).parent / "results"
 _FLOOR = "LibRaw alone, both frames"

@@ -23,12 +23,12 @@ import torch
 from tests.support.lightfield import load_light_field
 from tests.support.stack_folders import shoot_stack
 
-from dualpix.capture.picture import linear_from_srgb
+from dualpix.capture.pictures.display import linear_from_srgb
 from dualpix.capture.render import render_stack
 from dualpix.capture.scenes import UseName, make_varied_scene
-from dualpix.capture.stack.align import align_stack
-from dualpix.capture.stack.frames import read_light
-from dualpix.capture.stack.load import load_stack
+from dualpix.capture.stack.judge.align import align_stack
+from dualpix.capture.stack.keep.frames import read_light
+from dualpix.capture.stack.keep.load import load_stack
 from dualpix.capture.types import FloatImage, FocusStack, LensModel
 
 UNKNOWN_LENS = LensModel(math.nan, math.nan, 1.0, math.nan)

@@ -23,7 +23,7 @@ import numpy as np
 from benchmarks.record import Figure, Result, Row, new_result
 from benchmarks.stack_truths import Known, shared_data, sources
 
-from dualpix.capture.stack.focus_depth import METHODS, WORKING_SIDE_PX, FocusDepth, Method, depth_from_focus
+from dualpix.capture.stack.depth.focus_depth import METHODS, WORKING_SIDE_PX, FocusDepth, Method, depth_from_focus
 
 NAME = "1-stacks"
 RESULTS = Path(__file__).parents[1] / "docs" / "results" / "depth"

@@ -12,8 +12,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from dualpix.capture.colour_map import Rgb
 from dualpix.capture.optics import circle_of_confusion_px, disparity_px
+from dualpix.capture.pictures.colour_map import Rgb
 from dualpix.capture.types import LensModel
 
 LENS = LensModel(50.0, 2.8, 1.5, 20.0, 0.21)

@@ -13,8 +13,8 @@ import click
 from docs.glossary_pictures import PICTURES
 
 from dualpix.capture.cameras import SimulatedCamera, SimulatedSensor
-from dualpix.capture.colour_map import Panel, Rgb, default_limits, figure, save_picture
-from dualpix.capture.picture import to_display
+from dualpix.capture.pictures.colour_map import Panel, Rgb, default_limits, figure, save_picture
+from dualpix.capture.pictures.display import to_display
 from dualpix.capture.raw import decode_capture
 from dualpix.models.metrics import mean_absolute_error
 from dualpix.models.predict import match_disparity, predict_disparity

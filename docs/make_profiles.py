@@ -17,17 +17,17 @@ import torch
 from scipy.optimize import least_squares  # type: ignore[import-untyped]
 
 import dualpix.capture.profiles as shipped
-from dualpix.capture.calibrate.facts import SensorFacts
 from dualpix.capture.calibrate.gain import LensFacts, fit_gain
 from dualpix.capture.calibrate.planes import Floats, measure_plane, read_views
-from dualpix.capture.calibrate.profile import CameraProfile, HalfNoise, Shading, write_profile
 from dualpix.capture.calibrate.psf import Kernels, deconvolve, measure_psf, read_kernels
 from dualpix.capture.calibrate.shading import calibrate, read_sheet
 from dualpix.capture.optics import circle_of_confusion_px
 from dualpix.capture.profiles import lens_model
+from dualpix.capture.profiles.facts import SensorFacts
+from dualpix.capture.profiles.profile import CameraProfile, HalfNoise, Shading, write_profile
 from dualpix.capture.raw import decode_capture
 from dualpix.capture.render.psf import PsfModel, half_kernels
-from dualpix.capture.sensor import tilted_shading
+from dualpix.capture.synthesis.sensor import tilted_shading
 from dualpix.capture.types import FloatImage
 
 FOLDER = Path(shipped.__file__).parent

@@ -33,7 +33,7 @@ from tests.support.pgm import write_pdcapture
 
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.files import write_bytes, write_json
-from dualpix.capture.raw.images import read_pgm
+from dualpix.capture.raw.containers.images import read_pgm
 from dualpix.export.manifest import machine, source_commit
 
 HERE = Path(__file__).parent

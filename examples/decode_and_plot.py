@@ -12,7 +12,7 @@ import matplotlib.pyplot as plt
 
 import dualpix
 from dualpix.capture.cameras import SimulatedCamera
-from dualpix.capture.picture import to_display
+from dualpix.capture.pictures.display import to_display
 
 parser = argparse.ArgumentParser()
 parser.add_argument("capture", nargs="?", type=Path)

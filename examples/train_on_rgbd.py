@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from dualpix.capture.cli import root
-from dualpix.capture.picture import srgb_from_linear
+from dualpix.capture.pictures.display import srgb_from_linear
 from dualpix.capture.scenes import make_scene
 
 parser = argparse.ArgumentParser()

@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dualpix.capture.raw import cli as raw_cli
-from dualpix.capture.raw.jobs import Job, Outcome
+from dualpix.capture.raw.batch.jobs import Job, Outcome
 from dualpix.export import verify_cli
 from dualpix.export.verify import ArtefactCheck, Verification
 from dualpix.models import predict_run, stack_depth

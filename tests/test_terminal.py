@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.table import Table
 
 from dualpix.capture.cli import COMMANDS, main
+from dualpix.capture.command.terminal import prepare_output
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.terminal import prepare_output
 
 DUALPIX = [sys.executable, "-c", "from dualpix.capture.cli import main; main()"]
 FULL = Path("/dev/full")
@@ -72,14 +72,14 @@ def test_closed_streams(tmp_path: Path) -> None:
     done = subprocess.run(f"{command} nosuch 2>&-", shell=True, capture_output=True, text=True)  # noqa: S602
     assert done.returncode == 2 and not done.stdout
     script = (
-        "import os; from dualpix.capture.terminal import prepare_output; prepare_output()\n"
+        "import os; from dualpix.capture.command.terminal import prepare_output; prepare_output()\n"
         "file = open('mine', 'w'); file.write('mine'); os.write(2, b'of a library')"
     )
     subprocess.run(f'{sys.executable} -c "{script}" >&- 2>&-', shell=True, cwd=tmp_path, check=True)  # noqa: S602
     assert (tmp_path / "mine").read_text() == "mine"
     # programs that are started afterwards have all three: a file of ours would else be their standard input
     script = (
-        "import subprocess; from dualpix.capture.terminal import prepare_output; prepare_output()\n"
+        "import subprocess; from dualpix.capture.command.terminal import prepare_output; prepare_output()\n"
         "file = open('mine', 'r'); print(repr(subprocess.check_output(['cat']).decode()), input.__name__)"
     )
     done = subprocess.run(  # noqa: S602

@@ -18,10 +18,10 @@ import torch
 from tests.android_demo.stack_golden import stack
 
 from dualpix.capture import optics
-from dualpix.capture.colour_map import Panel, coloured, default_limits
 from dualpix.capture.focus.modes import PlanOptics
 from dualpix.capture.focus.plan import make_plan
-from dualpix.capture.picture import srgb_from_linear
+from dualpix.capture.pictures.colour_map import Panel, coloured, default_limits
+from dualpix.capture.pictures.display import srgb_from_linear
 from dualpix.capture.types import LensModel
 from dualpix.models.prepare import decode, encode, image_gain, network_inputs
 

@@ -21,11 +21,13 @@ import numpy.typing as npt
 import torch
 from tests.support.dng import write_frame_dng
 
-from dualpix.capture.raw.dng import Crop, write_dual_pixel_dng
-from dualpix.capture.raw.tiff import ASCII, BYTE, LONG, RATIONAL, SHORT, SRATIONAL, Tag, ifd_bytes
-from dualpix.capture.stack.align import Matrix, estimate_alignment
-from dualpix.capture.stack.frames import ListedFrame, read_light
-from dualpix.capture.stack.load import exposure_gains, light_of
+from dualpix.capture.raw.containers.tiff import ASCII, BYTE, LONG, RATIONAL, SHORT, SRATIONAL, Tag, ifd_bytes
+from dualpix.capture.raw.develop.geometry import Crop
+from dualpix.capture.raw.write.dng import write_dual_pixel_dng
+from dualpix.capture.stack.judge.align import Matrix, estimate_alignment
+from dualpix.capture.stack.keep.frames import read_light
+from dualpix.capture.stack.keep.listing import ListedFrame
+from dualpix.capture.stack.keep.load import exposure_gains, light_of
 from dualpix.models.prepare import blur_px_per_diopter, stack_inputs, width_per_focal
 from dualpix.models.tasks.focus_stack import FARTHEST_M, NEAREST_M
 
@@ -230,7 +232,7 @@ def warp(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def exactly_warped(picture: Doubles, matrix: Matrix) -> Doubles:
-    """(C, H, W) as :func:`dualpix.capture.stack.align.warped` makes it, without its steps of 1/32 px."""
+    """(C, H, W) as :func:`dualpix.capture.stack.judge.align.warped` makes it, without its steps of 1/32 px."""
     _, height, width = picture.shape
     out = np.empty_like(picture)
     for row in range(height):

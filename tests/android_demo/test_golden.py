@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tests.android_demo import make_golden, stack_golden
 
-from dualpix.capture.stack.align import distance_px, warped
+from dualpix.capture.stack.judge.align import distance_px, warped
 
 MATCHED = "alignment"
 """What iterations of OpenCV in float32 end in, which differs from processor to processor by more than a last bit."""

@@ -12,9 +12,9 @@ from typing import Any
 
 import pytest
 
+from dualpix.capture.command.terminal import echo_json, reason_not_written
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import json_ready, parse_json, read_json
-from dualpix.capture.terminal import echo_json, reason_not_written
 
 
 class MineError(DualpixError):

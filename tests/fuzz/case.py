@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dualpix.capture.raw.dump import Dump
+from dualpix.capture.raw.formats.dump import Dump
 
 CORPUS = Path(__file__).parent / "corpus"
 SEEDS, FOUND = CORPUS / "seeds", CORPUS / "found"

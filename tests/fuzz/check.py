@@ -15,7 +15,7 @@ from tests.fuzz.case import Case
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import RawCapture, decode_capture
 from dualpix.capture.raw.inspect import inspect
-from dualpix.capture.raw.metadata import exif_block, exif_tags, picture_tags, pitch_xy_um
+from dualpix.capture.raw.write.metadata import exif_block, exif_tags, picture_tags, pitch_xy_um
 
 MAX_MESSAGE = 500
 BAD = ("failed", "died", "hung")

@@ -18,17 +18,19 @@ try:
 except ImportError:
     sys.exit("atheris is not installed: pip install atheris")
 
-with atheris.instrument_imports(include=["dualpix.capture.raw", "dualpix.capture.calibrate"]):
+with atheris.instrument_imports(
+    include=["dualpix.capture.raw", "dualpix.capture.calibrate", "dualpix.capture.profiles"]
+):
     from tests.fuzz.case import SEEDS, load_all
     from tests.fuzz.check import check_message
 
-    from dualpix.capture.calibrate.profile import read_profile
     from dualpix.capture.errors import DualpixError
-    from dualpix.capture.raw.exif import capture_meta
-    from dualpix.capture.raw.hints import read_hints
-    from dualpix.capture.raw.images import picture_kind, read_pgm
-    from dualpix.capture.raw.npy import _read_npy
-    from dualpix.capture.raw.structure import read_structure
+    from dualpix.capture.profiles.profile import read_profile
+    from dualpix.capture.raw.containers.exif import capture_meta
+    from dualpix.capture.raw.containers.hints import read_hints
+    from dualpix.capture.raw.containers.images import picture_kind, read_pgm
+    from dualpix.capture.raw.formats.npy import _read_npy
+    from dualpix.capture.raw.frames.structure import read_structure
 
 _MAX_BYTES = 8192
 

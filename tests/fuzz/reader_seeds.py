@@ -24,8 +24,8 @@ from tests.fuzz.case import Case
 from tests.fuzz.readers import READERS, READERS_SEEDS, SETTINGS, TRAINING
 from tests.support import rgbd as write
 
-from dualpix.capture.calibrate.profile import write_profile
 from dualpix.capture.files import write_json
+from dualpix.capture.profiles.profile import write_profile
 from dualpix.capture.rgbd.hypersim import TABLE
 from dualpix.capture.synthesis.camera import camera_named
 from dualpix.export.manifest import FORMAT, artefact_entries, file_entry, write_manifest

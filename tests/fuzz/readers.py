@@ -24,20 +24,20 @@ from tests.fuzz.check import BAD, Outcome, check_message, class_of, where
 from tests.fuzz.mutate import MUTATORS, applied, random_steps
 from tests.fuzz.run import Input, fuzz, replay
 
-from dualpix.capture.calibrate.profile import read_profile
 from dualpix.capture.calibrate.psf import read_kernels
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import json_ready
 from dualpix.capture.focus import store
 from dualpix.capture.focus.scene import read_scene
-from dualpix.capture.raw.resume import earlier_result
+from dualpix.capture.profiles.profile import read_profile
+from dualpix.capture.raw.batch.resume import earlier_result
 from dualpix.capture.rgbd import read_rgbd, survey_rgbd
 from dualpix.capture.stack.cli import _read_plan
-from dualpix.capture.stack.ddff import ddff_stacks, read_ddff, read_ddff_slice
-from dualpix.capture.stack.journal import header_of, read_events
-from dualpix.capture.stack.layouts import read_layout
-from dualpix.capture.stack.load import loaded_listing
-from dualpix.capture.stack.state import StackState
+from dualpix.capture.stack.keep.ddff import ddff_stacks, read_ddff, read_ddff_slice
+from dualpix.capture.stack.keep.layouts import read_layout
+from dualpix.capture.stack.keep.load import loaded_listing
+from dualpix.capture.stack.take.journal import header_of, read_events
+from dualpix.capture.stack.take.state import StackState
 from dualpix.export.android.protocol import BenchRequest, ExpectedFile, TensorFile, read_result
 from dualpix.export.cli import _read_assignment
 from dualpix.export.limits import read_limits

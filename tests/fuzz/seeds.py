@@ -28,10 +28,11 @@ from tests.support.dump import interleave, stretch, write_dump
 from tests.support.fixtures import Recipe, Truth, small_body, suffix, write
 from tests.support.pgm import write_pdcapture
 
-from dualpix.capture.calibrate.profile import CameraProfile, Shading, write_profile
-from dualpix.capture.raw.dng import Crop, write_dual_pixel_dng
-from dualpix.capture.raw.metadata import exif_block
-from dualpix.capture.raw.tiff import SHORT, Tag
+from dualpix.capture.profiles.profile import CameraProfile, Shading, write_profile
+from dualpix.capture.raw.containers.tiff import SHORT, Tag
+from dualpix.capture.raw.develop.geometry import Crop
+from dualpix.capture.raw.write.dng import write_dual_pixel_dng
+from dualpix.capture.raw.write.metadata import exif_block
 from dualpix.capture.types import CaptureMeta
 
 SIZE_HW, CROP = (44, 120), Crop(44, 8, 72, 36)

@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 from dualpix.capture import optics
 from dualpix.capture.cli import main, root
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.picture import srgb_from_linear
+from dualpix.capture.pictures.display import srgb_from_linear
 from dualpix.models.data.rendered import evaluation_set
 from dualpix.models.evaluate import (
     PROTOCOLS,

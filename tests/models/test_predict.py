@@ -20,12 +20,12 @@ from tests.support.pairs import NOTHING, shifted
 from tests.support.pgm import write_pdcapture
 
 from dualpix.capture import optics
-from dualpix.capture.calibrate.profile import may_be_one_camera
 from dualpix.capture.cli import main, root
-from dualpix.capture.colour_map import Panel, figure
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.points import PLY_VERTEX
+from dualpix.capture.pictures.colour_map import Panel, figure
+from dualpix.capture.pictures.points import PLY_VERTEX
 from dualpix.capture.profiles import gain_at, lens_model, load_profile
+from dualpix.capture.profiles.profile import may_be_one_camera
 from dualpix.capture.raw import decode
 from dualpix.capture.types import CaptureMeta, DualPixelImage, LensModel
 from dualpix.models.metrics import rank_correlation

@@ -18,7 +18,7 @@ from tests.support.stack_folders import shoot_stack
 from tests.support.toy_network import toy_folder
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.stack.importer import Given, import_stack
+from dualpix.capture.stack.keep.importer import Given, import_stack
 from dualpix.models.predict_cli import command
 from dualpix.models.stack_network import MOST_FRAMES, thinned
 

@@ -17,11 +17,11 @@ from tests.support.plain_stacks import card, sweep, write_focus_csv, write_pictu
 
 from dualpix.capture.cli import main
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.stack.focus_depth import FocusIndex, depth_from_focus, index_from_focus
-from dualpix.capture.stack.focus_output import check_measured
-from dualpix.capture.stack.importer import import_stack
-from dualpix.capture.stack.layouts import is_stack, names_say_focus
-from dualpix.capture.stack.load import load_stack
+from dualpix.capture.stack.depth.focus_depth import FocusIndex, depth_from_focus, index_from_focus
+from dualpix.capture.stack.depth.focus_output import check_measured
+from dualpix.capture.stack.keep.importer import import_stack
+from dualpix.capture.stack.keep.layouts import is_stack, names_say_focus
+from dualpix.capture.stack.keep.load import load_stack
 from dualpix.capture.types import CaptureMeta, FloatImage, FocusStack, LensModel
 from dualpix.models.predict_cli import command
 

@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from tests.support.pairs import NOTHING, shifted
 
 from dualpix.capture.cli import root
-from dualpix.capture.colour_map import INVALID_GREY, depth_picture, disparity_picture
+from dualpix.capture.pictures.colour_map import INVALID_GREY, depth_picture, disparity_picture
 from dualpix.capture.raw import decode
 from dualpix.capture.types import DualPixelImage, LensModel
 from dualpix.models.confidence import CONFIDENT

@@ -15,8 +15,8 @@ from tests.support.halves import CROP, sensor_frames
 
 from dualpix.capture.errors import UnknownNameError
 from dualpix.capture.files import atomic_dir, write_json
-from dualpix.capture.raw.dng import write_dual_pixel_dng
-from dualpix.capture.raw.inputs import Job
+from dualpix.capture.raw.batch.inputs import Job
+from dualpix.capture.raw.write.dng import write_dual_pixel_dng
 
 SIDECAR = "decode.json"
 

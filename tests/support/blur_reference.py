@@ -1,4 +1,4 @@
-"""Depth by the blur of every frame as :mod:`dualpix.capture.stack.focus_blur` says it, in plain NumPy, and slow.
+"""Depth by the blur of every frame as :mod:`dualpix.capture.stack.depth.focus_blur` says it, in plain NumPy, and slow.
 
 Every circle of confusion is drawn and convolved for itself, at full size; every frame counts in both rounds; medians
 are of all places; costs are smoothed line by line.
@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy.ndimage import uniform_filter
 from scipy.signal import fftconvolve
 
-from dualpix.capture.stack.focus_blur import (
+from dualpix.capture.stack.depth.focus_blur import (
     COARSE_PER_STEP,
     COST_WINDOW_PX,
     FINE_PER_STEP,

@@ -10,7 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from dualpix.capture.raw.metadata import exif_block, exif_tags, picture_tags
+from dualpix.capture.raw.write.metadata import exif_block, exif_tags, picture_tags
 from dualpix.capture.types import CaptureMeta
 
 META = CaptureMeta(

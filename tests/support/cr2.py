@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 from tests.support import ljpeg
 
-from dualpix.capture.raw.dng import Crop
-from dualpix.capture.raw.tiff import ASCII, LONG, RATIONAL, SHORT, SLONG, UNDEFINED, Tag, ifd_bytes
+from dualpix.capture.raw.containers.tiff import ASCII, LONG, RATIONAL, SHORT, SLONG, UNDEFINED, Tag, ifd_bytes
+from dualpix.capture.raw.develop.geometry import Crop
 
 Frame = npt.NDArray[np.uint16]
 Slices = tuple[int, int, int]

@@ -15,8 +15,8 @@ import numpy.typing as npt
 from tests.support import crx, crx_wavelet
 from tests.support.cr2 import Shot, camera_tags, exif_tags, preview_jpeg, sensor_info
 
-from dualpix.capture.raw.dng import Crop
-from dualpix.capture.raw.tiff import ASCII, SHORT, UNDEFINED, Tag, ifd_bytes
+from dualpix.capture.raw.containers.tiff import ASCII, SHORT, UNDEFINED, Tag, ifd_bytes
+from dualpix.capture.raw.develop.geometry import Crop
 
 Frame = npt.NDArray[np.uint16]
 MODEL, MODEL_ID = "Canon EOS R", 0x80000424

@@ -14,8 +14,8 @@ from tests.support import ljpeg
 from tests.support.bits import pack
 from tests.support.cr2 import Shot, exif_tags
 
-from dualpix.capture.raw.dng import Crop
-from dualpix.capture.raw.tiff import ASCII, BYTE, LONG, RATIONAL, SHORT, SRATIONAL, Tag, ifd_bytes
+from dualpix.capture.raw.containers.tiff import ASCII, BYTE, LONG, RATIONAL, SHORT, SRATIONAL, Tag, ifd_bytes
+from dualpix.capture.raw.develop.geometry import Crop
 
 Frame = npt.NDArray[np.uint16]
 FourLevels = tuple[int, int, int, int]

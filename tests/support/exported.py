@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.raw.tiff import BYTE, LONG, SHORT, UNDEFINED, Tag, ifd_bytes
+from dualpix.capture.raw.containers.tiff import BYTE, LONG, SHORT, UNDEFINED, Tag, ifd_bytes
 
 Samples = npt.NDArray[Any]
 

@@ -18,7 +18,7 @@ from tests.support.cr3 import write_cr3
 from tests.support.dng import write_dng
 from tests.support.halves import CROP, SIZE_HW, Frame, Levels, SensorFrames, mosaic_of, sensor_frames
 
-from dualpix.capture.raw.dng import Crop
+from dualpix.capture.raw.develop.geometry import Crop
 
 FourLevels = tuple[int, int, int, int]
 Kind = Literal["CR2", "CR3", "CR3-crop", "C-RAW", "DNG-strip", "DNG-strip-ljpeg", "DNG-tiles-ljpeg"]

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.raw.dng import Crop
+from dualpix.capture.raw.develop.geometry import Crop
 
 Frame = npt.NDArray[np.uint16]
 Image = npt.NDArray[np.float32]

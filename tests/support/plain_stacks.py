@@ -9,8 +9,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.picture import srgb_from_linear
-from dualpix.capture.stack.layouts import FOCUS_CSV
+from dualpix.capture.pictures.display import srgb_from_linear
+from dualpix.capture.stack.keep.layouts import FOCUS_CSV
 from dualpix.capture.types import FloatImage
 
 Codes = npt.NDArray[np.uint8] | npt.NDArray[np.uint16] | npt.NDArray[np.float32]

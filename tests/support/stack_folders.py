@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from dualpix.capture.camera_protocol import CameraInfo, Exposure, Role
 from dualpix.capture.cameras.hidden_camera import HiddenCamera, ShotTruth
 from dualpix.capture.cameras.hidden_lens import HiddenLens, LensTruth
-from dualpix.capture.cameras.protocol import CameraInfo, Exposure, Role
-from dualpix.capture.stack.frames import read_light
-from dualpix.capture.stack.record import FrameRecord, StackRecord, write_record
+from dualpix.capture.stack.keep.frames import read_light
+from dualpix.capture.stack.keep.record import FrameRecord, StackRecord, write_record
 from dualpix.capture.stack.sharpness import sharpness_tiles
 
 STOPS_D = tuple(float(d) for d in np.linspace(0.25, 2.25, 9))

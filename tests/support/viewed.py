@@ -10,9 +10,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dualpix.capture.colour_map import Rgb
-from dualpix.capture.picture import srgb_from_linear
-from dualpix.capture.points import Pinhole
+from dualpix.capture.pictures.colour_map import Rgb
+from dualpix.capture.pictures.display import srgb_from_linear
+from dualpix.capture.pictures.points import Pinhole
 from dualpix.capture.scenes import make_scene
 from dualpix.capture.types import FloatImage
 from dualpix.models.view.codes import Digits

@@ -13,9 +13,9 @@ from typing import NoReturn
 
 import click
 
+from dualpix.capture.command.lazy_group import LazyGroup
+from dualpix.capture.command.terminal import drop_output, flush_output, prepare_output, reason_not_written
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.lazy_group import LazyGroup
-from dualpix.capture.terminal import drop_output, flush_output, prepare_output, reason_not_written
 
 # name -> (module:attribute, one-line help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
@@ -25,7 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("dualpix.capture.calibrate.cli:command", "White sheets, planes and PSFs to a camera profile."),
     "cameras": ("dualpix.capture.cameras.cli:command", "Which cameras are connected, and what each can do."),
     "capture": ("dualpix.capture.stack.cli:command", "Focus-bracketed stacks: plan, calibrate, shoot, verify, align."),
-    "render": ("dualpix.capture.render_cli:command", "RGB-D pictures or procedural scenes to dual-pixel data."),
+    "render": ("dualpix.capture.synthesis.cli:command", "RGB-D pictures or procedural scenes to dual-pixel data."),
     "rig": ("dualpix.capture.rig.cli:command", "Two phones on a holder: calibrate, rectify, label with true depth."),
     "depth": ("dualpix.models.predict_cli:command", "Depth of dual-pixel captures and of focus stacks."),
     "view": ("dualpix.models.view.cli:command", "Captures and their depth as one HTML page to look at and refocus."),

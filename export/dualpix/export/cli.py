@@ -15,9 +15,9 @@ from typing import Any, Literal
 
 import click
 
+from dualpix.capture.command.given import given_options, is_given
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir, read_json
-from dualpix.capture.given import given_options, is_given
 from dualpix.export.limits import LimitsFile, read_limits
 from dualpix.export.recipes import DEFAULT_RECIPES, RECIPES, find_recipe
 from dualpix.models.data.kinds import FEWEST_FRAMES, FRAMES, MOST_FRAMES

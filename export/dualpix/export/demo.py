@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.table import Table
 
 from dualpix.capture.cameras import SimulatedCamera, SimulatedShot
-from dualpix.capture.colour_map import Panel, Rgb, default_limits, figure
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.files import make_output_dir, write_json
-from dualpix.capture.picture import to_display
+from dualpix.capture.pictures.colour_map import Panel, Rgb, default_limits, figure
+from dualpix.capture.pictures.display import to_display
 from dualpix.capture.progress import ProgressLine
 from dualpix.capture.raw import RawCapture, decode_capture
-from dualpix.capture.raw.jobs import DecodeOptions, Job
-from dualpix.capture.raw.outputs import write_capture
-from dualpix.capture.terminal import echo_json
+from dualpix.capture.raw.batch.jobs import DecodeOptions, Job
+from dualpix.capture.raw.batch.outputs import write_capture
 from dualpix.capture.types import FloatImage
 from dualpix.export.cli_show import table_of
 from dualpix.export.flow import ExportResult, Picture, export_model

@@ -23,8 +23,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from dualpix.capture.arrays.npy import read_header, read_samples
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.npy import read_header, read_samples
 from dualpix.export.artefact import type_name
 from dualpix.export.bound import Example
 from dualpix.export.called import Called, check_input, form

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dualpix.capture.colour_map import Rgb
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_json
+from dualpix.capture.pictures.colour_map import Rgb
 from dualpix.export import manifest as manifests
 from dualpix.export.artefact import Artefact, BuildRequest, ExportError
 from dualpix.export.bench import EAGER, Benchmark, interleaved

@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from safetensors.torch import save
 
-from dualpix.capture.colour_map import Panel, default_limits, figure, save_picture
 from dualpix.capture.files import write_bytes, write_json
+from dualpix.capture.pictures.colour_map import Panel, default_limits, figure, save_picture
 from dualpix.export import manifest as manifests
 from dualpix.export.artefact import type_name
 from dualpix.export.card import MODEL_CARD, model_card

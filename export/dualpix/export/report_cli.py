@@ -9,9 +9,9 @@ from pathlib import Path
 
 import click
 
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import check_output_dir, write_bytes
-from dualpix.capture.terminal import echo_json
 from dualpix.export.manifest import MANIFEST, verify_manifest
 
 _FILE = click.Path(path_type=Path)

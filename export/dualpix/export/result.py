@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dualpix.capture.colour_map import Rgb
+from dualpix.capture.pictures.colour_map import Rgb
 from dualpix.capture.processor import UNKNOWN
 from dualpix.export.artefact import Artefact, ExportError
 from dualpix.export.bench import EAGER, Benchmark

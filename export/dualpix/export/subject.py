@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from dualpix.capture.colour_map import Rgb, Scale
+from dualpix.capture.pictures.colour_map import Rgb, Scale
 from dualpix.models.tasks.task import Field
 from dualpix.models.zoo import check_weights as check_weights
 from dualpix.quantize.calibration import CalibrationSet, Inputs

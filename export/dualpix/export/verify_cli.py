@@ -9,8 +9,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.terminal import echo_json
 from dualpix.export.verify import Verification, verify
 
 

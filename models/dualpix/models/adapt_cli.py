@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
+from dualpix.capture.command.given import is_given
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir
-from dualpix.capture.given import is_given
 from dualpix.capture.progress import ProgressLine
 from dualpix.models.shipped import model_folder
 

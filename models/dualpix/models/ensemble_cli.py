@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir, json_bytes, make_output_dir, write_bytes
-from dualpix.capture.terminal import echo_json
 from dualpix.models.networks.members import MEMBERS, MOST_MEMBERS
 from dualpix.models.shipped import FoundModel, find_model, split_factory
 

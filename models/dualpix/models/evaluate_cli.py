@@ -10,9 +10,9 @@ from pathlib import Path
 
 import click
 
+from dualpix.capture.command.given import given_options
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir
-from dualpix.capture.given import given_options
 from dualpix.models.data.kinds import FEWEST_FRAMES, FRAMES, MOST_FRAMES
 from dualpix.models.programs import check_model
 from dualpix.models.protocol_names import METHODS, PROTOCOLS, RENDERED, TAKE_FOLDERS

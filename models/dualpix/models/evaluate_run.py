@@ -13,11 +13,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
-from dualpix.capture.colour_map import save_picture
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir
+from dualpix.capture.pictures.colour_map import save_picture
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.terminal import echo_json
 from dualpix.models.evaluate import (
     PROTOCOLS,
     Method,

@@ -20,9 +20,9 @@ import numpy as np
 import torch
 
 from dualpix.capture import optics
-from dualpix.capture.calibrate.profile import CameraProfile, ProfileError, may_be_one_camera
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.profiles import gain_at
+from dualpix.capture.profiles.profile import CameraProfile, ProfileError, may_be_one_camera
 from dualpix.capture.stereo import SgbmSettings, match_sgbm
 from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensModel
 from dualpix.models.evidence import logit_of

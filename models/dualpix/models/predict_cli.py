@@ -15,17 +15,17 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from dualpix.capture.calibrate.profile import CameraProfile
-from dualpix.capture.depth_files import FORMATS, Format, check_formats
+from dualpix.capture.command.given import given_options, is_given
+from dualpix.capture.command.lens_options import LensNumber
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir, make_output_dir
-from dualpix.capture.given import given_options, is_given
-from dualpix.capture.lens_options import LensNumber
+from dualpix.capture.pictures.depth_files import FORMATS, Format, check_formats
 from dualpix.capture.profiles import load_profile
-from dualpix.capture.raw.jobs import DecodeOptions, Job, Outcome, decode_options, jobs_of, resume_option
-from dualpix.capture.stack.focus_depth import Method as StackMethod
-from dualpix.capture.stack.layouts import is_stack
-from dualpix.capture.terminal import echo_json
+from dualpix.capture.profiles.profile import CameraProfile
+from dualpix.capture.raw.batch.jobs import DecodeOptions, Job, Outcome, decode_options, jobs_of, resume_option
+from dualpix.capture.stack.depth.focus_depth import Method as StackMethod
+from dualpix.capture.stack.keep.layouts import is_stack
 from dualpix.models.programs import check_model, is_program
 from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL, known_models, model_folder
 

@@ -15,19 +15,19 @@ import tifffile
 from rich.markup import escape
 from rich.table import Table
 
-from dualpix.capture.calibrate.profile import CameraProfile
-from dualpix.capture.colour_map import depth_picture, disparity_picture, save_picture
-from dualpix.capture.depth_files import DepthPicture, Format, write_depth_files
+from dualpix.capture.command.terminal import figures_table
 from dualpix.capture.files import atomic_dir, make_output_dir, write_json
-from dualpix.capture.picture import Pixel, square_pixels, to_display
-from dualpix.capture.points import pinhole_of, write_ply
+from dualpix.capture.pictures.colour_map import depth_picture, disparity_picture, save_picture
+from dualpix.capture.pictures.depth_files import DepthPicture, Format, write_depth_files
+from dualpix.capture.pictures.display import Pixel, square_pixels, to_display
+from dualpix.capture.pictures.points import pinhole_of, write_ply
 from dualpix.capture.profiles import profile_names
+from dualpix.capture.profiles.profile import CameraProfile
 from dualpix.capture.raw import RawCapture
-from dualpix.capture.raw.jobs import Batch, DecodeOptions, Job, Outcome, run_jobs
-from dualpix.capture.raw.metadata import exif_tags, picture_tags, pitch_xy_um
-from dualpix.capture.raw.resume import with_requests
-from dualpix.capture.raw.writers import Coding, write_tiff
-from dualpix.capture.terminal import figures_table
+from dualpix.capture.raw.batch.jobs import Batch, DecodeOptions, Job, Outcome, run_jobs
+from dualpix.capture.raw.batch.resume import with_requests
+from dualpix.capture.raw.write.metadata import exif_tags, picture_tags, pitch_xy_um
+from dualpix.capture.raw.write.writers import Coding, write_tiff
 from dualpix.capture.types import DualPixelImage, LensModel
 from dualpix.models.confidence import CONFIDENT
 from dualpix.models.judge import LITTLE

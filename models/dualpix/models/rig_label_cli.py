@@ -8,12 +8,13 @@ from typing import Any
 
 import click
 
-from dualpix.capture.calibrate.profile import CameraProfile
-from dualpix.capture.colour_map import save_picture
+from dualpix.capture.command.lens_options import LensNumber
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, check_output_dir, write_json
-from dualpix.capture.lens_options import LensNumber
+from dualpix.capture.pictures.colour_map import save_picture
 from dualpix.capture.profiles import load_profile
+from dualpix.capture.profiles.profile import CameraProfile
 from dualpix.capture.progress import ProgressLine
 from dualpix.capture.rig.checks import RowCheck, check_pair
 from dualpix.capture.rig.dataset import (
@@ -32,7 +33,6 @@ from dualpix.capture.rig.rectify import Rectification, rectification
 from dualpix.capture.rig.session import RigPair, check_skew, read_session, read_view
 from dualpix.capture.rig.store import Rig, read_rig
 from dualpix.capture.rig.views import check_fits
-from dualpix.capture.terminal import echo_json
 
 _SHEET_ROWS = 6
 

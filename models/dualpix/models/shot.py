@@ -20,17 +20,17 @@ from typing import TYPE_CHECKING, Any, cast, get_args
 import numpy as np
 from PIL import Image
 
-from dualpix.capture.depth_files import FORMATS, Format, check_formats
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.capture.files import check_output_dir
 from dualpix.capture.optics import check_lens_value
+from dualpix.capture.pictures.depth_files import FORMATS, Format, check_formats
 from dualpix.capture.profiles import load_profile
-from dualpix.capture.raw.images import read_picture
-from dualpix.capture.raw.inputs import Job
-from dualpix.capture.raw.jobs import DecodeOptions
+from dualpix.capture.raw.batch.inputs import Job
+from dualpix.capture.raw.batch.jobs import DecodeOptions
+from dualpix.capture.raw.containers.images import read_picture
 from dualpix.capture.rgbd.arrays import read_depth_file
-from dualpix.capture.stack.focus_depth import Method as StackMethod
-from dualpix.capture.stack.load import load_stack
+from dualpix.capture.stack.depth.focus_depth import Method as StackMethod
+from dualpix.capture.stack.keep.load import load_stack
 from dualpix.capture.types import DualPixelImage, FloatImage, FocusStack, Mask
 from dualpix.models.confidence import CONFIDENT
 from dualpix.models.shipped import DEFAULT_MODEL

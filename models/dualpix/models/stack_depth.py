@@ -16,13 +16,13 @@ import numpy as np
 from rich.markup import escape
 from rich.table import Table
 
-from dualpix.capture.depth_files import Format
+from dualpix.capture.command.terminal import figures_table
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.raw.inputs import Job
-from dualpix.capture.raw.jobs import Batch, Outcome, run_jobs
-from dualpix.capture.stack.focus_depth import FocusDepth, Method, depth_from_focus, index_from_focus
-from dualpix.capture.stack.focus_output import NO_METRES_HINT, SIDECAR, Result, check_measured, write_focus_depth
-from dualpix.capture.terminal import figures_table
+from dualpix.capture.pictures.depth_files import Format
+from dualpix.capture.raw.batch.inputs import Job
+from dualpix.capture.raw.batch.jobs import Batch, Outcome, run_jobs
+from dualpix.capture.stack.depth.focus_depth import FocusDepth, Method, depth_from_focus, index_from_focus
+from dualpix.capture.stack.depth.focus_output import NO_METRES_HINT, SIDECAR, Result, check_measured, write_focus_depth
 from dualpix.capture.types import FloatImage, FocusStack
 from dualpix.models import stack_notes
 from dualpix.models.depth_truth import DepthTruth, read_truth

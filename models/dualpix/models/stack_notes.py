@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from dualpix.capture.stack.align import Alignment
-from dualpix.capture.stack.focus_depth import CONFIDENT, FocusDepth
+from dualpix.capture.stack.depth.focus_depth import CONFIDENT, FocusDepth
+from dualpix.capture.stack.judge.align import Alignment
 from dualpix.capture.types import FloatImage, FocusStack
 
 LITTLE = 0.1

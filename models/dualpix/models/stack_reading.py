@@ -10,8 +10,8 @@ from pathlib import Path
 
 from dualpix.capture.cameras.simulated_truth import simulated_depth_m
 from dualpix.capture.files import parse_json
-from dualpix.capture.stack.align import Alignment, align_stack
-from dualpix.capture.stack.load import ALIGNED, ALIGNMENT, load_stack, read_listing
+from dualpix.capture.stack.judge.align import Alignment, align_stack
+from dualpix.capture.stack.keep.load import ALIGNED, ALIGNMENT, load_stack, read_listing
 from dualpix.capture.types import FloatImage, FocusStack
 
 

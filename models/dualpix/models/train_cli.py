@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, get_args
 
 import click
 
+from dualpix.capture.command.given import given_options
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir
-from dualpix.capture.given import given_options
 from dualpix.capture.progress import ProgressLine
 from dualpix.models.data.kinds import (
     CROP_HW,

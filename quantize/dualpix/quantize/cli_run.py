@@ -12,9 +12,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.files import make_output_dir, write_bytes, write_json
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.terminal import echo_json
 from dualpix.models.zoo import LoadedModel, known_models, load_model
 from dualpix.quantize.calibration import (
     Coverage,

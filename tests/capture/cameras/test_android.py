@@ -14,11 +14,7 @@ from typing import Any, cast
 import adbutils
 import pytest
 
-from dualpix.capture.cameras import android, backend
-from dualpix.capture.cameras import android_protocol as protocol
-from dualpix.capture.cameras.android_device import Phone
-from dualpix.capture.cameras.hidden_camera import Body, ShotTruth, read_state
-from dualpix.capture.cameras.protocol import (
+from dualpix.capture.camera_protocol import (
     BadFrame,
     CameraBusy,
     CameraError,
@@ -28,6 +24,10 @@ from dualpix.capture.cameras.protocol import (
     LensStuck,
     PlannedFrame,
 )
+from dualpix.capture.cameras import android, backend
+from dualpix.capture.cameras import android_protocol as protocol
+from dualpix.capture.cameras.android_device import Phone
+from dualpix.capture.cameras.hidden_camera import Body, ShotTruth, read_state
 from dualpix.capture.cameras.testing.adbd import AdbdServer, PrivateAdb, VirtualPhone, serving
 from dualpix.capture.cameras.testing.companion import PhoneOptics
 from dualpix.capture.cameras.testing.faults import Fault, FaultPlan, Kind, Operation

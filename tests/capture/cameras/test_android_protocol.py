@@ -14,8 +14,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dualpix.capture.camera_protocol import CameraError
 from dualpix.capture.cameras import android_protocol as protocol
-from dualpix.capture.cameras.protocol import CameraError
 
 GOLDEN = Path(__file__).parents[2] / "golden" / "android"
 SCHEMA = json.loads(protocol.SCHEMA.read_text())

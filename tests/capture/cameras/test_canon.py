@@ -15,10 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from dualpix.capture.cameras import canon
-from dualpix.capture.cameras.hidden_camera import ShotTruth, read_state
-from dualpix.capture.cameras.hidden_lens import lens_truth
-from dualpix.capture.cameras.protocol import (
+from dualpix.capture.camera_protocol import (
     BadFrame,
     Camera,
     CameraBusy,
@@ -30,6 +27,9 @@ from dualpix.capture.cameras.protocol import (
     LensStuck,
     PlannedFrame,
 )
+from dualpix.capture.cameras import canon
+from dualpix.capture.cameras.hidden_camera import ShotTruth, read_state
+from dualpix.capture.cameras.hidden_lens import lens_truth
 from dualpix.capture.cameras.testing.faults import Fault, Kind, Operation
 from dualpix.capture.cameras.testing.known import known_calibration
 from dualpix.capture.cameras.testing.process import ServerProcess
@@ -413,7 +413,7 @@ import json, sys
 from pathlib import Path
 import gphoto2 as gp
 from dualpix.capture.cameras import canon
-from dualpix.capture.cameras.protocol import CameraError, Exposure
+from dualpix.capture.camera_protocol import CameraError, Exposure
 
 found = gp.Camera.autodetect()
 model, port = found.get_name(0), found.get_value(0)

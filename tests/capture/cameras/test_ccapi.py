@@ -20,12 +20,7 @@ from typing import Any
 
 import pytest
 
-from dualpix.capture.cameras import backend, ccapi, ccapi_discovery, ccapi_words
-from dualpix.capture.cameras.ccapi_bracket import Bracket
-from dualpix.capture.cameras.ccapi_http import Address, CcapiLink, content_path
-from dualpix.capture.cameras.hidden_camera import Body, HiddenCamera, ShotTruth, read_state
-from dualpix.capture.cameras.hidden_lens import HiddenLens, LensTruth, lens_truth
-from dualpix.capture.cameras.protocol import (
+from dualpix.capture.camera_protocol import (
     BadFrame,
     CameraBusy,
     CameraError,
@@ -35,6 +30,11 @@ from dualpix.capture.cameras.protocol import (
     LensStuck,
     PlannedFrame,
 )
+from dualpix.capture.cameras import backend, ccapi, ccapi_discovery, ccapi_words
+from dualpix.capture.cameras.ccapi_bracket import Bracket
+from dualpix.capture.cameras.ccapi_http import Address, CcapiLink, content_path
+from dualpix.capture.cameras.hidden_camera import Body, HiddenCamera, ShotTruth, read_state
+from dualpix.capture.cameras.hidden_lens import HiddenLens, LensTruth, lens_truth
 from dualpix.capture.cameras.testing.ccapi import CanonOnline, CcapiServer, Login, serving
 from dualpix.capture.cameras.testing.faults import Fault, FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.known import known_calibration

@@ -15,9 +15,9 @@ import pytest
 from PIL import Image
 
 from dualpix.capture import optics
+from dualpix.capture.camera_protocol import CameraError, CardFull
 from dualpix.capture.cameras.hidden_camera import Body, HiddenCamera, half_disc_kernels, read_state
 from dualpix.capture.cameras.hidden_lens import HiddenLens, LensTruth, lens_truth
-from dualpix.capture.cameras.protocol import CameraError, CardFull
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode
 

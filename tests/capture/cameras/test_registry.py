@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from dualpix.capture import cameras
+from dualpix.capture.camera_protocol import Camera, CameraInfo, CameraLost, FocusDrive
 from dualpix.capture.cameras import BACKENDS, Answer, Backend, backend, find_all
-from dualpix.capture.cameras.protocol import Camera, CameraInfo, CameraLost, FocusDrive
 from dualpix.capture.errors import DualpixError, UnknownNameError
 
 

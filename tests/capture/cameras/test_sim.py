@@ -8,10 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from dualpix.capture.cameras import sim
-from dualpix.capture.cameras.hidden_camera import read_state
-from dualpix.capture.cameras.hidden_lens import lens_truth
-from dualpix.capture.cameras.protocol import (
+from dualpix.capture.camera_protocol import (
     BadFrame,
     Camera,
     CameraBusy,
@@ -23,6 +20,9 @@ from dualpix.capture.cameras.protocol import (
     LensStuck,
     PlannedFrame,
 )
+from dualpix.capture.cameras import sim
+from dualpix.capture.cameras.hidden_camera import read_state
+from dualpix.capture.cameras.hidden_lens import lens_truth
 from dualpix.capture.cameras.testing.faults import Fault, FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.known import known_calibration
 from dualpix.capture.errors import DualpixError

@@ -332,7 +332,7 @@ def test_notes_say_what_is_unusual() -> None:
 
 def test_planning_imports_no_torch() -> None:
     code = (
-        "import sys, dualpix.capture.focus.cli, dualpix.capture.focus.picture;"
+        "import sys, dualpix.capture.stack.focus_cli, dualpix.capture.focus.picture;"
         "sys.exit('torch' in sys.modules or 'matplotlib' not in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

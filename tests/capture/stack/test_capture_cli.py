@@ -15,7 +15,7 @@ from typing import Any
 import click
 import pytest
 from click.testing import CliRunner, Result
-from tests.capture.stack.faults.harness import exact_calibration
+from tests.capture.stack.take.faults.harness import exact_calibration
 
 from dualpix.capture.cameras import sim
 from dualpix.capture.errors import DualpixError
@@ -23,7 +23,7 @@ from dualpix.capture.focus import store
 from dualpix.capture.focus.calibrate import body_of
 from dualpix.capture.focus.plan import make_plan
 from dualpix.capture.stack.cli import SUBCOMMANDS, command
-from dualpix.capture.stack.record import read_record, read_schema
+from dualpix.capture.stack.keep.record import read_record, read_schema
 
 SMALL = ("--distances", "2.5,1.4", "--exposure", "1/500", "--iso", "800")
 
@@ -200,7 +200,7 @@ def test_ctrl_c_exits_with_130_and_can_be_gone_on_with(tmp_path: Path) -> None:
 
 def test_it_needs_no_torch() -> None:
     code = (
-        "import sys, dualpix.capture.stack.cli, dualpix.capture.stack.runner, dualpix.capture.cameras.sim;"
+        "import sys, dualpix.capture.stack.cli, dualpix.capture.stack.take.runner, dualpix.capture.cameras.sim;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": "capture"}).returncode == 0

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.capture.focus.fakes import true_calibration
-from tests.capture.stack.faults.harness import QUICK
-from tests.capture.stack.scripted import Device, plan_of
+from tests.capture.stack.take.faults.harness import QUICK
+from tests.capture.stack.take.scripted import Device, plan_of
 from tests.support.brackets import scene_frame, write_shot
 from tests.support.hostile_json import HOSTILE, refusals
 from tests.support.stack_folders import shoot_stack
@@ -23,14 +23,14 @@ from dualpix.capture.focus import store
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.focus.plan import make_plan, plan_from_json
 from dualpix.capture.focus.scene import read_scene
-from dualpix.capture.stack.aligned import align_folder
-from dualpix.capture.stack.export import export_stack
-from dualpix.capture.stack.journal import header_of, read_events
-from dualpix.capture.stack.layouts import read_layout
-from dualpix.capture.stack.load import load_stack
-from dualpix.capture.stack.record import read_record, write_record
-from dualpix.capture.stack.runner import run
-from dualpix.capture.stack.state import StackState
+from dualpix.capture.stack.judge.aligned import align_folder
+from dualpix.capture.stack.keep.export import export_stack
+from dualpix.capture.stack.keep.layouts import read_layout
+from dualpix.capture.stack.keep.load import load_stack
+from dualpix.capture.stack.keep.record import read_record, write_record
+from dualpix.capture.stack.take.journal import header_of, read_events
+from dualpix.capture.stack.take.runner import run
+from dualpix.capture.stack.take.state import StackState
 
 
 def checked(value: Any, read: Callable[[str], object]) -> list[str]:
@@ -208,7 +208,7 @@ def test_the_light_of_white_of_an_export(stack: Path, tmp_path: Path) -> None:
 
 def test_an_imported_record_without_distances(tmp_path: Path) -> None:
     """null is a focus that is not known where all have none, and nowhere else."""
-    from dualpix.capture.stack.importer import import_stack
+    from dualpix.capture.stack.keep.importer import import_stack
 
     for number in range(3):
         write_shot(tmp_path / f"{number}.png", scene_frame(number / 2), None)

@@ -15,12 +15,12 @@ from PIL import Image, ImageCms
 from tests.support.plain_stacks import TINT, card, srgb_codes, sweep, write_focus_csv, write_pictures
 from tests.support.stack_folders import shoot_stack
 
-from dualpix.capture.picture import linear_from_srgb
-from dualpix.capture.raw.hints import profile_tone
-from dualpix.capture.stack.aligned import align_folder
-from dualpix.capture.stack.focus_depth import depth_from_focus
-from dualpix.capture.stack.focus_output import write_focus_depth
-from dualpix.capture.stack.load import load_stack
+from dualpix.capture.pictures.display import linear_from_srgb
+from dualpix.capture.raw.containers.hints import profile_tone
+from dualpix.capture.stack.depth.focus_depth import depth_from_focus
+from dualpix.capture.stack.depth.focus_output import write_focus_depth
+from dualpix.capture.stack.judge.aligned import align_folder
+from dualpix.capture.stack.keep.load import load_stack
 from dualpix.capture.stack.look import codes_of, shown, srgb_profile
 from dualpix.capture.types import FloatImage, FrameLook
 
@@ -161,7 +161,7 @@ def test_raws_are_the_sensors_light(tmp_path: Path) -> None:
 
 def test_aligned_frames_look_like_those_they_were_made_of(tmp_path: Path) -> None:
     """They are linear PNG on disk, whatever the user's frames are."""
-    from dualpix.capture.stack.importer import Given, import_stack
+    from dualpix.capture.stack.keep.importer import Given, import_stack
 
     write_pictures(tmp_path / "in", sweep(), ".jpg")
     done = import_stack([tmp_path / "in"], tmp_path / "stack", Given(diopters=DIOPTERS))

@@ -19,8 +19,8 @@ from safetensors.torch import save_file
 from tests.export.android.conftest import Connect, Connected, Exported
 from tests.export.android.java_phone import write_engine
 
+from dualpix.capture.camera_protocol import CameraError, CameraLost
 from dualpix.capture.cameras.android_protocol import FILES, PACKAGE
-from dualpix.capture.cameras.protocol import CameraError, CameraLost
 from dualpix.capture.cameras.testing.adbd import PrivateAdb
 from dualpix.capture.cameras.testing.faults import Fault
 from dualpix.capture.errors import DualpixError

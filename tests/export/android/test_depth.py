@@ -24,10 +24,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualpix.capture.cameras import android_protocol as protocol
-from dualpix.capture.raw.dng import Crop
-from dualpix.capture.stack.align import align_stack
-from dualpix.capture.stack.frames import ListedFrame, read_light
-from dualpix.capture.stack.load import exposure_gains, light_of
+from dualpix.capture.raw.develop.geometry import Crop
+from dualpix.capture.stack.judge.align import align_stack
+from dualpix.capture.stack.keep.frames import read_light
+from dualpix.capture.stack.keep.listing import ListedFrame
+from dualpix.capture.stack.keep.load import exposure_gains, light_of
 from dualpix.capture.types import FocusStack, LensModel
 from dualpix.export.android.phone import connect as phone_at
 from dualpix.export.flow import export_model

@@ -11,7 +11,7 @@ import cv2
 import h5py
 import numpy as np
 import pytest
-from tests.capture.test_exr import file_of
+from tests.capture.rgbd.test_exr import file_of
 from tests.support.plain_stacks import sweep, write_focus_csv, write_pictures
 from tests.support.stack_folders import shoot_stack
 from tests.support.training import task_named
@@ -19,11 +19,11 @@ from tests.support.training import task_named
 from dualpix.capture import optics
 from dualpix.capture.cameras import SimulatedCamera, SimulatedSensor
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.picture import linear_from_srgb
+from dualpix.capture.pictures.display import linear_from_srgb
 from dualpix.capture.profiles import load_profile
-from dualpix.capture.stack.ddff import DDFF_BASELINE_M, DDFF_FOCAL_PX, ddff_distances_m
-from dualpix.capture.stack.export import export_stack
-from dualpix.capture.stack.load import load_stack
+from dualpix.capture.stack.keep.ddff import DDFF_BASELINE_M, DDFF_FOCAL_PX, ddff_distances_m
+from dualpix.capture.stack.keep.export import export_stack
+from dualpix.capture.stack.keep.load import load_stack
 from dualpix.capture.types import LensModel
 from dualpix.models.data.mixture import Key, Mixture
 from dualpix.models.data.source import SampleError, Source

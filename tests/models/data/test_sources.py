@@ -20,7 +20,7 @@ from tests.support import rgbd as write
 from tests.support.training import OPTIONS, SIZE_HW, Numbered, render, task_named
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.picture import linear_from_srgb
+from dualpix.capture.pictures.display import linear_from_srgb
 from dualpix.capture.types import DualPixelImage
 from dualpix.models.data.formation import RgbdView, draw_pair, form_pair
 from dualpix.models.data.mixture import Mixture

@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from dualpix.capture.cli import main
 from dualpix.capture.errors import DualpixError, UnknownNameError
-from dualpix.capture.picture import srgb_from_linear
+from dualpix.capture.pictures.display import srgb_from_linear
 from dualpix.models.data.rendered import RenderSettings, render_sample
 from dualpix.models.foundation import foundation, foundation_spec
 from dualpix.models.foundation.depth_anything import depth_anything_v2

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.stack import focus_depth
+from dualpix.capture.stack.depth import focus_depth
 from dualpix.capture.types import FocusStack, LensModel
 from dualpix.models.blocks import stack_attention as over
 from dualpix.models.foundation import foundation

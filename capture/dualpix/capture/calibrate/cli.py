@@ -15,19 +15,19 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from dualpix.capture.calibrate.facts import PsfGrid
 from dualpix.capture.calibrate.planes import Plane, PlaneViews, check_distances, measure_plane, read_views
-from dualpix.capture.calibrate.profile import CameraProfile, kept_facts, write_profile
 from dualpix.capture.calibrate.shading import Calibration, Sheet, calibrate, picture, read_sheet
-from dualpix.capture.colour_map import save_picture
+from dualpix.capture.command.lens_options import LensNumber
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DecodeError, OutputError
 from dualpix.capture.files import make_output_dir
-from dualpix.capture.lens_options import LensNumber
+from dualpix.capture.pictures.colour_map import save_picture
+from dualpix.capture.profiles.facts import PsfGrid
+from dualpix.capture.profiles.profile import CameraProfile, kept_facts, write_profile
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.raw.jobs import levels_options
-from dualpix.capture.raw.levels import Levels
-from dualpix.capture.raw.pair import right_name
-from dualpix.capture.terminal import echo_json
+from dualpix.capture.raw.batch.jobs import levels_options
+from dualpix.capture.raw.develop.levels import Levels
+from dualpix.capture.raw.formats.pair import right_name
 from dualpix.capture.types import Baseline
 
 if TYPE_CHECKING:

@@ -26,7 +26,6 @@ from matplotlib.figure import Figure
 
 from dualpix.capture import optics
 from dualpix.capture.calibrate.alike import check_alike
-from dualpix.capture.calibrate.facts import GainField, PlaneFit, at_cell
 from dualpix.capture.calibrate.planes import (
     CELLS,
     Floats,
@@ -37,8 +36,9 @@ from dualpix.capture.calibrate.planes import (
     local_disparity,
     robust_fit,
 )
-from dualpix.capture.calibrate.profile import CameraProfile
-from dualpix.capture.colour_map import Panel, Rgb, figure
+from dualpix.capture.pictures.colour_map import Panel, Rgb, figure
+from dualpix.capture.profiles.facts import GainField, PlaneFit, at_cell
+from dualpix.capture.profiles.profile import CameraProfile
 from dualpix.capture.types import FloatImage, LensModel
 
 _MIN_DEFOCUS_RANGE = 0.05  # diopters

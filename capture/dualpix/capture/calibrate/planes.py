@@ -1,7 +1,7 @@
 """Disparity of a textured plane over the field: what `dualpix calibrate gain` and `psf` start from.
 
 Convention: disparity is ``x_right - x_left`` in px of the view, > 0 behind the focus plane; the field is divided into
-equal cells, which lie as the sensor does (see :mod:`.profile`). Where both halves see the same plane,
+equal cells, which lie as the sensor does (see :mod:`.profiles.profile`). Where both halves see the same plane,
 ``right(x) = left(x - d)`` but for their blur, so about a first guess
 
     left - right = d m' + a m + b,    m = (left + right) / 2,
@@ -29,8 +29,8 @@ import numpy.typing as npt
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode_capture
-from dualpix.capture.raw.geometry import as_sensor, upright_baseline
-from dualpix.capture.raw.levels import Levels
+from dualpix.capture.raw.develop.geometry import as_sensor, upright_baseline
+from dualpix.capture.raw.develop.levels import Levels
 from dualpix.capture.stereo import match_sgbm
 from dualpix.capture.types import Baseline, CaptureMeta, FloatImage, Mask
 

@@ -1,7 +1,8 @@
 """Blur kernels of both halves over the field, and the parameters of ``render.PsfModel`` that come closest to them.
 
 Convention: kernels are (rows, columns, n, n), n odd, centred, each summing to 1; ``blurred = kernel * sharp`` with the
-picture's own axes (a convolution). The disparity is along x. Cells lie as the sensor does, see :mod:`.profile`.
+picture's own axes (a convolution). The disparity is along x. Cells lie as the sensor does, see
+:mod:`.profiles.profile`.
 
 From a sharp and a blurred picture of the same plane (stopped down and wide open), non-blind and for each half of the
 blurred one: least squares of the derivatives, k >= 0, small gradient of k. Derivatives whiten the texture, and shading
@@ -22,12 +23,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from dualpix.capture.calibrate.facts import MAX_KERNEL_PX, PsfGrid
+from dualpix.capture.arrays.npy import read_npy
 from dualpix.capture.calibrate.planes import Floats, PlaneError, PlaneViews, cell_slices
-from dualpix.capture.colour_map import Panel, Rgb, figure
 from dualpix.capture.errors import DecodeError, DualpixError
-from dualpix.capture.npy import read_npy
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
+from dualpix.capture.pictures.colour_map import Panel, Rgb, figure
+from dualpix.capture.profiles.facts import MAX_KERNEL_PX, PsfGrid
 from dualpix.capture.render.psf import PsfModel, half_kernels
 from dualpix.capture.types import FloatImage
 

@@ -2,7 +2,7 @@
 
 The sheet is out of focus and evenly lit, so what is left in the halves is their vignetting. Captures are averaged as
 logarithms of light, each relative to its own mean, so that exposure and a slow lamp do not matter. A capture that would
-spoil the profile is refused with the reason. Everything lies as the sensor does, see :mod:`.profile`.
+spoil the profile is refused with the reason. Everything lies as the sensor does, see :mod:`.profiles.profile`.
 """
 
 from __future__ import annotations
@@ -18,15 +18,15 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dualpix.capture.calibrate.alike import check_alike
-from dualpix.capture.calibrate.profile import CameraProfile, ProfileError, Shading, ratio_gain
-from dualpix.capture.colour_map import Panel, Rgb, figure
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.pictures.colour_map import Panel, Rgb, figure
+from dualpix.capture.profiles.profile import CameraProfile, ProfileError, Shading, ratio_gain
 from dualpix.capture.raw import decode_capture
-from dualpix.capture.raw.geometry import upright_baseline
-from dualpix.capture.raw.layout import thumbnail
-from dualpix.capture.raw.levels import Levels
-from dualpix.capture.raw.planes import Plane
-from dualpix.capture.raw.shading import smooth_log
+from dualpix.capture.raw.develop.geometry import upright_baseline
+from dualpix.capture.raw.develop.layout import thumbnail
+from dualpix.capture.raw.develop.levels import Levels
+from dualpix.capture.raw.develop.planes import Plane
+from dualpix.capture.raw.develop.shading import smooth_log
 from dualpix.capture.types import Baseline, CaptureMeta, FloatImage
 
 Floats = npt.NDArray[np.float64]

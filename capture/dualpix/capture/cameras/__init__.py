@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 from dualpix.capture.errors import DualpixError, UnknownNameError
 
 if TYPE_CHECKING:
-    from dualpix.capture.cameras.protocol import Camera, CameraInfo, FocusDrive
+    from dualpix.capture.camera_protocol import Camera, CameraInfo, FocusDrive
     from dualpix.capture.cameras.simulated import SimulatedCamera as SimulatedCamera
     from dualpix.capture.cameras.simulated import SimulatedSensor as SimulatedSensor
     from dualpix.capture.cameras.simulated import SimulatedShot as SimulatedShot

@@ -25,9 +25,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dualpix.capture.cameras import android_protocol as protocol
-from dualpix.capture.cameras.android_device import AdbServer, Phone, state_hint
-from dualpix.capture.cameras.protocol import (
+from dualpix.capture.camera_protocol import (
     Achieved,
     BadFrame,
     CameraBusy,
@@ -42,6 +40,8 @@ from dualpix.capture.cameras.protocol import (
     Settled,
     Shot,
 )
+from dualpix.capture.cameras import android_protocol as protocol
+from dualpix.capture.cameras.android_device import AdbServer, Phone, state_hint
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_path
 from dualpix.capture.focus.calibration import LensCalibration
@@ -315,7 +315,7 @@ class _Progress:
 
 
 class AndroidCamera:
-    """See :class:`~dualpix.capture.cameras.protocol.Camera`."""
+    """See :class:`~dualpix.capture.camera_protocol.Camera`."""
 
     def __init__(
         self,

@@ -18,8 +18,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
+from dualpix.capture.camera_protocol import BadFrame, CameraBusy, CameraError, CameraLost
 from dualpix.capture.cameras import missing_extra
-from dualpix.capture.cameras.protocol import BadFrame, CameraBusy, CameraError, CameraLost
 from dualpix.capture.errors import DualpixError
 
 _TIMEOUT_S = 15.0

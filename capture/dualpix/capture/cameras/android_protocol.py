@@ -46,7 +46,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-from dualpix.capture.cameras.protocol import CameraError
+from dualpix.capture.camera_protocol import CameraError
 from dualpix.capture.files import parse_json
 
 VERSION = 1

@@ -36,8 +36,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dualpix.capture.cameras import missing_extra
-from dualpix.capture.cameras.protocol import (
+from dualpix.capture.camera_protocol import (
     Achieved,
     BadFrame,
     CameraBusy,
@@ -52,6 +51,7 @@ from dualpix.capture.cameras.protocol import (
     Settled,
     Shot,
 )
+from dualpix.capture.cameras import missing_extra
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_bytes
 from dualpix.capture.focus.calibration import LensCalibration
@@ -331,7 +331,7 @@ class CanonCamera:
 
         Raises:
             BadFrame: a file came cut or empty, or none came.
-            CameraError: see :mod:`~dualpix.capture.cameras.protocol`.
+            CameraError: see :mod:`~dualpix.capture.camera_protocol`.
             OutputError: a file cannot be written.
         """
         self._expose(exposure)

@@ -29,11 +29,7 @@ from typing import Any, TypeVar
 import numpy as np
 from PIL import Image
 
-from dualpix.capture.cameras import ccapi_words as word
-from dualpix.capture.cameras.ccapi_bracket import Bracket
-from dualpix.capture.cameras.ccapi_discovery import discover
-from dualpix.capture.cameras.ccapi_http import Address, CcapiLink, content_path
-from dualpix.capture.cameras.protocol import (
+from dualpix.capture.camera_protocol import (
     Achieved,
     BadFrame,
     CameraBusy,
@@ -48,6 +44,10 @@ from dualpix.capture.cameras.protocol import (
     Settled,
     Shot,
 )
+from dualpix.capture.cameras import ccapi_words as word
+from dualpix.capture.cameras.ccapi_bracket import Bracket
+from dualpix.capture.cameras.ccapi_discovery import discover
+from dualpix.capture.cameras.ccapi_http import Address, CcapiLink, content_path
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_path
 from dualpix.capture.focus.calibration import LensCalibration
@@ -245,7 +245,7 @@ class CcapiCamera:
 
         Raises:
             BadFrame: a file came cut, or none came.
-            CameraError: see :mod:`~dualpix.capture.cameras.protocol`.
+            CameraError: see :mod:`~dualpix.capture.camera_protocol`.
             OutputError: a file cannot be written.
         """
         achieved = None

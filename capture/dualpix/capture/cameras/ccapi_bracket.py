@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from dualpix.capture.cameras.protocol import Achieved, CameraError, PlannedFrame
+from dualpix.capture.camera_protocol import Achieved, CameraError, PlannedFrame
 from dualpix.capture.errors import DualpixError
 
 SHARE = 0.3

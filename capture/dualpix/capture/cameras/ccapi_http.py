@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 from urllib.parse import unquote, urlsplit
 from urllib.request import parse_http_list, parse_keqv_list
 
-from dualpix.capture.cameras.protocol import BadFrame, CameraBusy, CameraError, CameraLost, CardFull
+from dualpix.capture.camera_protocol import BadFrame, CameraBusy, CameraError, CameraLost, CardFull
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import parse_json
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dualpix.capture.cameras.protocol import CameraError, Exposure
+from dualpix.capture.camera_protocol import CameraError, Exposure
 
 
 def text(said: Mapping[str, Any], key: str) -> str | None:

@@ -12,10 +12,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dualpix.capture.camera_protocol import CameraInfo
 from dualpix.capture.cameras import BACKENDS, Answer, backend, find_all
-from dualpix.capture.cameras.protocol import CameraInfo
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.terminal import echo_json
 
 _CAN = {
     "live_view": "live view",

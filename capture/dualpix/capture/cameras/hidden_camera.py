@@ -33,12 +33,12 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture import optics
+from dualpix.capture.camera_protocol import CameraError, CardFull, Direction
 from dualpix.capture.cameras.hidden_lens import HiddenLens, lens_truth
-from dualpix.capture.cameras.protocol import CameraError, CardFull, Direction
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_bytes
-from dualpix.capture.picture import srgb_from_linear
-from dualpix.capture.raw.dng import SIMULATED_MODEL, write_dual_pixel_dng
+from dualpix.capture.pictures.display import srgb_from_linear
+from dualpix.capture.raw.write.dng import SIMULATED_MODEL, write_dual_pixel_dng
 from dualpix.capture.scenes.textures import spectral_noise
 from dualpix.capture.types import CaptureMeta, FloatImage, LensModel
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from dualpix.capture.cameras.protocol import Direction
+from dualpix.capture.camera_protocol import Direction
 
 _SIZES = {1: 4.0, 2: 24.0, 3: 150.0}
 

@@ -15,8 +15,7 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from dualpix.capture.cameras.hidden_camera import Body, Box, HiddenCamera
-from dualpix.capture.cameras.protocol import (
+from dualpix.capture.camera_protocol import (
     Achieved,
     BadFrame,
     CameraBusy,
@@ -31,9 +30,11 @@ from dualpix.capture.cameras.protocol import (
     Settled,
     Shot,
 )
+from dualpix.capture.cameras.hidden_camera import Body, Box, HiddenCamera
 from dualpix.capture.cameras.testing.faults import FaultPlan, Kind, Operation
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import write_bytes
+from dualpix.capture.focus import calibrate, store
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.focus.driven import DrivenFocus
 from dualpix.capture.progress import ProgressLine
@@ -189,7 +190,7 @@ class SimCamera:
 
         Raises:
             BadFrame: the file came cut.
-            CameraError: see :mod:`~dualpix.capture.cameras.protocol`.
+            CameraError: see :mod:`~dualpix.capture.camera_protocol`.
             OutputError: the file cannot be written.
         """
         now = self._set(exposure)
@@ -273,18 +274,15 @@ def open_camera(address: str | None, calibration: LensCalibration | None, option
 
 def _own_calibration(device: SimDevice) -> LensCalibration:
     """The stored one of this lens, else measured on a twin of the device, in time that passes faster, and stored."""
-    from dualpix.capture.focus import store
-    from dualpix.capture.focus.calibrate import Target, body_of, calibrate
-
     info = _info(device.address, device.camera.body)
-    found = store.find(body_of(info), info.lens or "", info.focal_length_mm)
+    found = store.find(calibrate.body_of(info), info.lens or "", info.focal_length_mm)
     if found is not None:
         return found
     ProgressLine("sim").say(f"measuring the lens of '{device.address}', once: it is kept")
     clock = _QuickClock()
     twin = SimDevice(device.key, HiddenCamera.from_seed(device.camera.seed, clock=clock), FaultPlan())
-    goals = [Target(distance, box) for distance, box in twin.camera.targets]
-    made = calibrate(_QuickDrive(twin, clock), goals, sweeps=_SWEEPS, clock=clock, sleep=clock.sleep)
+    goals = [calibrate.Target(distance, box) for distance, box in twin.camera.targets]
+    made = calibrate.calibrate(_QuickDrive(twin, clock), goals, sweeps=_SWEEPS, clock=clock, sleep=clock.sleep)
     store.save(made)
     return made
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from dualpix.capture import optics
-from dualpix.capture.raw.dng import SIMULATED_MODEL, write_dual_pixel_dng
+from dualpix.capture.raw.write.dng import SIMULATED_MODEL, write_dual_pixel_dng
 from dualpix.capture.render import PsfModel, render_scene, scene_margin_px
 from dualpix.capture.scenes import make_scene
 from dualpix.capture.types import CaptureMeta, FloatImage, LensModel

@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.cameras.protocol import CameraBusy, CameraInfo, Direction, FocusDrive
+from dualpix.capture.camera_protocol import CameraBusy, CameraInfo, Direction, FocusDrive
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.focus.calibration import LensCalibration, check
 from dualpix.capture.focus.driven import DrivenFocus

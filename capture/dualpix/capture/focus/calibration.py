@@ -18,8 +18,8 @@ from typing import Any
 
 import numpy as np
 
-from dualpix.capture.calibrate.entries import Entry
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.profiles.entries import Entry
 
 FORMAT = 1
 _MAX_UNITS = 1e6

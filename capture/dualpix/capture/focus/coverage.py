@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 
 from dualpix.capture import optics
-from dualpix.capture.cameras.protocol import PlannedFrame
+from dualpix.capture.camera_protocol import PlannedFrame
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.focus.frames import FocusPlan
 from dualpix.capture.focus.modes import PlanOptics

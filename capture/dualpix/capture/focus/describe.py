@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 from dualpix.capture import optics
-from dualpix.capture.cameras.protocol import PlannedFrame, Role
+from dualpix.capture.camera_protocol import PlannedFrame, Role
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.focus.coverage import ApertureCoverage, SharpFrame, aperture_coverage, sharp_frame
 from dualpix.capture.focus.frames import FocusPlan

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from dualpix.capture.cameras.protocol import Achieved, CameraError, Direction, FocusDrive, LensStuck, Settled
+from dualpix.capture.camera_protocol import Achieved, CameraError, Direction, FocusDrive, LensStuck, Settled
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.focus.evidence import Bounds, View, Watch
@@ -44,9 +44,9 @@ class Found:
 
 
 class DrivenFocus:
-    """A :class:`~dualpix.capture.cameras.protocol.FocusDrive` that goes to diopters.
+    """A :class:`~dualpix.capture.camera_protocol.FocusDrive` that goes to diopters.
 
-    Any :class:`~dualpix.capture.cameras.protocol.CameraError` of the drive passes through; the next motion then homes.
+    Any :class:`~dualpix.capture.camera_protocol.CameraError` of the drive passes through; the next motion then homes.
     """
 
     def __init__(

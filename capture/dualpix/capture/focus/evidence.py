@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.cameras.protocol import FocusDrive, Settled
+from dualpix.capture.camera_protocol import FocusDrive, Settled
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import FloatImage
 

@@ -10,10 +10,10 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import Any, cast
 
-from dualpix.capture.calibrate.entries import Entry
-from dualpix.capture.cameras.protocol import Exposure, PlannedFrame, Role
+from dualpix.capture.camera_protocol import Exposure, PlannedFrame, Role
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.focus.modes import PlanOptics
+from dualpix.capture.profiles.entries import Entry
 
 MOST_FRAMES = 5000
 NEAREST_D = 1e3

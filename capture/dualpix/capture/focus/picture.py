@@ -16,9 +16,9 @@ from matplotlib import colormaps
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from dualpix.capture.colour_map import Rgb, depth_ticks
 from dualpix.capture.focus.describe import FrameSummary, PlanSummary
 from dualpix.capture.focus.frames import FocusPlan
+from dualpix.capture.pictures.colour_map import Rgb, depth_ticks
 
 _SIZE_INCH, _DPI = (11.5, 6.4), 100
 _MARGIN = 0.12

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.cameras.protocol import Exposure, PlannedFrame, Role
+from dualpix.capture.camera_protocol import Exposure, PlannedFrame, Role
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.capture.focus.calibration import LensCalibration, describe_d
 from dualpix.capture.focus.describe import (

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.cameras.protocol import CameraError
+from dualpix.capture.camera_protocol import CameraError
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.focus.driven import DrivenFocus
 from dualpix.capture.focus.evidence import Box, View, inside, sharpness

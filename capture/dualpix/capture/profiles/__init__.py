@@ -8,7 +8,7 @@ generic-full-frame           typical values, measured on no camera
 ============================ =========================================================================
 
 ``docs/make_profiles.py`` makes them. What a profile means for image formation is in :mod:`.blur` (kernels) and
-:func:`lens_model`; sensors are :mod:`dualpix.capture.sensor`.
+:func:`lens_model`; sensors are :mod:`dualpix.capture.synthesis.sensor`.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
-from dualpix.capture.calibrate.entries import ProfileError
-from dualpix.capture.calibrate.profile import CameraProfile, parse_profile, read_profile
 from dualpix.capture.errors import UnknownNameError
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN, check_lens
+from dualpix.capture.profiles.entries import ProfileError
+from dualpix.capture.profiles.profile import CameraProfile, parse_profile, read_profile
 from dualpix.capture.types import LensModel
 
 __all__ = ["gain_at", "lens_model", "load_profile", "profile_names"]
@@ -30,7 +30,7 @@ def profile_names() -> list[str]:
     return sorted(
         entry.name.removesuffix(".json")
         for entry in resources.files(__name__).iterdir()
-        if entry.name.endswith(".json")
+        if entry.name.endswith(".json") and not entry.name.endswith(".schema.json")
     )
 
 

@@ -13,9 +13,9 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-from dualpix.capture.calibrate.entries import ProfileError
-from dualpix.capture.calibrate.facts import at_cell
-from dualpix.capture.calibrate.profile import CameraProfile
+from dualpix.capture.profiles.entries import ProfileError
+from dualpix.capture.profiles.facts import at_cell
+from dualpix.capture.profiles.profile import CameraProfile
 from dualpix.capture.render.psf import Aperture, PsfModel
 
 _WHOLE = (0.0, 0.0, 1.0, 1.0)

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dualpix.capture.command.terminal import echo_json, figures_table
 from dualpix.capture.errors import OutputError
 from dualpix.capture.files import make_output_dir
-from dualpix.capture.raw.inspect_cli import formats_json, formats_table
-from dualpix.capture.raw.jobs import (
+from dualpix.capture.raw.batch.jobs import (
     Batch,
     DecodeOptions,
     Job,
@@ -24,10 +24,10 @@ from dualpix.capture.raw.jobs import (
     jobs_of,
     run_jobs,
 )
-from dualpix.capture.raw.output_settings import OutputSettings, output_options
-from dualpix.capture.raw.outputs import SIDECAR, read_schema, write_capture
-from dualpix.capture.raw.resume import with_requests
-from dualpix.capture.terminal import echo_json, figures_table
+from dualpix.capture.raw.batch.output_settings import OutputSettings, output_options
+from dualpix.capture.raw.batch.outputs import SIDECAR, read_schema, write_capture
+from dualpix.capture.raw.batch.resume import with_requests
+from dualpix.capture.raw.inspect_cli import formats_json, formats_table
 
 _FILE = click.Path(path_type=Path)
 

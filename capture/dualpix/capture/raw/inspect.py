@@ -13,19 +13,19 @@ from pathlib import Path
 from typing import Any
 
 from dualpix.capture.errors import DecodeError
-from dualpix.capture.raw import DECODERS, opened
-from dualpix.capture.raw.canon import Measured, clipped_in_either, light_ratio, measure
-from dualpix.capture.raw.dng import Crop
-from dualpix.capture.raw.dng_pair import sub_name
-from dualpix.capture.raw.dump import Dump
-from dualpix.capture.raw.exif import capture_meta
-from dualpix.capture.raw.geometry import upright_baseline
-from dualpix.capture.raw.images import picture_kind
-from dualpix.capture.raw.libraw import frame_size, read_frames, read_mosaic
-from dualpix.capture.raw.makernote import CanonNote, read_canon_note
-from dualpix.capture.raw.pair import find_right
-from dualpix.capture.raw.plugin import Decoder, SensorViews, Source
-from dualpix.capture.raw.structure import (
+from dualpix.capture.raw.containers.exif import capture_meta
+from dualpix.capture.raw.containers.images import picture_kind
+from dualpix.capture.raw.containers.makernote import CanonNote, read_canon_note
+from dualpix.capture.raw.containers.tiff import Ifd
+from dualpix.capture.raw.decoding import DECODERS, opened
+from dualpix.capture.raw.develop.geometry import Crop, upright_baseline
+from dualpix.capture.raw.formats.canon import Measured, clipped_in_either, light_ratio, measure
+from dualpix.capture.raw.formats.dng_pair import sub_name
+from dualpix.capture.raw.formats.dump import Dump
+from dualpix.capture.raw.formats.pair import find_right
+from dualpix.capture.raw.formats.plugin import Decoder, SensorViews, Source
+from dualpix.capture.raw.frames.libraw import frame_size, read_frames, read_mosaic
+from dualpix.capture.raw.frames.structure import (
     COMPOSITE,
     DNG_VERSION,
     HALF,
@@ -36,7 +36,6 @@ from dualpix.capture.raw.structure import (
     read_structure,
     readable_ifd,
 )
-from dualpix.capture.raw.tiff import Ifd
 from dualpix.capture.types import Baseline, CaptureMeta
 
 HALF_RATIO = (0.25, 0.75)

@@ -13,12 +13,12 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.raw import DECODERS
-from dualpix.capture.raw.dump import Dump
+from dualpix.capture.raw.decoding import DECODERS
+from dualpix.capture.raw.formats.dump import Dump
+from dualpix.capture.raw.frames.structure import FrameInfo
 from dualpix.capture.raw.inspect import Inspection, inspect
-from dualpix.capture.raw.structure import FrameInfo
-from dualpix.capture.terminal import echo_json
 
 _FILE = click.Path(path_type=Path)
 

@@ -95,7 +95,7 @@ def gather(image: Tensor, coc_px: Tensor, psf: GatherPsf | None = None, *, step:
         coc_px: (B, N, H, W) or (1, N, H, W) CoC in px of each of N focus distances; the sign has no effect.
         psf: kernel; a Gaussian if not given.
         step: relative step between the radii. Against :func:`gather_direct` the error is of second order in it for a
-            Gaussian: see the figures in ``tests/capture/test_render_gather.py``.
+            Gaussian: see the figures in ``tests/capture/render/test_render_gather.py``.
 
     Returns:
         (B, N, C, H, W).

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dualpix.capture.arrays.hdf5 import open_hdf5
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_bounded
-from dualpix.capture.hdf5 import open_hdf5
-from dualpix.capture.raw.images import check_size, read_picture
+from dualpix.capture.raw.containers.images import check_size, read_picture
 from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.rgbd.mat5 import plain_mat5
 from dualpix.capture.rgbd.reader import depth_of, numbers_in, pinhole, starts_with

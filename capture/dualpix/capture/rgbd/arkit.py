@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.raw.images import read_picture
+from dualpix.capture.raw.containers.images import read_picture
 from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.rgbd.reader import depth_of, numbers_in
 from dualpix.capture.rgbd.sample import (

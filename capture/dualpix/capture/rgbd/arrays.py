@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 import tifffile
 
-from dualpix.capture import npy
+from dualpix.capture.arrays import npy
+from dualpix.capture.arrays.inflate import unpacks_as_declared
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.inflate import unpacks_as_declared
-from dualpix.capture.raw.images import check_size, read_bounded, read_picture, read_tiff
+from dualpix.capture.raw.containers.images import check_size, read_bounded, read_picture, read_tiff
 from dualpix.capture.rgbd.exr import read_exr
 from dualpix.capture.rgbd.sample import RgbdError
 

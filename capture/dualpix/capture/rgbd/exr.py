@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.raw.images import check_size, read_bounded
+from dualpix.capture.raw.containers.images import check_size, read_bounded
 from dualpix.capture.rgbd.sample import RgbdError
 
 MAGIC = b"\x76\x2f\x31\x01"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import cv2
 import numpy as np
 
-from dualpix.capture.raw.images import read_picture
+from dualpix.capture.raw.containers.images import read_picture
 from dualpix.capture.rgbd.arrays import read_depth_file, read_npy, read_pfm, read_text
 from dualpix.capture.rgbd.reader import depth_of, pinhole
 from dualpix.capture.rgbd.sample import (

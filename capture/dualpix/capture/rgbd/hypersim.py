@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.hdf5 import open_hdf5
-from dualpix.capture.raw.images import check_size
+from dualpix.capture.arrays.hdf5 import open_hdf5
+from dualpix.capture.raw.containers.images import check_size
 from dualpix.capture.rgbd.reader import depth_of
 from dualpix.capture.rgbd.sample import (
     METRES,

@@ -11,7 +11,7 @@ import math
 import struct
 from collections.abc import Iterator
 
-from dualpix.capture.inflate import inflated
+from dualpix.capture.arrays.inflate import inflated
 
 _HEADER_BYTES, _TAG_BYTES = 128, 8
 _INT8, _INT32, _UINT32, _MATRIX, _COMPRESSED = 1, 5, 6, 14, 15

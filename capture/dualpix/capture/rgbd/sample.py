@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.picture import linear_from_srgb
+from dualpix.capture.pictures.display import linear_from_srgb
 from dualpix.capture.types import FloatImage, Mask
 
 DepthUnit = Literal["m", "cm", "mm"]

@@ -18,9 +18,9 @@ from typing import Any
 
 import numpy.typing as npt
 
-from dualpix.capture.raw.geometry import upright
-from dualpix.capture.raw.hints import read_hints
-from dualpix.capture.raw.images import picture_kind, read_bounded, read_picture
+from dualpix.capture.raw.containers.hints import read_hints
+from dualpix.capture.raw.containers.images import picture_kind, read_bounded, read_picture
+from dualpix.capture.raw.develop.geometry import upright
 from dualpix.capture.rgbd.arrays import read_depth_file
 
 Plane = npt.NDArray[Any]

@@ -11,7 +11,7 @@ import click
 
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import atomic_dir, write_json
-from dualpix.capture.raw.pair import right_name
+from dualpix.capture.raw.formats.pair import right_name
 from dualpix.capture.rig.options import FILE, output_option
 from dualpix.capture.rig.session import SESSION_FILE, SIDES, Skew, captures_in, session_json
 
@@ -46,7 +46,7 @@ def command(
     OUTPUT gets a/ and b/ with pairs of the same names, session.json with the skew of each, and again/ with what was
     taken too far apart.
     """
-    from dualpix.capture.cameras.protocol import Exposure
+    from dualpix.capture.camera_protocol import Exposure
     from dualpix.capture.rig.taking import Taken, Taker, write_session
 
     if (output / SESSION_FILE).exists():

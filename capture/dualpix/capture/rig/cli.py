@@ -8,12 +8,12 @@ from typing import Any
 import click
 import numpy as np
 
+from dualpix.capture.command.lazy_group import LazyGroup
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, check_output_dir, make_output_dir, write_bytes, write_json
-from dualpix.capture.lazy_group import LazyGroup
 from dualpix.capture.rig.board import Board, BoardKind
 from dualpix.capture.rig.options import FILE, board_options, json_option, output_option, rig_option, skew_option
-from dualpix.capture.terminal import echo_json
 
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "plan": ("dualpix.capture.rig.plan_cli:command", "Depth error against distance, before anything is built."),
@@ -121,7 +121,7 @@ def calibrate_command(
     picture of where it was, RIG.png, is written beside RIG.json; where boards are missing it shows where to hold them,
     and nothing else is written.
     """
-    from dualpix.capture.colour_map import save_picture
+    from dualpix.capture.pictures.colour_map import save_picture
     from dualpix.capture.progress import ProgressLine
     from dualpix.capture.rig import coverage
     from dualpix.capture.rig.calibration import CoverageError, calibrate, coverages_of, find_boards

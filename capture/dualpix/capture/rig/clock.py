@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from dualpix.capture.cameras.protocol import CameraError
+from dualpix.capture.camera_protocol import CameraError
 
 _QUESTIONS = 24
 _STEP_S = 0.0037

@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.colour_map import Rgb
+from dualpix.capture.pictures.colour_map import Rgb
 from dualpix.capture.rig.geometry import Array
 from dualpix.capture.rig.solve import BoardPair
 

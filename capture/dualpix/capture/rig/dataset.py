@@ -23,14 +23,14 @@ from typing import Any
 import cv2
 import numpy as np
 
-from dualpix.capture.calibrate.profile import CameraProfile
-from dualpix.capture.colour_map import Panel, Rgb, figure
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import write_bytes
-from dualpix.capture.picture import to_display
+from dualpix.capture.pictures.colour_map import Panel, Rgb, figure
+from dualpix.capture.pictures.display import to_display
 from dualpix.capture.profiles import lens_model
-from dualpix.capture.raw.geometry import upright
-from dualpix.capture.raw.pair import pair_stem, right_name
+from dualpix.capture.profiles.profile import CameraProfile
+from dualpix.capture.raw.develop.geometry import upright
+from dualpix.capture.raw.formats.pair import pair_stem, right_name
 from dualpix.capture.rig.encode import npy_bytes, png_bytes
 from dualpix.capture.rig.label import Label
 from dualpix.capture.rig.session import View

@@ -15,8 +15,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from dualpix.capture import optics
-from dualpix.capture.colour_map import Rgb
 from dualpix.capture.errors import DualpixError
+from dualpix.capture.pictures.colour_map import Rgb
 from dualpix.capture.rig.geometry import Array
 from dualpix.capture.types import LensModel
 

@@ -8,14 +8,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from dualpix.capture.colour_map import save_picture
+from dualpix.capture.command.lens_options import LensNumber
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir
-from dualpix.capture.lens_options import LensNumber
+from dualpix.capture.pictures.colour_map import save_picture
 from dualpix.capture.profiles import lens_model, load_profile
 from dualpix.capture.rig.options import FILE, json_option
 from dualpix.capture.rig.plan import MATCH_SIGMA_PX, RigPlan, picture
-from dualpix.capture.terminal import echo_json
 from dualpix.capture.types import LensModel
 
 

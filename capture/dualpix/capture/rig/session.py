@@ -21,11 +21,11 @@ import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError, DualpixError
 from dualpix.capture.files import read_json
-from dualpix.capture.picture import srgb_from_linear
+from dualpix.capture.pictures.display import srgb_from_linear
 from dualpix.capture.raw import decode
-from dualpix.capture.raw.geometry import as_sensor
-from dualpix.capture.raw.pair import pair_stem, right_name
-from dualpix.capture.stack.frames import frame_meta, read_light
+from dualpix.capture.raw.develop.geometry import as_sensor
+from dualpix.capture.raw.formats.pair import pair_stem, right_name
+from dualpix.capture.stack.keep.frames import frame_meta, read_light
 from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage
 
 SESSION_FILE = "session.json"

@@ -19,7 +19,7 @@ from dualpix.capture.rig.encode import npy_bytes, png_bytes
 from dualpix.capture.rig.geometry import NAMES, Array, Intrinsics, RigGeometry
 from dualpix.capture.rig.solve import BoardPair
 from dualpix.capture.rig.world import Card, Thing, hides, random_things, see
-from dualpix.capture.sensor import DnNoise, SensorModel, expose
+from dualpix.capture.synthesis.sensor import DnNoise, SensorModel, expose
 from dualpix.capture.types import DualPixelImage, FloatImage, LensModel, Mask
 
 _FOCAL_MM, _PITCH_UM = 4.4, 8.8

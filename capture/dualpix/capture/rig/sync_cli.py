@@ -7,10 +7,10 @@ from pathlib import Path
 
 import click
 
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.rig.board import Board, BoardKind
 from dualpix.capture.rig.options import FILE, board_options, json_option, rig_option, skew_option
-from dualpix.capture.terminal import echo_json
 
 
 @click.command("sync")

@@ -14,23 +14,23 @@ from rich.console import Console
 from rich.table import Table
 
 from dualpix.capture.cameras import BACKENDS, backend
+from dualpix.capture.command.lazy_group import LazyGroup
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import parse_json, read_bounded
-from dualpix.capture.lazy_group import LazyGroup
 from dualpix.capture.progress import Pace, ProgressLine
-from dualpix.capture.terminal import echo_json
 
 if TYPE_CHECKING:
-    from dualpix.capture.cameras.protocol import Camera, CameraInfo
+    from dualpix.capture.camera_protocol import Camera, CameraInfo
     from dualpix.capture.focus.calibration import LensCalibration
     from dualpix.capture.focus.plan import FocusPlan
-    from dualpix.capture.stack.preflight import Finding
-    from dualpix.capture.stack.record import FrameRecord, StackRecord
-    from dualpix.capture.stack.runner import Progress
+    from dualpix.capture.stack.keep.record import FrameRecord, StackRecord
+    from dualpix.capture.stack.take.preflight import Finding
+    from dualpix.capture.stack.take.runner import Progress
 
 SUBCOMMANDS: dict[str, tuple[str, str]] = {
-    "plan": ("dualpix.capture.focus.cli:plan", "Which frames, how blurred, how deep, how long; nothing moves."),
-    "calibrate": ("dualpix.capture.focus.cli:calibrate_command", "Measure a lens that moves by steps."),
+    "plan": ("dualpix.capture.stack.focus_cli:plan", "Which frames, how blurred, how deep, how long; nothing moves."),
+    "calibrate": ("dualpix.capture.stack.focus_cli:calibrate_command", "Measure a lens that moves by steps."),
     "verify": ("dualpix.capture.stack.tools_cli:verify_command", "Whether a stack is what its record says."),
     "align": ("dualpix.capture.stack.tools_cli:align_command", "Measure and undo breathing and motion."),
     "export": ("dualpix.capture.stack.tools_cli:export_command", "To the layouts of known data sets."),
@@ -106,7 +106,7 @@ def command(
     if ctx.invoked_subcommand is not None:
         return
     if schema:
-        from dualpix.capture.stack.record import read_schema
+        from dualpix.capture.stack.keep.record import read_schema
 
         echo_json(read_schema())
         return
@@ -139,8 +139,8 @@ class _Request:
         force: bool,
         wanted: dict[str, Any],
     ) -> None:
-        from dualpix.capture.focus.cli import parse_options
-        from dualpix.capture.stack.journal import header_of, read_events
+        from dualpix.capture.stack.focus_cli import parse_options
+        from dualpix.capture.stack.take.journal import header_of, read_events
 
         events = read_events(output) if resume else []
         self.header: Mapping[str, Any] = header_of(events, output) if events else {}
@@ -197,8 +197,8 @@ class _Request:
 
 
 def _planned(given: dict[str, Any], info: CameraInfo, calibration: LensCalibration | None) -> FocusPlan:
-    from dualpix.capture.focus.cli import mode_of, parse_exposure, parse_numbers
     from dualpix.capture.focus.plan import PlanOptics, make_plan
+    from dualpix.capture.stack.focus_cli import mode_of, parse_exposure, parse_numbers
 
     apertures, exposure, mode = given.pop("apertures", None), given.pop("exposure", None), given.pop("mode", None)
     if "distances" in given:
@@ -227,7 +227,7 @@ def _bracket_option(plan: FocusPlan) -> dict[str, str]:
 
 def _read_plan(path: Path) -> FocusPlan:
     from dualpix.capture.focus.plan import plan_from_json
-    from dualpix.capture.stack.record import MAX_FILE_BYTES
+    from dualpix.capture.stack.keep.record import MAX_FILE_BYTES
 
     named, expected = f"the plan '{path}'", "a plan of 'dualpix capture plan -o'"
     return plan_from_json(parse_json(read_bounded(path, MAX_FILE_BYTES, named, expected=expected), named, expected))
@@ -235,7 +235,7 @@ def _read_plan(path: Path) -> FocusPlan:
 
 def _capture(request: _Request, as_json: bool) -> int:
     """Take the stack and show it; the exit code."""
-    from dualpix.capture.stack.runner import CaptureStoppedError, RunnerSettings, run
+    from dualpix.capture.stack.take.runner import CaptureStoppedError, RunnerSettings, run
 
     camera, calibration = _opened(request)
     try:

@@ -1,7 +1,8 @@
 """How the files of a stack code light, and pictures made of their light that are coded and shown like them.
 
-Convention: light is that of :mod:`.frames`. Codes of a picture became light by a curve; the same curve takes the light
-back, so that a pixel taken from one frame comes out with that frame's code, whatever colour space its profile names.
+Convention: light is that of :mod:`.keep.frames`. Codes of a picture became light by a curve; the same curve takes the
+light back, so that a pixel taken from one frame comes out with that frame's code, whatever colour space its profile
+names.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import numpy.typing as npt
 import tifffile
 from PIL import Image, ImageCms
 
-from dualpix.capture.picture import srgb_from_linear, to_display
+from dualpix.capture.pictures.display import srgb_from_linear, to_display
 from dualpix.capture.types import FloatImage, FrameLook
 
 _NEUTRAL = (1.0, 1.0, 1.0)

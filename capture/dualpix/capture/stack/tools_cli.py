@@ -12,19 +12,19 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from dualpix.capture.command.lens_options import LensNumber
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir, write_json
-from dualpix.capture.lens_options import LensNumber
 from dualpix.capture.optics import distance_m
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.terminal import echo_json
 
 if TYPE_CHECKING:
-    from dualpix.capture.stack.aligned import AlignedStack
-    from dualpix.capture.stack.export import Layout, PictureFormat
-    from dualpix.capture.stack.importer import Imported
-    from dualpix.capture.stack.record import FrameRecord
-    from dualpix.capture.stack.verify import Verification
+    from dualpix.capture.stack.judge.aligned import AlignedStack
+    from dualpix.capture.stack.judge.verify import Verification
+    from dualpix.capture.stack.keep.export import Layout, PictureFormat
+    from dualpix.capture.stack.keep.importer import Imported
+    from dualpix.capture.stack.keep.record import FrameRecord
 
 VERIFY_JSON, VERIFY_PICTURE = "verify.json", "verify.png"
 BAD_EXIT_CODE = 1
@@ -47,9 +47,9 @@ def verify_command(ctx: click.Context, /, stack: Path, output: Path | None, as_j
     scale of the picture and by the disparity of the two halves, at gaps, motion, exposure, and what is not bracketed.
     The exit code is 1 where the stack is bad.
     """
-    from dualpix.capture.colour_map import save_picture
-    from dualpix.capture.stack.verify import verify
-    from dualpix.capture.stack.verify_plot import verification_picture
+    from dualpix.capture.pictures.colour_map import save_picture
+    from dualpix.capture.stack.judge.verify import verify
+    from dualpix.capture.stack.judge.verify_plot import verification_picture
 
     with _progress("verifying") as tell:
         result = verify(stack, tell)
@@ -74,7 +74,7 @@ def align_command(stack: Path, output: Path | None, as_json: bool) -> None:
     The aligned frames are 16-bit linear PNG with focus.csv and alignment.json, and whatever reads STACK takes them from
     then on; the captured files stay as they are. The record keeps scale = 1 + beta (D - D0).
     """
-    from dualpix.capture.stack.aligned import align_folder
+    from dualpix.capture.stack.judge.aligned import align_folder
 
     with _progress("aligning") as tell:
         done = align_folder(stack, output, tell)
@@ -99,7 +99,7 @@ def export_command(
     plain: linear 16-bit PNG, named by their focus, and focus.csv. zedd: as the ZEDD benchmark, 8-bit, all apertures and
     the all-in-focus frame. ddff: one aperture in an HDF5 file as DDFF-12, 8-bit.
     """
-    from dualpix.capture.stack.export import export_stack
+    from dualpix.capture.stack.keep.export import export_stack
 
     done = export_stack(stack, output, layout, f_number=f_number, aligned=not as_captured, picture=picture)
     for note in done.notes:
@@ -141,7 +141,7 @@ def import_command(
     times, else of their names. Distances that the EXIF states are kept. Frames that say nothing of their focus are kept
     without distances.
     """
-    from dualpix.capture.stack.importer import Given, import_stacks
+    from dualpix.capture.stack.keep.importer import Given, import_stacks
 
     given = Given(**_focus_given(distances, diopters, first_m, last_m), **more)
     with _progress("importing") as tell:

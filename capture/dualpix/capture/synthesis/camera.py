@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dualpix.capture.calibrate.profile import CameraProfile, ProfileError
 from dualpix.capture.profiles import load_profile, profile_names
+from dualpix.capture.profiles.profile import CameraProfile, ProfileError
 
 CAMERAS = tuple(profile_names())
 _UM_PER_MM = 1000.0

@@ -23,8 +23,8 @@ from dualpix.capture.render.gather import gather
 from dualpix.capture.rgbd import fill_holes, read_rgbd
 from dualpix.capture.scenes import USE_NAMES, Scene, make_varied_scene, scene_seed
 from dualpix.capture.scenes.uses import USES
-from dualpix.capture.sensor import SensorModel, expose, sensor_model
 from dualpix.capture.synthesis.blur import blur_of, gain_grid
+from dualpix.capture.synthesis.sensor import SensorModel, expose, sensor_model
 from dualpix.capture.synthesis.settings import RenderSettings, SampleSpec
 from dualpix.capture.types import FloatImage, LensModel, Mask
 

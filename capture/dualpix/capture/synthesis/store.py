@@ -24,7 +24,7 @@ import tifffile
 
 from dualpix.capture.errors import OutputError
 from dualpix.capture.files import json_ready
-from dualpix.capture.raw.writers import Coding, full_scale_for
+from dualpix.capture.raw.write.writers import Coding, full_scale_for
 
 if TYPE_CHECKING:  # torch would come along
     from dualpix.capture.synthesis.sample import RenderedSample

@@ -9,8 +9,8 @@ from typing import Any
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_dir, write_json
-from dualpix.capture.raw.inputs import Job
-from dualpix.capture.raw.resume import request_of
+from dualpix.capture.raw.batch.inputs import Job
+from dualpix.capture.raw.batch.resume import request_of
 from dualpix.capture.synthesis.settings import RenderSettings, SampleSpec
 from dualpix.capture.synthesis.store import (
     DepthFormat,

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.terminal import echo_json
 
 _FILE = click.Path(path_type=Path)
 _ADDRESS = click.option("--address", metavar="SERIAL", help="Of the phone, where there are several ('adb devices').")

@@ -12,10 +12,10 @@ from rich import box
 from rich.console import Console
 from rich.table import Column, Table
 
+from dualpix.capture.command.given import given_options
+from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.files import check_output_dir
-from dualpix.capture.given import given_options
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.terminal import echo_json
 from dualpix.export.bench import EAGER
 from dualpix.export.executorch.file import check_program_file
 from dualpix.export.profile.result import Operator, Profile, ProfileError, document, write_profiles

@@ -25,7 +25,7 @@ import numpy.typing as npt
 import torch
 
 from dualpix.capture import optics
-from dualpix.capture.picture import linear_from_srgb, srgb_from_linear
+from dualpix.capture.pictures.display import linear_from_srgb, srgb_from_linear
 from dualpix.capture.render import PsfModel, render_scene_stack, render_whole, scene_margin_px
 from dualpix.capture.scenes import make_varied_scene, scene_seed
 from dualpix.capture.types import FloatImage, LensModel

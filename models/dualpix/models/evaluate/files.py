@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dualpix.capture.arrays.npy import read_npy
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.npy import read_npy
-from dualpix.capture.picture import linear_from_srgb
-from dualpix.capture.raw.images import read_picture
+from dualpix.capture.pictures.display import linear_from_srgb
+from dualpix.capture.raw.containers.images import read_picture
 from dualpix.capture.rgbd.arrays import read_depth_file, read_pfm
 from dualpix.capture.rgbd.exr import read_exr
 from dualpix.capture.rgbd.sample import RgbdError

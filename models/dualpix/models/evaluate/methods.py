@@ -12,8 +12,8 @@ from functools import partial
 import numpy as np
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.picture import srgb_from_linear
-from dualpix.capture.stack import focus_depth
+from dualpix.capture.pictures.display import srgb_from_linear
+from dualpix.capture.stack.depth import focus_depth
 from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.sample import Method, Prediction, Sample

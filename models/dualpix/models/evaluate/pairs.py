@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from dualpix.capture.picture import srgb_from_linear
+from dualpix.capture.pictures.display import srgb_from_linear
 from dualpix.capture.types import FloatImage
 from dualpix.models.confidence import CONFIDENT
 from dualpix.models.evaluate.edges import LEAST_STEP_PX

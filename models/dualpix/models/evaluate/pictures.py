@@ -9,8 +9,8 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from dualpix.capture.colour_map import Limits, Panel, Rgb, Scale, default_limits, figure, grown
-from dualpix.capture.picture import to_display
+from dualpix.capture.pictures.colour_map import Limits, Panel, Rgb, Scale, default_limits, figure, grown
+from dualpix.capture.pictures.display import to_display
 from dualpix.capture.types import FloatImage
 from dualpix.models.evaluate.run import Evaluated
 from dualpix.models.evaluate.sample import Prediction, Sample, Unit

@@ -26,7 +26,7 @@ from dualpix.capture.profiles import load_profile
 from dualpix.capture.profiles.blur import random_psf
 from dualpix.capture.render import PsfModel, render_scene, scene_margin_px
 from dualpix.capture.scenes import UseName, make_varied_scene
-from dualpix.capture.sensor import DnNoise, SensorModel, expose, sensor_model, tilted_shading
+from dualpix.capture.synthesis.sensor import DnNoise, SensorModel, expose, sensor_model, tilted_shading
 from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.data.rendered import EVALUATION_SEED, evaluation_sample
 from dualpix.models.evaluate.figures import AFFINE, SHARP

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dualpix.capture.picture import linear_from_srgb
+from dualpix.capture.pictures.display import linear_from_srgb
 
 _LEVEL = (0.06, 0.5)
 """Of the mean of the full-aperture view, relative to its white level; log-uniform."""
@@ -61,7 +61,7 @@ class Exposure:
 def through_srgb_8bit(linear: Tensor) -> Tensor:
     """sRGB encoding, 8 bits, and back: what a JPEG or an 8-bit export leaves of a linear view.
 
-    As :mod:`dualpix.capture.picture` does it, on the device of the view.
+    As :mod:`dualpix.capture.pictures.display` does it, on the device of the view.
     """
     held = linear.clamp(0.0, 1.0)
     code = torch.where(held <= 0.0031308, held * 12.92, 1.055 * held ** (1 / 2.4) - 0.055)

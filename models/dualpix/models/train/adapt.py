@@ -33,8 +33,8 @@ from torch import Tensor, nn
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import json_bytes, make_output_dir, write_bytes
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
-from dualpix.capture.raw.inputs import Job, find_jobs
-from dualpix.capture.raw.jobs import DecodeOptions
+from dualpix.capture.raw.batch.inputs import Job, find_jobs
+from dualpix.capture.raw.batch.jobs import DecodeOptions
 from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.data.sources.described import NAME, Description, read_description
 from dualpix.models.halves import examine

@@ -27,7 +27,7 @@ from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import json_bytes, make_output_dir, write_bytes
-from dualpix.capture.interrupt import StopSwitch
+from dualpix.capture.stack.take.interrupt import StopSwitch
 from dualpix.models.data.kinds import Precision
 from dualpix.models.data.mixture import Key
 from dualpix.models.data.scenes import task_scene

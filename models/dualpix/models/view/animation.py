@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from dualpix.capture.colour_map import Rgb
 from dualpix.capture.errors import OutputError
 from dualpix.capture.files import atomic_path
+from dualpix.capture.pictures.colour_map import Rgb
 
 SUFFIXES = (".gif", ".webp", ".mp4")
 _VP9 = "vp09"

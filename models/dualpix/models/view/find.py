@@ -14,8 +14,8 @@ from typing import Any, Literal
 
 from dualpix.capture.errors import DecodeError, DualpixError
 from dualpix.capture.files import read_json
-from dualpix.capture.raw.inputs import Job, find_jobs
-from dualpix.capture.stack.layouts import is_stack
+from dualpix.capture.raw.batch.inputs import Job, find_jobs
+from dualpix.capture.stack.keep.layouts import is_stack
 
 SIDECAR, DECODED = "depth.json", "decode.json"
 _MOST_RECORD_BYTES = 16 << 20

@@ -22,9 +22,9 @@ import jinja2
 import numpy as np
 from markupsafe import Markup
 
-from dualpix.capture.colour_map import Rgb, Scale, depth_ticks, ramp
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import json_ready
+from dualpix.capture.pictures.colour_map import Rgb, Scale, depth_ticks, ramp
 from dualpix.models.view.codes import coded
 from dualpix.models.view.scene import Estimate, Picture, Scene, ValueMap
 

@@ -16,18 +16,18 @@ from typing import Any, get_args
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.colour_map import SURE, Rgb, Scale, default_limits
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN, check_lens, disparity_px_per_diopter
-from dualpix.capture.picture import square_pixels, to_display
-from dualpix.capture.points import pinhole_of
+from dualpix.capture.pictures.colour_map import SURE, Rgb, Scale, default_limits
+from dualpix.capture.pictures.display import square_pixels, to_display
+from dualpix.capture.pictures.points import pinhole_of
 from dualpix.capture.raw import RawCapture
-from dualpix.capture.raw.images import read_picture
-from dualpix.capture.raw.inputs import Job
-from dualpix.capture.raw.jobs import DecodeOptions
-from dualpix.capture.raw.naming import FocusedOn
+from dualpix.capture.raw.batch.inputs import Job
+from dualpix.capture.raw.batch.jobs import DecodeOptions
+from dualpix.capture.raw.containers.images import read_picture
+from dualpix.capture.raw.develop.naming import FocusedOn
 from dualpix.capture.rgbd.arrays import read_depth_file
-from dualpix.capture.stack.load import load_stack
+from dualpix.capture.stack.keep.load import load_stack
 from dualpix.capture.stack.look import shown
 from dualpix.capture.types import Baseline, FloatImage, LensModel
 from dualpix.models.depth_truth import read_truth

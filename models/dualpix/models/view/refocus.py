@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 import torch
 
-from dualpix.capture.colour_map import Rgb
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.picture import linear_from_srgb, square_pixels, srgb_from_linear
+from dualpix.capture.pictures.colour_map import Rgb
+from dualpix.capture.pictures.display import linear_from_srgb, square_pixels, srgb_from_linear
 from dualpix.capture.render import PsfModel, render_whole
 from dualpix.capture.render.inputs import MEMORY_LIMIT_BYTES
 from dualpix.capture.render.layered import coc_ladder

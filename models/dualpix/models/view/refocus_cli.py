@@ -10,10 +10,10 @@ from pathlib import Path
 
 import click
 
-from dualpix.capture.colour_map import Rgb, save_picture
+from dualpix.capture.command.lens_options import LensNumber
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import check_output_dir, make_output_dir, write_bytes
-from dualpix.capture.lens_options import LensNumber
+from dualpix.capture.pictures.colour_map import Rgb, save_picture
 from dualpix.capture.progress import ProgressLine
 from dualpix.models.view.aim import coordinate_of, widening_of
 from dualpix.models.view.animation import SUFFIXES as MOVING

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from dualpix.capture.colour_map import Limits, Rgb, Scale
-from dualpix.capture.points import Pinhole
+from dualpix.capture.pictures.colour_map import Limits, Rgb, Scale
+from dualpix.capture.pictures.points import Pinhole
 from dualpix.capture.types import Baseline, FloatImage
 from dualpix.models.view.codes import Digits
 

@@ -19,10 +19,10 @@ from pathlib import Path
 
 import numpy as np
 
+from dualpix.capture.camera_protocol import CameraError, CardFull
 from dualpix.capture.cameras import android_protocol as protocol
 from dualpix.capture.cameras.hidden_camera import Body, HiddenCamera
 from dualpix.capture.cameras.hidden_lens import HiddenLens, lens_truth
-from dualpix.capture.cameras.protocol import CameraError, CardFull
 from dualpix.capture.cameras.testing.faults import FaultPlan, Kind
 from dualpix.capture.files import write_bytes
 

@@ -1,7 +1,7 @@
 """Real focus stacks with depth: every layout that ``dualpix depth`` reads, with a truth beside the frames.
 
-A stack is a folder that :func:`~dualpix.capture.stack.load.load_stack` reads (a capture of ours, ``focus.csv``, names
-that say diopters, a ZEDD scene) with ``depth.npy`` (``.tiff``, ``.png``, ``.pfm``, ``.exr``) in it, in ``gt/`` or
+A stack is a folder that :func:`~dualpix.capture.stack.keep.load.load_stack` reads (a capture of ours, ``focus.csv``,
+names that say diopters, a ZEDD scene) with ``depth.npy`` (``.tiff``, ``.png``, ``.pfm``, ``.exr``) in it, in ``gt/`` or
 ``truth/``; one of a DDFF-12 file, whose ``disp_train`` is disparity in px; or of a flat folder as DefocusNet's,
 ``000001_01All.tif`` to ``000001_05All.tif`` with ``000001Dpt``, at the distances it was rendered for. Depth is in m
 from the lens (integers in mm).
@@ -19,12 +19,12 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from dualpix.capture.arrays.hdf5 import open_hdf5
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.hdf5 import open_hdf5
-from dualpix.capture.raw.images import read_picture
+from dualpix.capture.raw.containers.images import read_picture
 from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.rgbd.sample import METRES, DepthUnit, implausible, linear_rgb
-from dualpix.capture.stack.ddff import DDFF_BASELINE_M, DDFF_FOCAL_PX, SUFFIXES, ddff_stacks
+from dualpix.capture.stack.keep.ddff import DDFF_BASELINE_M, DDFF_FOCAL_PX, SUFFIXES, ddff_stacks
 from dualpix.models.data.source import SampleError, Source
 from dualpix.models.data.sources.described import NAME, Description, read_description
 from dualpix.models.data.sources.kind import FOCUS_STACK, SourceKind, SourceOptions, digest_of
@@ -112,7 +112,7 @@ class FolderStack:
 
     def sample(self, described: Description) -> Sample:
         """Decoded."""
-        from dualpix.capture.stack.load import load_stack
+        from dualpix.capture.stack.keep.load import load_stack
 
         stack = load_stack(self.folder)
         if stack.focus_distance_m is None:
@@ -140,8 +140,8 @@ class DdffStackFiles:
 
     def sample(self, described: Description) -> Sample:
         """Decoded; depth = focal length * baseline / disparity."""
-        from dualpix.capture.stack.frames import decode_frame
-        from dualpix.capture.stack.layouts import read_layout
+        from dualpix.capture.stack.keep.frames import decode_frame
+        from dualpix.capture.stack.keep.layouts import read_layout
 
         del described
         listing = read_layout(self.path, f"{self.key}:{self.place}")
@@ -269,7 +269,7 @@ def _truth_in(folder: Path) -> Path | None:
 
 def _holds_frames(folder: Path) -> bool:
     """Whether the folder is a stack: read within the layouts, from names and tables alone."""
-    from dualpix.capture.stack.load import read_listing
+    from dualpix.capture.stack.keep.load import read_listing
 
     if not _may_be_stack(folder):
         return False
@@ -280,7 +280,7 @@ def _holds_frames(folder: Path) -> bool:
 
 
 def _may_be_stack(folder: Path) -> bool:
-    from dualpix.capture.stack.layouts import names_say_focus
+    from dualpix.capture.stack.keep.layouts import names_say_focus
 
     tables = ("stack.json", "focus.csv")
     return (

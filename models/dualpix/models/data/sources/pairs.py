@@ -30,7 +30,7 @@ import torch
 from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
-from dualpix.capture.raw.pair import pair_stem, right_name
+from dualpix.capture.raw.formats.pair import pair_stem, right_name
 from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.rgbd.sample import METRES, DepthUnit, implausible
 from dualpix.capture.stereo import without_clipped
@@ -42,7 +42,7 @@ from dualpix.models.data.sources.rgbd import scene_named
 from dualpix.models.tasks.task import KNOWN, Sample
 
 if TYPE_CHECKING:
-    from dualpix.capture.calibrate.profile import CameraProfile
+    from dualpix.capture.profiles.profile import CameraProfile
     from dualpix.capture.types import DualPixelImage
 
 TruthKind = Literal["disparity_px", "depth"]

@@ -22,10 +22,10 @@ import numpy.typing as npt
 import torch
 
 from dualpix.capture import optics
+from dualpix.capture.arrays.npy import read_header, read_samples
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import parse_json
-from dualpix.capture.npy import read_header, read_samples
-from dualpix.capture.raw.images import picture_of, tiff_of
+from dualpix.capture.raw.containers.images import picture_of, tiff_of
 from dualpix.capture.types import FloatImage, LensModel
 from dualpix.models.data.source import SampleError, Source
 from dualpix.models.data.sources.kind import (

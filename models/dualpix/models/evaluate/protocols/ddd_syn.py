@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.picture import linear_from_srgb
+from dualpix.capture.pictures.display import linear_from_srgb
 from dualpix.capture.rgbd.arrays import read_pfm, read_text
 from dualpix.capture.types import DualPixelImage
 from dualpix.models.evaluate.figures import AFFINE, ratio_figures

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dualpix.capture.arrays.hdf5 import open_hdf5
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.hdf5 import open_hdf5
 from dualpix.capture.types import FloatImage
 from dualpix.models.evaluate.figures import bumpiness, checked, depth_figures, ratio_figures
 from dualpix.models.evaluate.files import focus_stack

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.picture import linear_from_srgb
+from dualpix.capture.pictures.display import linear_from_srgb
 from dualpix.capture.types import DualPixelImage
 from dualpix.models.evaluate.figures import checked, image_figures
 from dualpix.models.evaluate.files import read_colour

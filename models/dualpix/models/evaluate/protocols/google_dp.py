@@ -9,8 +9,8 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from dualpix.capture.arrays.npy import read_npy
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.npy import read_npy
 from dualpix.capture.raw import decode
 from dualpix.capture.types import FloatImage
 from dualpix.models.evaluate.figures import AFFINE, checked

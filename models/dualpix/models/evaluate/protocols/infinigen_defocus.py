@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
+from dualpix.capture.arrays.npy import read_npy
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_json
-from dualpix.capture.npy import read_npy
 from dualpix.models.evaluate.depth_maps import DEPTH_COLUMNS, DEPTH_METRICS, depth_map_figures, plausible
 from dualpix.models.evaluate.files import focus_stack, read_colour
 from dualpix.models.evaluate.protocol import Figures, Pending, Protocol, check_found, check_there

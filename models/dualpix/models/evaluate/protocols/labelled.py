@@ -11,8 +11,8 @@ from pathlib import Path
 
 import numpy as np
 
+from dualpix.capture.arrays.npy import read_npy
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.npy import read_npy
 from dualpix.capture.types import FloatImage
 from dualpix.models.data.sources.kind import DUAL_PIXEL, SourceOptions
 from dualpix.models.data.sources.pairs import PAIRS, RealPairs

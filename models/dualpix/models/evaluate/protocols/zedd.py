@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from dualpix.capture.arrays.npy import read_npy
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.npy import read_npy
 from dualpix.capture.rgbd.arrays import read_text
 from dualpix.capture.types import FloatImage
 from dualpix.models.evaluate.depth_maps import DEPTH_COLUMNS, DEPTH_METRICS, depth_map_figures, plausible

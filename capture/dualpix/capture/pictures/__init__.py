@@ -1,0 +1,1 @@
+"""Pictures for people and other programs: display, colour maps, point clouds."""

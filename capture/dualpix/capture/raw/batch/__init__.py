@@ -1,0 +1,1 @@
+"""Many captures: what was named, processes and clusters, resuming, and the files of each result."""

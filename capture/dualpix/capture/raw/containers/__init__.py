@@ -1,0 +1,1 @@
+"""Parsers that decoders share: TIFF, ISO boxes, JPEG, EXIF, maker notes, picture files."""

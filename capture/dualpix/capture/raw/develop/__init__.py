@@ -1,0 +1,1 @@
+"""From samples to views: planes, levels, naming, shading, layout, noise, rotation."""

@@ -1,0 +1,1 @@
+"""One decoder a module, and the form that all of them have (:mod:`.plugin`)."""

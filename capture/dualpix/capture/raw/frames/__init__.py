@@ -1,0 +1,1 @@
+"""Sensor frames within raw files: which there are, their levels, their samples."""

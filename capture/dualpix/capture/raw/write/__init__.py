@@ -1,0 +1,1 @@
+"""Views as files: TIFF, PNG, NPZ, DNG, their metadata, and previews."""

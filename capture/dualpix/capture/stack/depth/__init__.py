@@ -1,0 +1,1 @@
+"""Depth from focus: peaks, the model of blur, tone, and its files."""

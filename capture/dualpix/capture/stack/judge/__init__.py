@@ -1,0 +1,1 @@
+"""Whether a stack is what its record says; breathing and motion measured and undone."""

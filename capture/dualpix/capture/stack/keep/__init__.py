@@ -1,0 +1,1 @@
+"""The record of a stack and its frames: read, decoded, imported, exported."""

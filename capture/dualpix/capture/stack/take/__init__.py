@@ -1,0 +1,1 @@
+"""A capture from the first pre-flight to the camera at rest."""
