@@ -108,7 +108,7 @@ class BlurMatching(nn.Module):
         return torch.log(near + self.floor * self.floor + self.least)
 
     def _shares(self, place: Tensor, reach_px: Tensor, apart: int) -> Tensor:
-        """(B * (N - apart), M, 2 levels): of each level of the first frame in its blur, and less those of the second."""
+        """(B * (N - apart), M, 2 levels): of each level of the first frame in its blur, less those of the second."""
         b, n = place.shape
         circle = reach_px[:, :, None] * (place[:, :, None] - self.tried)
         variance = circle * circle * self.spread
