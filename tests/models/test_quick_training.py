@@ -119,12 +119,17 @@ def _tensors(outputs: object) -> list[Tensor]:
     return [t for o in outputs for t in _tensors(o)] if isinstance(outputs, list | tuple) else []
 
 
+# what no network is without
+OPTIONS = {"ensemble": {"members": [{"network": name, "options": {}} for name in ("dplive", "fmdp")]}}
+
+
 @pytest.mark.parametrize("name", [n for n in NETWORKS if not n.endswith("-paper")])
 def test_a_network_learns_the_same(name: str) -> None:
-    spec = network_spec(name, {})
+    options = OPTIONS.get(name, {})
+    spec = network_spec(name, options)
     torch.manual_seed(0)
-    plain = build_network(name, {}).train()
-    quick = build_network(name, {}).train()
+    plain = build_network(name, options).train()
+    quick = build_network(name, options).train()
     quick.load_state_dict(plain.state_dict())
     names = set(quick.state_dict())
     quicken(quick)

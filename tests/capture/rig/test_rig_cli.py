@@ -146,7 +146,7 @@ def test_a_network_of_ones_own_takes_the_place_of_the_matcher(
         "        assert not self.training and left.shape[1] == 3 and left.shape[2] % 32 == 0\n"
         "        assert 0 <= left.min() <= left.max() <= 1\n"
         "        pad, width = nn.functional.pad, left.shape[3]\n"
-        "        shifted = [pad(right, (d, 0), mode='replicate')[..., :width] for d in range(40)]\n"
+        "        shifted = [pad(right, (d, 0, 0, 0), mode='replicate')[..., :width] for d in range(40)]\n"
         "        cost = torch.cat([self.window((left - s).abs().mean(1, keepdim=True)) for s in shifted], 1)\n"
         "        return [cost.argmin(1, keepdim=True).float()]\n"
         "def wrong():\n"
@@ -154,7 +154,8 @@ def test_a_network_of_ones_own_takes_the_place_of_the_matcher(
     )
     monkeypatch.chdir(tmp_path)
     label = ("rig", "label", shoot / "scenes", "--rig", shoot / "rig.json", "-o")
-    assert run(capsys, *label, "own", "--model", "rigstereo:Volume")[0] == 0
+    code, _, said = run(capsys, *label, "own", "--model", "rigstereo:Volume")
+    assert code == 0, said
     assert run(capsys, *label, "sgm")[0] == 0
     own, sgm = (np.load(tmp_path / folder / "scene0_depth_m.npy") for folder in ("own", "sgm"))
     both = np.isfinite(own) & np.isfinite(sgm)
@@ -306,7 +307,7 @@ def test_pictures_without_partner_or_without_anything(mine: Path, capsys: pytest
         for half in ("left", "right"):
             plain = rng.integers(20_000, 20_050, SIZE).astype(np.uint16)
             cv2.imwrite(str(mine / f"scenes/{side}/scene1_{half}.png"), plain)
-    assert "shows too little to tell whether its rows meet" in refused(capsys, *_label(mine))
+    assert "shows too little that both cameras see to tell whether its rows meet" in refused(capsys, *_label(mine))
     shutil.rmtree(mine / "scenes/b")
     assert "has no folder 'b'" in refused(capsys, *_label(mine))
 

@@ -123,7 +123,8 @@ def test_lists_of_numbers(tmp_path: Path) -> None:
 
 
 def test_none_of_this_imports_torch() -> None:
-    modules = ["tools_cli", "verify", "verify_plot", "aligned", "export", "importer", "focus_depth", "load"]
+    modules = ["tools_cli", "judge.verify", "judge.verify_plot", "judge.aligned", "keep.export", "keep.importer"]
+    modules += ["keep.load", "depth.focus_depth"]
     code = "; ".join(f"import dualpix.capture.stack.{name}" for name in modules)
     done = subprocess.run(
         [sys.executable, "-c", f"{code}; import sys; print('torch' in sys.modules)"], capture_output=True, text=True
