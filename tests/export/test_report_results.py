@@ -51,7 +51,7 @@ def page_of(path: Path) -> str:
 @pytest.fixture
 def scores(tmp_path: Path) -> Path:
     path = tmp_path / "scores.json"
-    path.write_text(json.dumps(evaluation("rendered", {"difusenet-compact": [0.1, 0.4, 0.2], "sgbm": [0.3, 0.5, 0.7]})))
+    path.write_text(json.dumps(evaluation("rendered", {"sgbm": [0.7, 0.5, 0.3], "difusenet-compact": [0.1, 0.4, 0.2]})))
     return path
 
 
@@ -80,7 +80,8 @@ def test_several_evaluations_are_set_against_cost(
     code, err = run(capsys, scores, other, "-o", tmp_path / "zoo.html")
     assert code == 0, err
     page = page_of(tmp_path / "zoo.html")
-    assert "parameters, millions" in page and "dp119: mean error, m" in page and "0.06 (0.05 to 0.07)" in page
+    assert "GMAC at 384 x 512 px" in page and ">6.166<" in page and ">2.995<" in page, "as docs/networks.md has them"
+    assert "dp119: mean error, m" in page and "0.06 (0.05 to 0.07)" in page
     assert page.count("<picture>") == 2
     assert "two evaluations are of" in run(capsys, scores, scores, "-o", tmp_path / "no.html")[1]
     unknown = tmp_path / "unknown.json"

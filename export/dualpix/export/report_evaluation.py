@@ -6,6 +6,7 @@ evaluations with exports, accuracy against cost.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,12 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_json
 from dualpix.export.report_charts import Mean, cost_chart, means_chart
 from dualpix.export.report_page import Chart, Section, chart_of, data_uri, sections_page
-from dualpix.models.shipped import CARD, ZOO, known_models, read_object
+from dualpix.models.networks import build_network
+from dualpix.models.shipped import STACK_TASK, find_model, known_models
 
 _MOST_BYTES, _MOST_PICTURE_BYTES, _MOST_PAGE_BYTES = 64 << 20, 16 << 20, 60 << 20
+_SIZE_HW = (384, 512)
+"""At which work is counted where no export says another."""
 _EXPECTED = "what `dualpix evaluate --json` printed"
 _FIRST = {
     "mae_px": "mean error, px", "mae_m": "mean error, m", "ai1": "AI(1)", "abs_rel": "AbsRel", "mse": "MSE",
@@ -121,8 +125,8 @@ def evaluation_page(evaluation: Evaluation, pictures: Path | None = None) -> byt
 
 
 def _scenes(evaluation: Evaluation, key: str, pictures: Path | None) -> Section:
-    """Sorted by the first method's error, the worst first."""
-    methods = list(evaluation.mean)
+    """Sorted by the error of the best method, the worst first."""
+    methods = sorted(evaluation.mean, key=lambda method: evaluation.mean[method].get(key, math.inf))
     errors: dict[str, dict[str, float | None]] = {}
     for scene in evaluation.scenes:
         errors.setdefault(scene["scene"], {})[scene["method"]] = scene.get(key)
@@ -153,7 +157,8 @@ def zoo_page(evaluations: Sequence[Evaluation], exports: Sequence[tuple[str, Map
 
     Args:
         evaluations: one for each set.
-        exports: (name of the model, gate) of exports, for what they cost; without any the number of parameters counts.
+        exports: (name of the model, gate) of exports, for what they cost; that of shipped networks without one is
+            counted.
 
     Raises:
         DualpixError: two evaluations are of one set, or nobody knows what any method costs.
@@ -162,7 +167,9 @@ def zoo_page(evaluations: Sequence[Evaluation], exports: Sequence[tuple[str, Map
     if len(set(sets)) < len(sets):
         raise DualpixError(f"two evaluations are of '{max(sets, key=sets.count)}'", expected="one of each set")
     methods = list(dict.fromkeys(method for evaluation in evaluations for method in evaluation.mean))
-    costs, label = _costs(exports) if exports else (_parameters(methods), "parameters, millions")
+    costs, size_hw = _costs(exports)
+    costs |= {name: work for name in methods if name not in costs and (work := _counted(name, size_hw)) is not None}
+    label = f"GMAC at {size_hw[0]} x {size_hw[1]} px"
     charts = []
     for evaluation in evaluations:
         means = evaluation.means(costs)
@@ -194,24 +201,40 @@ def _cost_chart(means: Sequence[Mean], what: str, cost: str) -> Chart:
     return chart_of(lambda theme: cost_chart(means, what, cost, theme), f"{what} against {cost}")
 
 
-def _costs(exports: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[dict[str, float], str]:
-    costs = {}
+def _costs(exports: Sequence[tuple[str, Mapping[str, Any]]]) -> tuple[dict[str, float], tuple[int, int]]:
+    """GMAC of what was exported, and the size that it is for."""
+    costs: dict[str, float] = {}
+    sizes = set()
     for name, gate in exports:
         works = [entry["delegation"]["total_macs"] for entry in gate["recipes"] if entry.get("delegation")]
         if works:
             costs[name] = max(works) / 1e9
-    size = " x ".join(map(str, exports[0][1]["benchmark"].get("size_hw") or ()))
-    return costs, f"GMAC at {size} px" if size else "GMAC"
+            sizes.add(tuple(gate["benchmark"].get("size_hw") or _SIZE_HW))
+    if len(sizes) > 1:
+        told = " and ".join(sorted(f"{size[0]}x{size[1]}" for size in sizes))
+        raise DualpixError(f"the exports are for {told} px", expected="one size: work grows with it")
+    height, width = next(iter(sizes), _SIZE_HW)
+    return costs, (int(height), int(width))
 
 
-def _parameters(methods: Sequence[str]) -> dict[str, float]:
-    found = {}
-    for method in methods:
-        if method in known_models():
-            count = read_object(ZOO / method / CARD).get("parameters")
-            if isinstance(count, int):
-                found[method] = count / 1e6
-    return found
+def _counted(method: str, size_hw: tuple[int, int]) -> float | None:
+    """GMAC of a shipped network of pairs, whose weights are not needed for it; None of what else there is."""
+    if method not in known_models():
+        return None
+    found = find_model(method)
+    multiple = found.spec.size_multiple
+    if found.spec.task == STACK_TASK or size_hw[0] % multiple or size_hw[1] % multiple:
+        return None
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    fields = [found.spec.of_task().field(name) for name in found.spec.input_names]
+    with torch.device("meta"):
+        network = build_network(found.network, found.card.get("options")).eval()
+        inputs = [torch.empty(1, *field.shape(size_hw)) for field in fields]
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(*inputs)
+    return float(counter.get_total_flops()) / 2e9
 
 
 def _facts(evaluation: Evaluation) -> tuple[tuple[str, str], ...]:
