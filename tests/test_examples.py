@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import runpy
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -63,8 +66,24 @@ def test_a_module_is_exported_and_verified(run, tmp_path: Path) -> None:  # type
     assert "xnnpack-int8" in told and (tmp_path / "phone" / "report.html").is_file()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_a_rig_goes_the_whole_way(tmp_path: Path) -> None:
+    """With few scenes and steps: what it gains is told in docs/rig.md."""
+    bash = shutil.which("bash")
+    if bash is None:
+        pytest.skip("no bash")
+    commands = str(Path(sys.executable).parent) + os.pathsep + os.environ["PATH"]
+    asked = [bash, str(EXAMPLES / "rig.sh"), str(tmp_path / "rig"), "4", "2"]
+    done = subprocess.run(asked, capture_output=True, text=True, env={**os.environ, "PATH": commands})
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "difference from dplive" in done.stdout
+    for name in ("plan.png", "rig.json", "data/labels.json", "tuned/weights.safetensors", "pictures/scene004.png"):
+        assert (tmp_path / "rig" / name).is_file(), name
+
+
 def test_the_readme_names_every_script() -> None:
     text = (EXAMPLES / "README.md").read_text()
     for script in EXAMPLES.iterdir():
-        if script.suffix in (".py", ".sh") and script.name != "rig_scores.py":  # that one belongs to rig.sh
+        if script.suffix in (".py", ".sh"):
             assert f"]({script.name})" in text
