@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.support.network_options import NEEDED
 from torch import Tensor
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
@@ -25,21 +26,17 @@ def test_the_compact_network_is_compact() -> None:
     assert sum(p.numel() for p in build_network("difusenet").parameters()) == 843_370
 
 
-# what no network is without
-OPTIONS = {"ensemble": {"members": [{"network": name, "options": {}} for name in ("dplive", "fmdp")]}}
-
-
 @pytest.mark.parametrize("name", sorted(name for name, spec in NETWORKS.items() if spec.task == DUAL_PIXEL.name))
 def test_shapes_and_finiteness(name: str) -> None:
     torch.manual_seed(0)
-    network = build_network(name, OPTIONS.get(name)).eval()
+    network = build_network(name, NEEDED.get(name)).eval()
     # published forms are for comparison, no phone runs them
     assert name.endswith("-paper") or sum(p.numel() for p in network.parameters()) <= 2_500_000
     for b, h, w in ((1, 64, 96), (2, 32, 160)):
         outputs = network(*inputs(b, h, w))
         out = first_output(outputs)
         assert out.shape == (b, 1, h, w) and torch.isfinite(out).all()
-        assert isinstance(outputs, Tensor) or len(outputs) == len(network_spec(name, OPTIONS.get(name)).outputs)
+        assert isinstance(outputs, Tensor) or len(outputs) == len(network_spec(name, NEEDED.get(name)).outputs)
 
 
 def test_unknown_network_and_options() -> None:

@@ -6,6 +6,7 @@ from dataclasses import is_dataclass
 
 import pytest
 import torch
+from tests.support.network_options import NEEDED
 from torch import Tensor, nn
 
 from dualpix.models.networks import NETWORKS, build_network, network_spec
@@ -119,13 +120,9 @@ def _tensors(outputs: object) -> list[Tensor]:
     return [t for o in outputs for t in _tensors(o)] if isinstance(outputs, list | tuple) else []
 
 
-# what no network is without
-OPTIONS = {"ensemble": {"members": [{"network": name, "options": {}} for name in ("dplive", "fmdp")]}}
-
-
 @pytest.mark.parametrize("name", [n for n in NETWORKS if not n.endswith("-paper")])
 def test_a_network_learns_the_same(name: str) -> None:
-    options = OPTIONS.get(name, {})
+    options = NEEDED.get(name, {})
     spec = network_spec(name, options)
     torch.manual_seed(0)
     plain = build_network(name, options).train()

@@ -10,13 +10,11 @@ import click
 from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import check_output_dir, json_bytes, make_output_dir, write_bytes
-from dualpix.models.networks.members import MEMBERS, MOST_MEMBERS
+from dualpix.models.networks.members import ENSEMBLE, MEMBERS, MOST_MEMBERS
 from dualpix.models.shipped import FoundModel, find_model, split_factory
 
 if TYPE_CHECKING:
     from torch import Tensor
-
-_NETWORK = "ensemble"
 
 
 @click.command(name="ensemble")
@@ -53,7 +51,7 @@ def _member(name: str) -> FoundModel:
     if split_factory(name)[0]:
         raise DualpixError(f"'{name}' is a network of your own", expected="those of dualpix alone: a card runs no code")
     found = find_model(name)
-    if found.network == _NETWORK:
+    if found.network == ENSEMBLE:
         raise DualpixError(f"'{found.name}' is an ensemble", expected="its members", hint="name them all")
     if found.spec.output != "disparity_px":
         raise DualpixError(f"'{found.name}' gives {found.spec.output}", expected="disparity_px of dual-pixel pairs")
@@ -64,22 +62,20 @@ def _joined(found: list[FoundModel], *, half: bool) -> tuple[dict[str, Any], dic
     """Card and weights."""
     import torch
 
-    from dualpix.models.networks import build_network
     from dualpix.models.zoo import load_model
 
     loaded = [load_model(one.folder or one.name) for one in found]
     members = [{"network": one.network, "options": one.card.get("options") or {}} for one in found]
-    network = build_network(_NETWORK, {MEMBERS: members})
     weights = {
         f"{MEMBERS}.{i}.{name}": value.to(torch.float16 if half and value.is_floating_point() else value.dtype)
         for i, model in enumerate(loaded)
         for name, value in model.module.state_dict().items()
     }
     card: dict[str, Any] = {
-        "network": _NETWORK,
+        "network": ENSEMBLE,
         "options": {MEMBERS: members},
         "summary": f"The mean of {len(found)} networks: {', '.join(one.name for one in found)}.",
-        "parameters": sum(p.numel() for p in network.parameters()),
+        "parameters": sum(p.numel() for model in loaded for p in model.module.parameters()),
         "task": found[0].spec.task,
         "members": [{"name": one.name, "card": model.card} for one, model in zip(found, loaded, strict=True)],
     }

@@ -58,5 +58,5 @@ def test_it_gives_the_mean_of_its_members(members: list[dict[str, Any]], sure: b
 def test_what_is_no_ensemble_is_refused(options: dict[str, Any], words: str) -> None:
     network_spec("ensemble", options)  # a card is looked at before torch is there
     with pytest.raises(DualpixError, match="options of network 'ensemble' do not fit") as refused:
-        build_network("ensemble", options or {"members": []})
+        build_network("ensemble", options)
     assert words in str(refused.value)

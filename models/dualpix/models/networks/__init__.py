@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.models.named import is_named
-from dualpix.models.networks.members import Member, members_of
+from dualpix.models.networks.members import ENSEMBLE, Member, members_of
 from dualpix.models.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -175,7 +175,7 @@ def _ensemble(options: dict[str, Any]) -> nn.Module:
 def _member_spec(member: Member) -> NetworkSpec:
     """Of this package alone: a card must not run code that nobody named."""
     spec = NETWORKS.get(member.network)
-    if spec is None or member.network == _ENSEMBLE:
+    if spec is None or member.network == ENSEMBLE:
         raise ValueError(f"member {member.network!r:.60}, expected one of the other networks of dualpix")
     spec = spec.with_options(member.options)
     if spec.output != "disparity_px" or not set(spec.inputs) <= set(_INPUTS):
@@ -194,7 +194,7 @@ def _of_members(spec: NetworkSpec, options: Mapping[str, Any]) -> NetworkSpec:
     return replace(spec, further_outputs=(_CONFIDENCE,) if sure else (), size_multiple=multiple)
 
 
-_ENSEMBLE, _CONFIDENCE = "ensemble", "confidence"
+_CONFIDENCE = "confidence"
 _INPUTS = (("image", 3), ("left", 1), ("right", 1))
 _STACK_INPUTS = (("frames", 3), ("focus_diopters", 1), ("width_per_focal", 1))
 _MATCHED_INPUTS = (*_STACK_INPUTS, ("blur_px_per_diopter", 1))
@@ -233,7 +233,7 @@ NETWORKS: dict[str, NetworkSpec] = {
         paper="this project",
         further_outputs=("confidence",),
     ),
-    _ENSEMBLE: NetworkSpec(
+    ENSEMBLE: NetworkSpec(
         build=_ensemble,
         inputs=_INPUTS,
         output="disparity_px",
@@ -340,8 +340,8 @@ def build_network(name: str, options: dict[str, Any] | None = None) -> nn.Module
         DualpixError: the options do not fit the network, or ask for one that is too large.
     """
     spec = network_spec(name)
-    if options:
-        _check_options(name, spec, options)
+    if options or name == ENSEMBLE:  # which is nothing without its members
+        _check_options(name, spec, options or {})
     return spec.build(options or {})
 
 

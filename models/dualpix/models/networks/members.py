@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+ENSEMBLE = "ensemble"
+"""Name of the network."""
 MEMBERS = "members"
 MOST_MEMBERS = 16
 
