@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -134,3 +136,18 @@ def test_a_card_of_megabytes_is_not_read(folder: Path) -> None:
 def test_a_card_in_latin_1(folder: Path) -> None:
     (folder / "card.json").write_bytes('{"summary": "Gerät"}'.encode("latin-1"))
     assert "does not read" in message(folder)
+
+
+_LOADED = """
+import sys
+from dualpix.models.zoo import known_models, load_model
+for name in known_models():
+    load_model(name)
+print(sorted({"sympy", "torch._inductor", "executorch"} & set(sys.modules)), len(known_models()))
+"""
+
+
+def test_loading_a_network_imports_nothing_that_only_compilers_need() -> None:
+    # constants of a block that are computed on the device "meta" import sympy: a second for every command
+    done = subprocess.run([sys.executable, "-c", _LOADED], capture_output=True, text=True, check=True)
+    assert done.stdout.split("] ")[0] == "[" and int(done.stdout.split("] ")[1]) >= 4

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,11 +30,13 @@ Limits = tuple[float, float]
 Scale = Literal["diverging", "sequential", "depth"]
 
 INVALID_GREY = (0.5, 0.5, 0.5)
+_GREY_CODES = 255 * np.float32(INVALID_GREY)
 SURE = 0.5
 """Confidence from which colours are shown in full."""
 _MAPS: dict[Scale, str] = {"diverging": "RdBu", "sequential": "viridis_r", "depth": "viridis"}
 _ROUND_M = tuple(m * 10.0**e for e in (-2, -1, 0, 1, 2) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7))
 _OUTLIER_PERCENT = 0.5
+_STEPS, _STRIP_PX = 256, 64
 _DPI = 100
 _LONGEST_PANEL_PX = 960
 _TITLE_PX, _BAR_PX, _GAP_PX = 34, 84, 14
@@ -112,18 +115,27 @@ def coloured(panel: Panel) -> Rgb:
     values = _on_scale(panel.image, panel.scale)
     low, high = _limits(panel, panel.scale)
     known = _known(values, panel.valid)
-    position = np.clip((np.where(known, values, low) - low) / (high - low), 0.0, 1.0)
-    colours = np.asarray(colormaps[_MAPS[panel.scale]](position))[..., :3]
-    if panel.confidence is not None:
-        sure = np.clip(panel.confidence / SURE, 0.0, 1.0)[..., None]
-        colours = sure * colours + (1 - sure) * np.array(INVALID_GREY)
-    colours[~known] = INVALID_GREY
-    return np.asarray(np.rint(colours * 255), np.uint8)
+    colours = np.empty((*values.shape, 3), np.uint8)
+    for start in range(0, len(values), _STRIP_PX):  # whole pictures as float colours are 100 MB of fresh memory
+        rows = slice(start, start + _STRIP_PX)
+        step = np.clip((np.where(known[rows], values[rows], low) - low) * (_STEPS / (high - low)), 0, _STEPS - 1)
+        shown = _table(panel.scale)[step.astype(np.uint8)]
+        if panel.confidence is not None:
+            sure = np.clip(panel.confidence[rows] / SURE, 0.0, 1.0)[..., None]
+            shown = sure * shown + (1 - sure) * _GREY_CODES
+        np.rint(shown, out=colours[rows], casting="unsafe")
+    colours[~known] = np.rint(_GREY_CODES)
+    return colours
 
 
 def ramp(scale: Scale) -> npt.NDArray[np.uint8]:
     """(256, 3) R, G, B of a scale, from its low end to its high one."""
-    return np.asarray(np.rint(colormaps[_MAPS[scale]](np.linspace(0.0, 1.0, 256))[:, :3] * 255), np.uint8)
+    return np.asarray(np.rint(_table(scale)), np.uint8)
+
+
+@cache
+def _table(scale: Scale) -> npt.NDArray[np.float32]:
+    return np.float32(255 * colormaps[_MAPS[scale]](np.linspace(0.0, 1.0, _STEPS))[:, :3])
 
 
 def figure(panels: Sequence[Panel], *, columns: int | None = None, panel_px: int = _LONGEST_PANEL_PX) -> Rgb:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from dualpix.models.blocks.constants import constant
 from dualpix.models.blocks.resize import upsample
 
 
@@ -123,7 +124,7 @@ class WindowedParallaxAttention(nn.Module):
         self.key = nn.Conv2d(channels, channels, 1, bias=False)
         self.merge = ConvBNReLU(2 * channels + 1, channels, 3)
         self.register_buffer("scale", torch.tensor(channels**-0.5), persistent=False)
-        position = torch.arange(window, dtype=torch.float32).reshape(1, window, 1)
+        position = constant(lambda: torch.arange(window, dtype=torch.float32).reshape(1, window, 1))
         self.register_buffer("position", position, persistent=False)
 
     scale: Tensor

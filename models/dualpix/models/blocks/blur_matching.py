@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualpix.models.blocks.channels import ChannelMean, FrozenConv1x1
+from dualpix.models.blocks.constants import constant
 from dualpix.models.blocks.correlation import softmax_over_channels
 from dualpix.models.blocks.precision import in_full_precision
 from dualpix.models.blocks.resize import mean_pool
@@ -40,6 +41,16 @@ _FLOOR = 0.005
 """Of differences of roots, at first: about the noise of a frame."""
 
 
+def _binomial() -> Tensor:
+    smooth = torch.tensor([0.25, 0.5, 0.25])
+    return torch.outer(smooth, smooth)[None, None]
+
+
+def _variances() -> Tensor:
+    """(9,) of the levels of the ladder, in px^2."""
+    return torch.tensor([0.0, *(_VARIANCE * dilation**2 for dilation in _DILATIONS)]).cumsum(0)
+
+
 class BlurLadder(nn.Module):
     """Light blurred by nothing and by eight variances, (B, 1, H, W) -> (B, 9, H, W); borders weigh what is inside."""
 
@@ -48,10 +59,8 @@ class BlurLadder(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        binomial = torch.tensor([0.25, 0.5, 0.25])
-        steps = torch.tensor([0.0, *(_VARIANCE * dilation**2 for dilation in _DILATIONS)])
-        self.register_buffer("kernel", torch.outer(binomial, binomial)[None, None], persistent=False)
-        self.register_buffer("variances", steps.cumsum(0), persistent=False)
+        self.register_buffer("kernel", constant(_binomial), persistent=False)
+        self.register_buffer("variances", constant(_variances), persistent=False)
 
     def forward(self, light: Tensor) -> Tensor:
         """Blur."""
@@ -137,7 +146,7 @@ class Evidence(nn.Module):
     def __init__(self, places: int, channels: int, refine: nn.Module) -> None:
         super().__init__()
         self.mean = ChannelMean(places)
-        self.contrast = FrozenConv1x1(torch.eye(places) - 1 / places)
+        self.contrast = FrozenConv1x1(constant(lambda: torch.eye(places) - 1 / places))
         self.join = nn.Conv2d(places + 1, channels, 1)
         self.refine = refine
         self.head = nn.Conv2d(channels, places, 1)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualpix.models.blocks.channels import FrozenConv1x1
+from dualpix.models.blocks.constants import constant
 
 BAND_WIDTH_PX = 128
 """Up to this feature width :class:`CorrelationBand` is taken to be the faster form on XNNPACK: between two convolutions
@@ -146,7 +147,7 @@ class TentLookup(nn.Module):
         super().__init__()
         self.taps, self.radius_px = 2 * reach_px + 1, radius_px
         outer = reach_px + radius_px
-        shifts = torch.arange(-outer, outer + 1, dtype=torch.float32).reshape(1, -1, 1, 1)
+        shifts = constant(lambda: torch.arange(-outer, outer + 1, dtype=torch.float32).reshape(1, -1, 1, 1))
         self.register_buffer("shifts", shifts, persistent=False)
         self.register_buffer("one", torch.tensor(1.0), persistent=False)
         self.sum = FrozenConv1x1(torch.ones(1, self.taps))

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dualpix.models.blocks.constants import constant
+
 
 def upsample(x: Tensor, factor: int) -> Tensor:
     """Bilinear, pixel centres aligned: (B, C, H, W) -> (B, C, factor H, factor W); delegated as it is."""
@@ -83,7 +85,8 @@ class ConvexUpsample(nn.Module):
         super().__init__()
         self.factor = factor
         # each neighbour as one channel; the gain from coarse to fine px rides along
-        self.register_buffer("neighbours", factor * torch.eye(9).reshape(9, 1, 3, 3), persistent=False)
+        neighbours = constant(lambda: factor * torch.eye(9).reshape(9, 1, 3, 3))
+        self.register_buffer("neighbours", neighbours, persistent=False)
 
     neighbours: Tensor
 

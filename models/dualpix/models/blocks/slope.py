@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualpix.models.blocks.channels import FrozenConv1x1
+from dualpix.models.blocks.constants import constant
 from dualpix.models.blocks.resize import mean_pool
 
 FOLD = 4
@@ -42,13 +43,11 @@ class SlopeDisparity(nn.Module):
     def __init__(self, difference_gain: float = 1.0) -> None:
         super().__init__()
         self.channels = len(SCALES) * WINDOWS
-        fine, coarse = _kernels()
-        gains = torch.tensor([0.5, 1 / difference_gain]).repeat_interleave(FOLD * FOLD)
-        self.register_buffer("fine", fine * gains[None, :, None, None], persistent=False)
-        self.register_buffer("coarse", coarse, persistent=False)
+        self.register_buffer("fine", constant(lambda: _kernels()[0] * _gains(difference_gain)), persistent=False)
+        self.register_buffer("coarse", constant(lambda: _kernels()[1]), persistent=False)
         self.mean = FrozenConv1x1(_means())
         self.floor = nn.Parameter(torch.full((1, self.channels, 1, 1), _FLOOR))
-        most = torch.tensor(SCALES * WINDOWS).reshape(1, -1, 1, 1) * _MOST_PX
+        most = constant(lambda: torch.tensor(SCALES * WINDOWS).reshape(1, -1, 1, 1) * _MOST_PX)
         self.register_buffer("most", most, persistent=False)
         self.register_buffer("least", torch.tensor(1e-8), persistent=False)
 
@@ -74,6 +73,11 @@ class SlopeDisparity(nn.Module):
 
 def _around(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 3, 1, 1, False, False)
+
+
+def _gains(difference_gain: float) -> Tensor:
+    """(1, 32, 1, 1): of folded views, half of the sum of the halves and their difference in its own unit."""
+    return torch.tensor([0.5, 1 / difference_gain]).repeat_interleave(FOLD * FOLD)[None, :, None, None]
 
 
 def _means() -> Tensor:

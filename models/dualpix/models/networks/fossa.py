@@ -38,6 +38,7 @@ from dualpix.models.blocks import ConvBNReLU, InvertedResidual
 from dualpix.models.blocks.basic import UpsampleJoin
 from dualpix.models.blocks.blur_matching import BlurMatching, Evidence, ExpectedPlace
 from dualpix.models.blocks.channels import FrozenConv1x1
+from dualpix.models.blocks.constants import constant
 from dualpix.models.blocks.precision import in_full_precision
 from dualpix.models.blocks.resize import ConvexUpsample, mean_pool, upsample
 from dualpix.models.blocks.stack_attention import (
@@ -137,7 +138,7 @@ class SharpnessCue(nn.Module):
         self.luma = FrozenConv1x1(torch.tensor([_LUMA]))
         self.filters = nn.ModuleList(nn.Conv2d(1, _FILTERS, 3, bias=False) for _ in range(_SCALES))
         for bank in self.filters:
-            bank.weight = nn.Parameter(_band_pass())
+            bank.weight = nn.Parameter(constant(_band_pass))
         self.floor = nn.Parameter(torch.full((_SCALES * _FILTERS, 1, 1), _FLOOR))
         self.register_buffer("least", torch.tensor(1e-6), persistent=False)
 
@@ -267,7 +268,7 @@ class FOSSA(nn.Module):
         self.back8 = nn.Conv2d(c8, cue, 1)
         self.back16 = nn.Conv2d(c16, cue, 1) if late else None
         self.estimate = Estimate(cue)
-        pairs, tried = config.pair_channels, places_tried()
+        pairs, tried = config.pair_channels, constant(places_tried)
         self.matching = BlurMatching(tried)
         self.pair = PairEmbedding(pairs)
         self.evidence = Evidence(len(tried), pairs, InvertedResidual(pairs, pairs, expand=2))
