@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from dualpix.capture.camera_protocol import CameraError
-from dualpix.capture.cameras.hidden_camera import Body
+from dualpix.capture.cameras.hidden.body import Body
 from dualpix.capture.cameras.testing.adbd import AdbdServer, PrivateAdb, VirtualPhone, serving
 from dualpix.capture.cameras.testing.companion import PhoneOptics
 from dualpix.capture.cameras.testing.faults import Fault, FaultPlan

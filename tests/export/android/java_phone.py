@@ -21,8 +21,8 @@ import numpy as np
 import numpy.typing as npt
 from tests.android_demo.conftest import Classes
 
-from dualpix.capture.cameras import android_protocol as capture_protocol
-from dualpix.capture.cameras.hidden_camera import Body
+from dualpix.capture.cameras.android import protocol as capture_protocol
+from dualpix.capture.cameras.hidden.body import Body
 from dualpix.capture.cameras.testing import adbd
 from dualpix.capture.cameras.testing.adbd import AdbdServer, VirtualPhone, serving
 from dualpix.capture.cameras.testing.companion import PhoneOptics

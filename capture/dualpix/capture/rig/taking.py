@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 from dualpix.capture.camera_protocol import CameraError, Exposure, PlannedFrame, Shot
 from dualpix.capture.cameras import android
-from dualpix.capture.cameras.android_device import AdbServer
+from dualpix.capture.cameras.android.device import AdbServer
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir, write_json
 from dualpix.capture.rig.clock import ClockOffset, clock_offset

@@ -26,7 +26,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, cast
 
-from dualpix.capture.cameras import android_protocol as protocol
+from dualpix.capture.cameras.android import protocol
 from dualpix.capture.cameras.testing.companion import Companion, PhoneOptics
 from dualpix.capture.cameras.testing.faults import FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.process import announce, options_from, parser_for, wait_for_end

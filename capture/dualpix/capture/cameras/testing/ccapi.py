@@ -27,8 +27,8 @@ from urllib.parse import parse_qs, urlsplit
 from urllib.request import parse_http_list, parse_keqv_list
 
 from dualpix.capture.camera_protocol import CameraError, CardFull, Direction
-from dualpix.capture.cameras.ccapi_discovery import SERVICE
-from dualpix.capture.cameras.hidden_camera import HiddenCamera
+from dualpix.capture.cameras.ccapi.discovery import SERVICE
+from dualpix.capture.cameras.hidden.camera import HiddenCamera
 from dualpix.capture.cameras.testing.faults import FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.process import announce, options_from, parser_for, wait_for_end
 

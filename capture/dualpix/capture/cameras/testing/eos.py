@@ -27,7 +27,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dualpix.capture.camera_protocol import CardFull
-from dualpix.capture.cameras.hidden_camera import HiddenCamera, Still
+from dualpix.capture.cameras.hidden.camera import HiddenCamera, Still
 from dualpix.capture.cameras.testing.faults import FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.process import announce, options_from, parser_for, wait_for_end
 from dualpix.capture.cameras.testing.ptpip import (

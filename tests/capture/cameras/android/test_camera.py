@@ -25,9 +25,10 @@ from dualpix.capture.camera_protocol import (
     PlannedFrame,
 )
 from dualpix.capture.cameras import android, backend
-from dualpix.capture.cameras import android_protocol as protocol
-from dualpix.capture.cameras.android_device import Phone
-from dualpix.capture.cameras.hidden_camera import Body, ShotTruth, read_state
+from dualpix.capture.cameras.android import protocol
+from dualpix.capture.cameras.android.device import Phone
+from dualpix.capture.cameras.hidden.body import Body
+from dualpix.capture.cameras.hidden.truth import ShotTruth, read_state
 from dualpix.capture.cameras.testing.adbd import AdbdServer, PrivateAdb, VirtualPhone, serving
 from dualpix.capture.cameras.testing.companion import PhoneOptics
 from dualpix.capture.cameras.testing.faults import Fault, FaultPlan, Kind, Operation
@@ -421,7 +422,7 @@ def lines_of(*lines: protocol.JournalLine | str) -> bytes:
     return "".join(line if isinstance(line, str) else protocol.line_text(line) for line in lines).encode()
 
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "android"
+GOLDEN = Path(__file__).parents[3] / "golden" / "android"
 HELLO, START, DONE = (protocol.parse_line(line) for line in (GOLDEN / "journal.jsonl").read_text().splitlines()[:3])
 TIME = "2026-11-21T16:05:12Z"
 

@@ -30,11 +30,19 @@ from dualpix.capture.camera_protocol import (
     LensStuck,
     PlannedFrame,
 )
-from dualpix.capture.cameras import backend, ccapi, ccapi_discovery, ccapi_words
-from dualpix.capture.cameras.ccapi_bracket import Bracket
-from dualpix.capture.cameras.ccapi_http import Address, CcapiLink, content_path
-from dualpix.capture.cameras.hidden_camera import Body, HiddenCamera, ShotTruth, read_state
-from dualpix.capture.cameras.hidden_lens import HiddenLens, LensTruth, lens_truth
+from dualpix.capture.cameras import backend, ccapi
+from dualpix.capture.cameras.ccapi import camera as ccapi_camera
+from dualpix.capture.cameras.ccapi import discovery as ccapi_discovery
+from dualpix.capture.cameras.ccapi import drive as ccapi_drive
+from dualpix.capture.cameras.ccapi import words as ccapi_words
+from dualpix.capture.cameras.ccapi.address import Address
+from dualpix.capture.cameras.ccapi.bracket import Bracket
+from dualpix.capture.cameras.ccapi.drive import gray_of_jpeg
+from dualpix.capture.cameras.ccapi.link import CcapiLink, content_path
+from dualpix.capture.cameras.hidden.body import Body
+from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.hidden.lens import HiddenLens, LensTruth, lens_truth
+from dualpix.capture.cameras.hidden.truth import ShotTruth, read_state
 from dualpix.capture.cameras.testing.ccapi import CanonOnline, CcapiServer, Login, serving
 from dualpix.capture.cameras.testing.faults import Fault, FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.known import known_calibration
@@ -543,7 +551,7 @@ def test_what_had_no_effect_is_asked_again(serve: Serve, tmp_path: Path, operati
 
 
 def test_a_camera_that_stays_busy_is_not_asked_forever(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ccapi, "_PATIENCE_S", 0.05)
+    monkeypatch.setattr(ccapi_drive, "_PATIENCE_S", 0.05)
     with serve(Fault("drive", 1, "busy", 10_000)) as server:
         camera = opened(server)
         with pytest.raises(CameraBusy):
@@ -563,7 +571,7 @@ def test_a_full_card_is_seen_by_its_room(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_a_release_without_a_file_ends(serve: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ccapi, "_FILE_LIMIT_S", 0.05)
+    monkeypatch.setattr(ccapi_camera, "_FILE_LIMIT_S", 0.05)
     with serve() as server:
         monkeypatch.setattr(server.camera, "_release", lambda kind, last: None)
         camera = opened(server)
@@ -710,7 +718,7 @@ def test_settings_are_put_back_by_the_connection_that_comes_after_a_loss(serve: 
 def test_a_picture_that_is_none_is_a_bad_frame() -> None:
     for data in (b"", b"\xff\xd8\xff", b"GIF89a", b"\x89PNG\r\n\x1a\n" + bytes(40)):
         with pytest.raises(BadFrame):
-            ccapi._gray(data)
+            gray_of_jpeg(data)
 
 
 @contextmanager

@@ -28,11 +28,13 @@ from dualpix.capture.camera_protocol import (
     PlannedFrame,
 )
 from dualpix.capture.cameras import canon
-from dualpix.capture.cameras.hidden_camera import ShotTruth, read_state
-from dualpix.capture.cameras.hidden_lens import lens_truth
+from dualpix.capture.cameras.canon.files import CanonFile, suffix_of, write_all
+from dualpix.capture.cameras.hidden.lens import lens_truth
+from dualpix.capture.cameras.hidden.truth import ShotTruth, read_state
 from dualpix.capture.cameras.testing.faults import Fault, Kind, Operation
 from dualpix.capture.cameras.testing.known import known_calibration
 from dualpix.capture.cameras.testing.process import ServerProcess
+from dualpix.capture.cameras.words import prime_mm
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode
 
@@ -382,7 +384,7 @@ def test_without_the_package_the_message_says_what_to_install(monkeypatch: pytes
     [("RF50mm F1.2 L USM", 50.0), ("EF-S24mm f/2.8 STM", 24.0), ("RF24-105mm F4 L IS USM", None), ("", None)],
 )
 def test_the_focal_length_of_a_prime_is_in_its_name(name: str, mm: float | None) -> None:
-    assert canon._prime_mm(name) == mm
+    assert prime_mm(name) == mm
 
 
 @pytest.mark.parametrize(
@@ -398,13 +400,13 @@ def test_the_focal_length_of_a_prime_is_in_its_name(name: str, mm: float | None)
     ],
 )
 def test_files_are_called_what_they_are(data: bytes, name: str, suffix: str) -> None:
-    assert canon._suffix(data, name) == suffix
+    assert suffix_of(data, name) == suffix
 
 
 def test_a_second_file_that_cannot_be_written_takes_the_first_with_it(tmp_path: Path) -> None:
-    files = [canon._File("a", ".dng", b"x"), canon._File("b", "/no/such.jpg", b"x")]
+    files = [CanonFile("a", ".dng", b"x"), CanonFile("b", "/no/such.jpg", b"x")]
     with pytest.raises(DualpixError, match="cannot write"):
-        canon._write_all(tmp_path, "f0", files)
+        write_all(tmp_path, "f0", files)
     assert not list(tmp_path.iterdir())
 
 
@@ -413,11 +415,12 @@ import json, sys
 from pathlib import Path
 import gphoto2 as gp
 from dualpix.capture.cameras import canon
+from dualpix.capture.cameras.canon.connect import open_port
 from dualpix.capture.camera_protocol import CameraError, Exposure
 
 found = gp.Camera.autodetect()
 model, port = found.get_name(0), found.get_value(0)
-camera = canon.CanonCamera(canon._open(gp, model, port), None, "card")
+camera = canon.CanonCamera(open_port(gp, model, port), None, "card")
 said = {"model": camera.info.model, "canons": len(canon.find()), "capabilities": camera.info.capabilities}
 for name, ask in (("live view", camera._drive.live_view), ("status", camera.status)):
     try:

@@ -8,37 +8,25 @@ heard is not known here.
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import http.client
-import io
 import json
 import re
-import secrets
 import select
-import socket
 import ssl
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
-from urllib.parse import unquote, urlsplit
-from urllib.request import parse_http_list, parse_keqv_list
+from typing import Any, BinaryIO, Literal
 
 from dualpix.capture.camera_protocol import BadFrame, CameraBusy, CameraError, CameraLost, CardFull
+from dualpix.capture.cameras.ccapi.address import Address
+from dualpix.capture.cameras.ccapi.deadline import Deadline, TimedResponse
+from dualpix.capture.cameras.ccapi.login import Login
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import parse_json
 
-if TYPE_CHECKING:
-    from _typeshed import WriteableBuffer
-
 Method = Literal["get", "put", "post", "delete"]
-
 _TIMEOUT_S = 15.0
-_MOST_WAITS = 4
-"""A request may take so many times the longest wait in all: a byte now and then would keep it alive for ever."""
 _SLOWEST_BYTES_PER_S = 100_000
 """A file may take longer by its size at this rate, a tenth of what a camera's Wi-Fi does at the edge of its range."""
 _MAX_JSON_BYTES = 4 << 20
@@ -50,107 +38,6 @@ _CONTENT = re.compile(
     r"(?:https?://[^/]+)?"
     r"(/ccapi/ver\d{3}/contents/(?:[A-Za-z0-9_\-]{1,64}/){1,4}([A-Za-z0-9_]{1,64}\.[A-Za-z0-9]{2,4}))"
 )
-_HOST = re.compile(r"[A-Za-z0-9.\-]{1,253}|[0-9A-Fa-f:.]{2,45}")
-
-
-@dataclass(frozen=True)
-class Address:
-    """Where a camera is, and as whom we come."""
-
-    scheme: Literal["http", "https"]
-    host: str
-    port: int
-    user: str | None = None
-    password: str = ""
-
-    @property
-    def public(self) -> str:
-        """Without the password, as it may be shown and stored."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
-
-    @staticmethod
-    def parse(text: str) -> Address:
-        """Read ``http://[USER:PASSWORD@]HOST[:PORT]``, or https.
-
-        Raises:
-            DualpixError: it is not of this form; the message does not repeat the password.
-        """
-        shown = re.sub(r"//[^/@]*@", "//...@", text)
-        wrong = DualpixError(f"camera address '{shown}'", expected="http://[USER:PASSWORD@]HOST[:PORT], or https")
-        try:
-            parts = urlsplit(text)
-            port, host = parts.port, parts.hostname or ""
-        except ValueError as error:
-            raise wrong from error
-        plain = parts.path in ("", "/", "/ccapi", "/ccapi/") and not parts.query and not parts.fragment
-        if not plain or not _HOST.fullmatch(host) or port == 0:
-            raise wrong
-        user = None if parts.username is None else unquote(parts.username)
-        if parts.scheme == "http":
-            return Address("http", host, port or 8080, user, unquote(parts.password or ""))
-        if parts.scheme == "https":
-            return Address("https", host, port or 443, user, unquote(parts.password or ""))
-        raise wrong
-
-
-class _Deadline:
-    """When the request that is under way must have ended."""
-
-    def __init__(self, wait_s: float) -> None:
-        self.wait_s = wait_s
-        self._limit_s, self._until_s = 0.0, 0.0
-
-    def start(self) -> None:
-        """A request begins."""
-        self._limit_s = _MOST_WAITS * self.wait_s
-        self._until_s = time.monotonic() + self._limit_s
-
-    def extend(self, seconds: float) -> None:
-        """It may take longer."""
-        self._limit_s += seconds
-        self._until_s += seconds
-
-    def next_wait_s(self) -> float:
-        """How long the next byte may be waited for.
-
-        Raises:
-            TimeoutError: the time is over.
-        """
-        left_s = self._until_s - time.monotonic()
-        if left_s <= 0:
-            raise TimeoutError(f"the answer did not end within {self._limit_s:.3g} s")
-        return min(self.wait_s, left_s)
-
-
-class _Timed(io.RawIOBase):
-    """What comes out of a socket until a deadline."""
-
-    def __init__(self, raw: io.RawIOBase, connected: socket.socket, deadline: _Deadline) -> None:
-        self._raw, self._socket, self._deadline = raw, connected, deadline
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: WriteableBuffer, /) -> int | None:
-        self._socket.settimeout(self._deadline.next_wait_s())
-        try:
-            return self._raw.readinto(buffer)
-        except TimeoutError:
-            self._deadline.next_wait_s()  # says which of both times is over
-            raise
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    """An answer that ends, or is an error, by the deadline."""
-
-    def __init__(self, connected: socket.socket, *arguments: Any, deadline: _Deadline, **more: Any) -> None:
-        super().__init__(connected, *arguments, **more)
-        self.fp = io.BufferedReader(_Timed(self.fp.detach(), connected, deadline))
 
 
 class CcapiLink:
@@ -166,9 +53,9 @@ class CcapiLink:
         """
         self.address = address
         self._timeout_s, self._verify = timeout_s, verify
-        self._deadline = _Deadline(timeout_s)
+        self._deadline = Deadline(timeout_s)
         self._connection: http.client.HTTPConnection | None = None
-        self._login = _Login(address.user, address.password) if address.user is not None else None
+        self._login = Login(address.user, address.password) if address.user is not None else None
         self._paths: dict[tuple[str, Method], str] = {}
 
     def connect(self) -> None:
@@ -362,7 +249,7 @@ class CcapiLink:
                 self._connection = http.client.HTTPSConnection(host, port, timeout=self._timeout_s, context=context)
             else:
                 self._connection = http.client.HTTPConnection(host, port, timeout=self._timeout_s)
-            answers: Any = partial(_Response, deadline=self._deadline)
+            answers: Any = partial(TimedResponse, deadline=self._deadline)
             self._connection.response_class = answers
         return self._connection
 
@@ -414,58 +301,3 @@ def _offers(listed: Mapping[str, Any]) -> dict[tuple[str, Method], str]:
                 if entry.get(method) is True and found.get((endpoint, method), (0, ""))[0] < number:
                     found[endpoint, method] = number, f"/ccapi/ver{number}/{endpoint}"
     return {key: path for key, (_, path) in found.items()}
-
-
-class _Login:
-    """User and password, by the scheme that the camera asks for: digest where it is offered, else basic."""
-
-    def __init__(self, user: str, password: str) -> None:
-        self._user, self._password = user, password
-        self._basic = False
-        self._challenge: dict[str, str] = {}
-        self._count = 0
-
-    def learn(self, challenges: list[str] | None) -> bool:
-        """Take the camera's challenge; whether there is something new to try."""
-        for challenge in challenges or []:
-            scheme, _, rest = challenge.partition(" ")
-            if scheme.lower() == "digest":
-                fields = parse_keqv_list(parse_http_list(rest))
-                repeated = fields.get("nonce") == self._challenge.get("nonce")
-                self._challenge, self._count = fields, 0
-                return not repeated
-        offered = any(challenge.lower().startswith("basic") for challenge in challenges or [])
-        new, self._basic = offered and not self._basic, offered
-        return new
-
-    def header(self, method: str, path: str) -> str | None:
-        """The header that answers the challenge; None before there was one."""
-        if self._challenge:
-            return self._digest(method, path)
-        if self._basic:
-            return "Basic " + base64.b64encode(f"{self._user}:{self._password}".encode()).decode()
-        return None
-
-    def _digest(self, method: str, path: str) -> str:
-        realm, nonce = self._challenge.get("realm", ""), self._challenge.get("nonce", "")
-        algorithm = self._challenge.get("algorithm", "MD5")
-        name = "sha256" if algorithm.upper().startswith("SHA-256") else "md5"
-
-        def digest(text: str) -> str:
-            # what the protocol of 1999 asks for; nothing here rests on its strength
-            return hashlib.new(name, text.encode(), usedforsecurity=False).hexdigest()
-
-        self._count += 1
-        count, own = f"{self._count:08x}", secrets.token_hex(8)
-        secret, request = digest(f"{self._user}:{realm}:{self._password}"), digest(f"{method}:{path}")
-        fields = {"username": self._user, "realm": realm, "nonce": nonce, "uri": path}
-        tail = f", algorithm={algorithm}"
-        if "auth" in [q.strip() for q in self._challenge.get("qop", "").split(",")]:
-            fields["response"] = digest(f"{secret}:{nonce}:{count}:{own}:auth:{request}")
-            fields["cnonce"] = own
-            tail += f", qop=auth, nc={count}"
-        else:
-            fields["response"] = digest(f"{secret}:{nonce}:{request}")
-        if "opaque" in self._challenge:
-            fields["opaque"] = self._challenge["opaque"]
-        return "Digest " + ", ".join(f'{key}="{value}"' for key, value in fields.items()) + tail

@@ -7,8 +7,8 @@ For judging captures of ``--camera sim`` only; no backend looks here.
 from __future__ import annotations
 
 from dualpix.capture.camera_protocol import CameraInfo
-from dualpix.capture.cameras.hidden_camera import HiddenCamera
-from dualpix.capture.cameras.sim import seed_of
+from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.sim.device import seed_of
 from dualpix.capture.types import FloatImage
 
 BACKEND = "sim"

@@ -22,7 +22,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from dualpix.capture.cameras.ccapi_http import Address
+from dualpix.capture.cameras.ccapi.address import Address
 from dualpix.capture.errors import DualpixError
 
 ENVIRONMENT = "DUALPIX_SSDP"

@@ -6,12 +6,13 @@ is not there, or not of this form, is None or empty.
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dualpix.capture.camera_protocol import CameraError, Exposure
+from dualpix.capture.cameras.words import nearest as nearest_word
+from dualpix.capture.cameras.words import number as plain_number
 
 
 def text(said: Mapping[str, Any], key: str) -> str | None:
@@ -43,17 +44,9 @@ def for_exposure(settings: Mapping[str, Any], exposure: Exposure) -> dict[str, s
 
 
 def nearest(key: str, wanted: float, words: Sequence[str]) -> str:
-    """The word that is the value, within a sixth of a stop, which is what rounded names of exposures need."""
-    known = {word: value for word in words if (value := number(word))}
-    if not wanted > 0:
-        raise CameraError(f"{key} {wanted:g}", expected="above 0")
-    if not known:
-        raise CameraError(f"the camera does not let '{key}' be set", hint="switch it to manual exposure (M)")
-    stops = 2 if key == "av" else 1
-    best = min(known, key=lambda word: abs(math.log2(known[word] / wanted)))
-    if abs(stops * math.log2(known[best] / wanted)) > 1 / 6:
-        raise CameraError(f"the camera has no {key} {wanted:g}", expected="one of " + ", ".join(known))
-    return best
+    """As :func:`~dualpix.capture.cameras.words.nearest`."""
+    by_hand = "switch it to manual exposure (M)"
+    return nearest_word(key, wanted, words, number, is_aperture=key == "av", hint=by_hand)
 
 
 def number(word: Any) -> float | None:
@@ -61,10 +54,7 @@ def number(word: Any) -> float | None:
     text = str(word or "").strip().lower()
     if seconds := re.fullmatch(r'(\d{1,4})"(\d{0,2})', text):
         return float(f"{seconds[1]}.{seconds[2] or 0}")
-    match = re.fullmatch(r"(?:f/?)?(\d{1,6}(?:\.\d{1,4})?)(?:/(\d{1,6}))?", text)
-    if match is None or (match[2] is not None and int(match[2]) == 0):
-        return None
-    return float(match[1]) / float(match[2] or 1)
+    return plain_number(text)
 
 
 def mode(word: Any) -> str | None:
@@ -95,9 +85,3 @@ def first_raw(setting: Mapping[str, Any]) -> dict[str, str]:
     if "raw" not in raws:
         raise CameraError("the camera offers no raw format", expected="raw among " + ", ".join(map(str, raws)))
     return {"raw": "raw", "jpeg": "none"}
-
-
-def prime_mm(lens: str | None) -> float | None:
-    """The focal length in a lens's name, where it is one: ``RF50mm F1.2 L USM``, not ``RF24-105mm``."""
-    match = re.search(r"(?<![\d.\-])(\d{1,4}(?:\.\d)?) ?mm", lens or "")
-    return float(match[1]) if match else None

@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpix.capture.camera_protocol import CameraError
-from dualpix.capture.cameras import android_protocol as protocol
+from dualpix.capture.cameras.android import protocol
 
-GOLDEN = Path(__file__).parents[2] / "golden" / "android"
+GOLDEN = Path(__file__).parents[3] / "golden" / "android"
 SCHEMA = json.loads(protocol.SCHEMA.read_text())
 READERS: dict[str, Callable[[str | bytes], Any]] = {
     "plan": protocol.parse_plan,

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from dualpix.capture.cameras.hidden_lens import HiddenLens, LensTruth
+from dualpix.capture.cameras.hidden.lens import HiddenLens, LensTruth
 
 
 class Clock:

@@ -16,8 +16,11 @@ from PIL import Image
 
 from dualpix.capture import optics
 from dualpix.capture.camera_protocol import CameraError, CardFull
-from dualpix.capture.cameras.hidden_camera import Body, HiddenCamera, half_disc_kernels, read_state
-from dualpix.capture.cameras.hidden_lens import HiddenLens, LensTruth, lens_truth
+from dualpix.capture.cameras.hidden.blur import half_disc_kernels
+from dualpix.capture.cameras.hidden.body import Body
+from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.hidden.lens import HiddenLens, LensTruth, lens_truth
+from dualpix.capture.cameras.hidden.truth import read_state
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw import decode
 
