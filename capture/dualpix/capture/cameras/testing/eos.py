@@ -28,6 +28,7 @@ from dataclasses import dataclass
 
 from dualpix.capture.camera_protocol import CardFull
 from dualpix.capture.cameras.hidden.camera import HiddenCamera, Still
+from dualpix.capture.cameras.testing import eos_codes as ptp
 from dualpix.capture.cameras.testing.faults import FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.process import announce, options_from, parser_for, wait_for_end
 from dualpix.capture.cameras.testing.ptpip import (
@@ -47,53 +48,6 @@ from dualpix.capture.cameras.testing.ptpip import (
 )
 from dualpix.capture.errors import DualpixError
 
-_NOT_READY = 0xA102
-_JPEG, _CR3, _BATTERY, _FRIENDLY_NAME = 0x3801, 0xB108, 0x5001, 0xD402
-_STORE = 0x00010001
-_CARD, _HOST = 2, 4
-_SCREEN_AND_HOST = 3
-_FAR = 0x8000
-_HOST_ROOM = 9999
-
-_APERTURE, _SHUTTER, _ISO, _EXPOSURE_MODE, _DRIVE_MODE, _FOCUS_MODE = 0xD101, 0xD102, 0xD103, 0xD105, 0xD106, 0xD108
-_BATTERY_LEVEL, _MODEL_ID, _SHOTS_LEFT, _DESTINATION, _QUALITY = 0xD111, 0xD116, 0xD11B, 0xD11C, 0xD120
-_QUALITY_CARD, _LENS_STATUS, _SERIAL, _OUTPUT, _CONTINUOUS_AF, _LENS_NAME = (
-    0xD122,
-    0xD1A8,
-    0xD1AF,
-    0xD1B0,
-    0xD1C9,
-    0xD1D8,
-)
-_AUTO_POWER_OFF, _OWNER, _ARTIST = 0xD114, 0xD115, 0xD1D0
-
-_OPERATIONS = (
-    *range(0x1001, 0x100C), 0x1014, 0x1015, 0x101B, *range(0x9101, 0x9105), *range(0x9107, 0x910A), 0x9110,
-    *range(0x9114, 0x9118), *range(0x911A, 0x911E), *range(0x9127, 0x912A), 0x913D, *range(0x9151, 0x9156), 0x9158,
-    0x9160,
-)  # fmt: skip
-
-_F_CODES = {1.8: 0x15, 2.0: 0x18, 2.8: 0x20, 4.0: 0x28, 5.6: 0x30, 8.0: 0x38, 11.0: 0x40, 16.0: 0x48}
-_SLOW_S = {0x18: 15.0, 0x20: 8.0, 0x28: 4.0, 0x30: 2.0, 0x38: 1.0, 0x40: 0.5}
-_FAST = {
-    0x48: 4, 0x4B: 5, 0x4D: 6, 0x50: 8, 0x53: 10, 0x55: 13, 0x58: 15, 0x5B: 20, 0x5D: 25, 0x60: 30, 0x63: 40, 0x65: 50,
-    0x68: 60, 0x6B: 80, 0x6D: 100, 0x70: 125, 0x73: 160, 0x75: 200, 0x78: 250, 0x7B: 320, 0x7D: 400, 0x80: 500,
-    0x83: 640, 0x85: 800, 0x88: 1000, 0x8B: 1250, 0x8D: 1600, 0x90: 2000, 0x93: 2500, 0x95: 3200, 0x98: 4000,
-}  # fmt: skip
-_SECONDS = {**_SLOW_S, **{code: 1 / fraction for code, fraction in _FAST.items()}}
-_ISOS = {0x48: 100.0, 0x50: 200.0, 0x58: 400.0, 0x60: 800.0, 0x68: 1600.0, 0x70: 3200.0, 0x78: 6400.0, 0x80: 12800.0}
-
-_MANUAL_EXPOSURE, _MANUAL_FOCUS, _ONE_SHOT = 3, 3, 0
-
-
-def _quality(*files: tuple[int, int, int]) -> bytes:
-    """An image format: count, then per file size, type, picture size, compression."""
-    return struct.pack("<I", len(files)) + b"".join(struct.pack("<4I", 16, *file) for file in files)
-
-
-_RAW, _LARGE = (6, 0, 4), (1, 0, 3)
-_QUALITIES = {"RAW": _quality(_RAW), "L": _quality(_LARGE), "RAW + L": _quality(_RAW, _LARGE)}
-
 
 @dataclass(frozen=True)
 class Setup:
@@ -102,8 +56,8 @@ class Setup:
     model: str = "Canon EOS R5"
     firmware: str = "3-1.8.1"
     battery_percent: int = 80
-    exposure_mode: int = _MANUAL_EXPOSURE
-    focus_mode: int = _MANUAL_FOCUS
+    exposure_mode: int = ptp.MANUAL_EXPOSURE
+    focus_mode: int = ptp.MANUAL_FOCUS
     quality: str = "RAW"
     bracket: int = 1
     """Frames of a release: more than one is focus bracketing in the camera, from where the focus is towards near."""
@@ -137,17 +91,18 @@ class EosCamera:
         self._full = False
         self._quality = self.setup.quality
         self._numbers = {
-            _APERTURE: 0x20, _SHUTTER: 0x68, _ISO: 0x48, _EXPOSURE_MODE: self.setup.exposure_mode, _DRIVE_MODE: 0,
-            _FOCUS_MODE: self.setup.focus_mode, _BATTERY_LEVEL: 2, _AUTO_POWER_OFF: 60, _SHOTS_LEFT: 0,
-            _DESTINATION: _CARD, _OUTPUT: 0, _CONTINUOUS_AF: 0, _LENS_STATUS: 1, _MODEL_ID: 0x80000421,
+            ptp.APERTURE: 0x20, ptp.SHUTTER: 0x68, ptp.ISO: 0x48, ptp.EXPOSURE_MODE: self.setup.exposure_mode,
+            ptp.DRIVE_MODE: 0, ptp.FOCUS_MODE: self.setup.focus_mode, ptp.BATTERY_LEVEL: 2, ptp.AUTO_POWER_OFF: 60,
+            ptp.SHOTS_LEFT: 0, ptp.DESTINATION: ptp.CARD, ptp.OUTPUT: 0, ptp.CONTINUOUS_AF: 0, ptp.LENS_STATUS: 1,
+            ptp.MODEL_ID: 0x80000421,
         }  # fmt: skip
         self._lists = {
-            _APERTURE: [_F_CODES[n] for n in camera.body.f_numbers], _SHUTTER: list(_SECONDS), _ISO: list(_ISOS),
-            _DESTINATION: [_CARD, _HOST], _FOCUS_MODE: [self.setup.focus_mode], _OUTPUT: [0, 1, 2, 3],
-            _CONTINUOUS_AF: [0, 1], _DRIVE_MODE: [0, 4, 5],
+            ptp.APERTURE: [ptp.F_CODES[n] for n in camera.body.f_numbers], ptp.SHUTTER: list(ptp.SECONDS),
+            ptp.ISO: list(ptp.ISOS), ptp.DESTINATION: [ptp.CARD, ptp.HOST], ptp.FOCUS_MODE: [self.setup.focus_mode],
+            ptp.OUTPUT: [0, 1, 2, 3], ptp.CONTINUOUS_AF: [0, 1], ptp.DRIVE_MODE: [0, 4, 5],
         }  # fmt: skip
         body = camera.body
-        self._texts = {_LENS_NAME: body.lens, _SERIAL: body.serial, _OWNER: "", _ARTIST: ""}
+        self._texts = {ptp.LENS_NAME: body.lens, ptp.SERIAL: body.serial, ptp.OWNER: "", ptp.ARTIST: ""}
 
     def connect(self) -> bool:
         """Let a client in, unless the faults say otherwise."""
@@ -158,7 +113,7 @@ class EosCamera:
                 return False
             self._events.clear()
             self._objects = {handle: o for handle, o in self._objects.items() if o.on_card}
-            self._numbers[_OUTPUT] = 0
+            self._numbers[ptp.OUTPUT] = 0
             # who comes back has put in another card, and switched off and on, which frees a lens
             self._full = self.camera.lens.stuck = False
             return True
@@ -206,35 +161,35 @@ class EosCamera:
     def _tell_value(self, prop: int) -> None:
         if prop in self._texts:
             value = _padded(self._texts[prop])
-        elif prop in (_QUALITY, _QUALITY_CARD):
-            value = _QUALITIES[self._quality]
+        elif prop in (ptp.QUALITY, ptp.QUALITY_CARD):
+            value = ptp.QUALITIES[self._quality]
         else:
             value = struct.pack("<I", self._numbers[prop])
         self._tell(0xC189, struct.pack("<I", prop) + value)
 
     def _tell_list(self, prop: int) -> None:
-        if prop in (_QUALITY, _QUALITY_CARD):
-            count, values = len(_QUALITIES), b"".join(_QUALITIES.values())
+        if prop in (ptp.QUALITY, ptp.QUALITY_CARD):
+            count, values = len(ptp.QUALITIES), b"".join(ptp.QUALITIES.values())
         else:
             count, values = len(self._lists[prop]), struct.pack(f"<{len(self._lists[prop])}I", *self._lists[prop])
         self._tell(0xC18A, struct.pack("<III", prop, 3, count) + values)
 
     def _tell_shots_left(self) -> None:
-        self._numbers[_SHOTS_LEFT] = self._room()
-        self._tell_value(_SHOTS_LEFT)
+        self._numbers[ptp.SHOTS_LEFT] = self._room()
+        self._tell_value(ptp.SHOTS_LEFT)
 
     def _room(self) -> int:
         """For so many frames."""
         if self._full:
             return 0
-        return _HOST_ROOM if self._numbers[_DESTINATION] == _HOST else self.camera.free_frames
+        return ptp.HOST_ROOM if self._numbers[ptp.DESTINATION] == ptp.HOST else self.camera.free_frames
 
     def _op_9115(self, parameters: Sequence[int], data: bytes) -> Reply:
         """SetEventMode: all that can be known is told once."""
-        self._numbers[_SHOTS_LEFT] = self._room()
-        for prop in (*self._numbers, *self._texts, _QUALITY):
+        self._numbers[ptp.SHOTS_LEFT] = self._room()
+        for prop in (*self._numbers, *self._texts, ptp.QUALITY):
             self._tell_value(prop)
-        for prop in (*self._lists, _QUALITY):
+        for prop in (*self._lists, ptp.QUALITY):
             self._tell_list(prop)
         return Reply()
 
@@ -253,23 +208,23 @@ class EosCamera:
         """GetDeviceInfo."""
         body, setup = self.camera.body, self.setup
         info = struct.pack("<HIH", 100, 0x0B, 100) + text("") + struct.pack("<H", 0)
-        info += array16(_OPERATIONS) + array16([0x4002, 0xC101]) + array16([_BATTERY, _FRIENDLY_NAME])
-        info += array16([]) + array16([0x3001, _JPEG, _CR3])
+        info += array16(ptp.OPERATIONS) + array16([0x4002, 0xC101]) + array16([ptp.BATTERY, ptp.FRIENDLY_NAME])
+        info += array16([]) + array16([0x3001, ptp.JPEG, ptp.CR3])
         return Reply(data=info + text("Canon Inc.") + text(setup.model) + text(setup.firmware) + text(body.serial))
 
     def _op_1014(self, parameters: Sequence[int], data: bytes) -> Reply:
         """GetDevicePropDesc."""
-        if parameters[0] == _BATTERY:
+        if parameters[0] == ptp.BATTERY:
             refused = self._fault("status")
             level = self.setup.battery_percent
-            return refused or Reply(data=struct.pack("<HHBBB4B", _BATTERY, 2, 0, 100, level, 1, 0, 100, 1))
-        if parameters[0] == _FRIENDLY_NAME:
-            return Reply(data=struct.pack("<HHB", _FRIENDLY_NAME, 0xFFFF, 0) + text("") + text(self.name) + b"\0")
+            return refused or Reply(data=struct.pack("<HHBBB4B", ptp.BATTERY, 2, 0, 100, level, 1, 0, 100, 1))
+        if parameters[0] == ptp.FRIENDLY_NAME:
+            return Reply(data=struct.pack("<HHB", ptp.FRIENDLY_NAME, 0xFFFF, 0) + text("") + text(self.name) + b"\0")
         return Reply(NO_SUCH_PROPERTY)
 
     def _op_1004(self, parameters: Sequence[int], data: bytes) -> Reply:
         """GetStorageIDs."""
-        return Reply(data=array32([_STORE]))
+        return Reply(data=array32([ptp.STORE]))
 
     _op_9101 = _op_1004
 
@@ -293,8 +248,8 @@ class EosCamera:
         if refused:
             return refused
         _, prop = struct.unpack_from("<II", data)
-        if prop in (_QUALITY, _QUALITY_CARD):
-            chosen = [name for name, code in _QUALITIES.items() if data[8:] == code]
+        if prop in (ptp.QUALITY, ptp.QUALITY_CARD):
+            chosen = [name for name, code in ptp.QUALITIES.items() if data[8:] == code]
             if not chosen:
                 return Reply(INVALID_PARAMETER)
             self._quality = chosen[0]
@@ -308,7 +263,7 @@ class EosCamera:
         else:
             return Reply(NO_SUCH_PROPERTY)
         self._tell_value(prop)
-        if prop == _DESTINATION:
+        if prop == ptp.DESTINATION:
             self._tell_shots_left()
         return Reply()
 
@@ -321,14 +276,14 @@ class EosCamera:
 
     def _op_9151(self, parameters: Sequence[int], data: bytes) -> Reply:
         """InitiateViewfinder."""
-        self._numbers[_OUTPUT] |= 2
-        self._tell_value(_OUTPUT)
+        self._numbers[ptp.OUTPUT] |= 2
+        self._tell_value(ptp.OUTPUT)
         return Reply()
 
     def _op_9152(self, parameters: Sequence[int], data: bytes) -> Reply:
         """TerminateViewfinder."""
-        self._numbers[_OUTPUT] = 0
-        self._tell_value(_OUTPUT)
+        self._numbers[ptp.OUTPUT] = 0
+        self._tell_value(ptp.OUTPUT)
         return Reply()
 
     def _op_9153(self, parameters: Sequence[int], data: bytes) -> Reply:
@@ -336,8 +291,8 @@ class EosCamera:
         refused = self._fault("live_view")
         if refused:
             return refused
-        if self._numbers[_OUTPUT] != _SCREEN_AND_HOST:
-            return Reply(_NOT_READY)
+        if self._numbers[ptp.OUTPUT] != ptp.SCREEN_AND_HOST:
+            return Reply(ptp.NOT_READY)
         picture = self.camera.live_view_jpeg()
         return Reply(data=struct.pack("<II", 8 + len(picture), 1) + picture)
 
@@ -346,12 +301,12 @@ class EosCamera:
         refused = self._fault("drive")
         if refused:
             return refused
-        if not self._numbers[_OUTPUT] & 2:
+        if not self._numbers[ptp.OUTPUT] & 2:
             return Reply(BUSY)
         size = parameters[0] & 7
         if size not in self.camera.lens.truth.sizes:
             return Reply(INVALID_PARAMETER)
-        self.camera.drive("far" if parameters[0] & _FAR else "near", size)
+        self.camera.drive("far" if parameters[0] & ptp.FAR else "near", size)
         return Reply()
 
     # release
@@ -378,11 +333,13 @@ class EosCamera:
     def _expose(self) -> None:
         """The release and what follows, while the client asks for events."""
         with self._lock:
-            f_numbers = {code: n for n, code in _F_CODES.items()}
+            f_numbers = {code: n for n, code in ptp.F_CODES.items()}
             settings = (
-                f_numbers[self._numbers[_APERTURE]], _SECONDS[self._numbers[_SHUTTER]], _ISOS[self._numbers[_ISO]],
-            )  # fmt: skip
-            to_card = self._numbers[_DESTINATION] == _CARD
+                f_numbers[self._numbers[ptp.APERTURE]],
+                ptp.SECONDS[self._numbers[ptp.SHUTTER]],
+                ptp.ISOS[self._numbers[ptp.ISO]],
+            )
+            to_card = self._numbers[ptp.DESTINATION] == ptp.CARD
         for number in range(self.setup.bracket):
             if number:
                 self.camera.drive("near", self.setup.bracket_step)
@@ -402,14 +359,14 @@ class EosCamera:
             self._tell(0xC18B, struct.pack("<I", 0))
 
     def _file(self, still: Still, name: str, to_card: bool) -> None:
-        files = {"RAW": ("DNG", _CR3, still.raw), "L": ("JPG", _JPEG, still.jpeg)}
+        files = {"RAW": ("DNG", ptp.CR3, still.raw), "L": ("JPG", ptp.JPEG, still.jpeg)}
         for part in self._quality.split(" + "):
             suffix, code, data = files[part]
             handle, self._next_handle = self._next_handle, self._next_handle + 1
             self._objects[handle] = _Object(f"{name}.{suffix}", code, data, to_card)
             names = _padded(f"{name}.{suffix}")
             if to_card:
-                head = struct.pack("<IIHHIIIII", handle, _STORE, code, 0, 0, 0x10, len(data), 0, handle)
+                head = struct.pack("<IIHHIIIII", handle, ptp.STORE, code, 0, 0, 0x10, len(data), 0, handle)
                 self._tell(0xC181, head + names)
             else:
                 self._tell(0xC186, struct.pack("<IHHIII", handle, code, 0, 0, len(data), 0) + names)
@@ -423,7 +380,7 @@ class EosCamera:
     def _op_9109(self, parameters: Sequence[int], data: bytes) -> Reply:
         """GetObjectInfoEx: what lies on the card."""
         rows = [
-            struct.pack("<9I", 56, handle, _STORE, o.format, 0, 0x20, len(o.data), 0, 0)
+            struct.pack("<9I", 56, handle, ptp.STORE, o.format, 0, 0x20, len(o.data), 0, 0)
             + o.name.encode().ljust(16, b"\0")
             + struct.pack("<I", 0)
             for handle, o in self._objects.items()
@@ -436,8 +393,8 @@ class EosCamera:
         found = self._objects.get(parameters[0])
         if found is None:
             return Reply(INVALID_HANDLE)
-        head = struct.pack("<IHHI", _STORE, found.format, 0, len(found.data))
-        head += struct.pack("<H10I", _JPEG, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)[:40]
+        head = struct.pack("<IHHI", ptp.STORE, found.format, 0, len(found.data))
+        head += struct.pack("<H10I", ptp.JPEG, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0)[:40]
         return Reply(data=head + text(found.name) + text("20260101T000000") * 2 + text(""))
 
     def _op_1009(self, parameters: Sequence[int], data: bytes) -> Reply:
@@ -502,7 +459,7 @@ def _padded(value: str) -> bytes:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Serve until standard input ends."""
     parser = parser_for("a test camera that speaks PTP/IP like a Canon EOS")
-    parser.add_argument("--quality", choices=sorted(_QUALITIES), default="RAW")
+    parser.add_argument("--quality", choices=sorted(ptp.QUALITIES), default="RAW")
     parser.add_argument("--battery", type=int, default=80, help="percent")
     parser.add_argument("--exposure-mode", choices=("M", "Av"), default="M")
     parser.add_argument("--focus-mode", choices=("MF", "AF"), default="MF")
@@ -516,8 +473,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 2
     setup = Setup(
         battery_percent=parsed.battery,
-        exposure_mode=_MANUAL_EXPOSURE if parsed.exposure_mode == "M" else 2,
-        focus_mode=_MANUAL_FOCUS if parsed.focus_mode == "MF" else _ONE_SHOT,
+        exposure_mode=ptp.MANUAL_EXPOSURE if parsed.exposure_mode == "M" else 2,
+        focus_mode=ptp.MANUAL_FOCUS if parsed.focus_mode == "MF" else ptp.ONE_SHOT,
         quality=parsed.quality, bracket=parsed.bracket, bracket_step=parsed.bracket_step,
     )  # fmt: skip
     server = PtpIpServer(EosCamera(options.camera(), options.faults, setup), options.port)
