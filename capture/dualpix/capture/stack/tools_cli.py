@@ -21,7 +21,7 @@ from dualpix.capture.progress import ProgressLine
 
 if TYPE_CHECKING:
     from dualpix.capture.stack.judge.aligned import AlignedStack
-    from dualpix.capture.stack.judge.verify import Verification
+    from dualpix.capture.stack.judge.verification import Verification
     from dualpix.capture.stack.keep.export import Layout, PictureFormat
     from dualpix.capture.stack.keep.importer import Imported
     from dualpix.capture.stack.keep.record import FrameRecord
