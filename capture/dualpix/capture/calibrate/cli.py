@@ -18,6 +18,7 @@ from rich.table import Table
 from dualpix.capture.calibrate.planes import Plane, PlaneViews, check_distances, measure_plane, read_views
 from dualpix.capture.calibrate.shading import Calibration, Sheet, calibrate, picture, read_sheet
 from dualpix.capture.command.lens_options import LensNumber
+from dualpix.capture.command.options import FILE, C, json_option, with_options
 from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DecodeError, OutputError
 from dualpix.capture.files import make_output_dir
@@ -25,7 +26,7 @@ from dualpix.capture.pictures.colour_map import save_picture
 from dualpix.capture.profiles.facts import PsfGrid
 from dualpix.capture.profiles.profile import CameraProfile, kept_facts, write_profile
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.raw.batch.jobs import levels_options
+from dualpix.capture.raw.batch.jobs import baseline_option, levels_options, pair_options
 from dualpix.capture.raw.develop.levels import Levels
 from dualpix.capture.raw.formats.pair import right_name
 from dualpix.capture.types import Baseline
@@ -33,7 +34,15 @@ from dualpix.capture.types import Baseline
 if TYPE_CHECKING:
     from dualpix.capture.calibrate.gain import GainResult
 
-_FILE = click.Path(path_type=Path)
+
+_extended = click.option(
+    "-o", "--output", type=FILE, required=True, metavar="PROFILE.json", help="The profile to write or extend."
+)
+
+
+def _reading_options(command: C) -> C:
+    """How exported pairs are read, and how the result is shown."""
+    return with_options(command, baseline_option, levels_options, json_option("Result as JSON on stdout."))
 
 
 @click.group("calibrate")
@@ -42,13 +51,10 @@ def command() -> None:
 
 
 @command.command("shading")
-@click.argument("files", nargs=-1, type=_FILE)
-@click.option("-o", "--output", type=_FILE, required=True, metavar="PROFILE.json", help="The profile to write.")
-@click.option("--left", type=_FILE, help="Left file of a pair whose names do not tell.")
-@click.option("--right", type=_FILE, help="Right file of a pair: with --left, or with one left FILE.")
-@click.option("--baseline", type=click.Choice(["x", "y"]), help="Disparity axis of an exported pair [default: x].")
-@levels_options
-@click.option("--json", "as_json", is_flag=True, help="Result as JSON on stdout.")
+@click.argument("files", nargs=-1, type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, metavar="PROFILE.json", help="The profile to write.")
+@pair_options
+@_reading_options
 def shading(
     files: tuple[Path, ...],
     output: Path,
@@ -78,10 +84,8 @@ def shading(
 
 
 @command.command("gain")
-@click.argument("planes", nargs=-1, type=_FILE)
-@click.option(
-    "-o", "--output", type=_FILE, required=True, metavar="PROFILE.json", help="The profile to write or extend."
-)
+@click.argument("planes", nargs=-1, type=FILE)
+@_extended
 @click.option(
     "--distances", required=True, metavar="M,M,...", help="Distance of each plane from the lens in m; one for all."
 )
@@ -102,9 +106,7 @@ def shading(
     type=LensNumber("pixel_pitch_um"),
     help="Of the decoded view; sensor width / view width for resized exports.",
 )
-@click.option("--baseline", type=click.Choice(["x", "y"]), help="Disparity axis of an exported pair [default: x].")
-@levels_options
-@click.option("--json", "as_json", is_flag=True, help="Result as JSON on stdout.")
+@_reading_options
 def gain(
     planes: tuple[Path, ...],
     output: Path,
@@ -150,11 +152,9 @@ def gain(
 
 
 @command.command("psf")
-@click.argument("files", nargs=-1, type=_FILE)
-@click.option(
-    "-o", "--output", type=_FILE, required=True, metavar="PROFILE.json", help="The profile to write or extend."
-)
-@click.option("--sharp", type=_FILE, help="The same plane stopped down: its left file, or a raw.")
+@click.argument("files", nargs=-1, type=FILE)
+@_extended
+@click.option("--sharp", type=FILE, help="The same plane stopped down: its left file, or a raw.")
 @click.option("--size-px", type=int, default=31, show_default=True, help="Side of the kernels to solve for.")
 @click.option(
     "--cells", nargs=2, type=int, default=(6, 8), show_default=True, metavar="ROWS COLUMNS", help="Of kernel grids."
@@ -179,9 +179,7 @@ def gain(
 @click.option(
     "--keep-kernels", "step", type=int, metavar="STEP", help="Keep the kernels too, one value per STEP px (odd)."
 )
-@click.option("--baseline", type=click.Choice(["x", "y"]), help="Disparity axis of an exported pair [default: x].")
-@levels_options
-@click.option("--json", "as_json", is_flag=True, help="Result as JSON on stdout.")
+@_reading_options
 def psf(
     files: tuple[Path, ...],
     output: Path,

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from pathlib import Path
-from typing import TypeVar, get_args
+from typing import get_args
 
 import click
 
+from dualpix.capture.command import options
+from dualpix.capture.command.options import FILE, C, with_options
 from dualpix.capture.rig.board import BoardKind
 
-FILE = click.Path(path_type=Path)
-C = TypeVar("C", bound=Callable[..., object])
+__all__ = ["FILE", "board_options", "json_option", "output_option", "rig_option", "skew_option"]
 
 
 def board_options(command: C) -> C:
     """Which board."""
-    options = (
+    return with_options(
+        command,
         click.option("--board", "kind", type=click.Choice(get_args(BoardKind)), default="charuco", help="Its kind."),
         click.option("--squares", type=(int, int), default=(9, 6), metavar="COLUMNS ROWS", help="Of the board."),
         click.option("--square-mm", type=float, default=25.0, help="Side of a square, measured on the print."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def skew_option(command: C) -> C:
@@ -38,4 +35,4 @@ def skew_option(command: C) -> C:
 
 rig_option = click.option("--rig", "rig_file", type=FILE, required=True, help="rig.json of `dualpix rig calibrate`.")
 output_option = click.option("-o", "--output", type=FILE, required=True, help="Folder of the results.")
-json_option = click.option("--json", "as_json", is_flag=True, help="Result as JSON on stdout.")
+json_option = options.json_option("Result as JSON on stdout.")
