@@ -13,10 +13,10 @@ import cv2
 import numpy as np
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.rig.board import Board
+from dualpix.capture.rig.calibrate.board import Board
+from dualpix.capture.rig.calibrate.solve import BoardPair, pose_of
 from dualpix.capture.rig.geometry import Array, RigGeometry
-from dualpix.capture.rig.session import Skew
-from dualpix.capture.rig.solve import BoardPair, pose_of
+from dualpix.capture.rig.pairs.session import Skew
 
 _LEAST = 3
 _LEAST_SPEED_PX_S = 20.0

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.rig.session import View
-from dualpix.capture.rig.store import Rig
+from dualpix.capture.rig.calibrate.store import Rig
+from dualpix.capture.rig.pairs.session import View
 
 
 def check_fits(rig: Rig, view: View, side: str) -> View:

@@ -32,8 +32,8 @@ from dualpix.capture.profiles.profile import CameraProfile
 from dualpix.capture.raw.develop.geometry import upright
 from dualpix.capture.raw.formats.pair import pair_stem, right_name
 from dualpix.capture.rig.encode import npy_bytes, png_bytes
-from dualpix.capture.rig.label import Label
-from dualpix.capture.rig.session import View
+from dualpix.capture.rig.labels.label import Label
+from dualpix.capture.rig.pairs.session import View
 from dualpix.capture.types import FloatImage, LensModel
 
 SIDECAR = "labels.json"

@@ -16,7 +16,7 @@ from dualpix.capture.cameras.testing.companion import PhoneOptics
 from dualpix.capture.cameras.testing.faults import Fault, FaultPlan
 from dualpix.capture.cameras.testing.phone import VirtualPhone
 from dualpix.capture.cli import main
-from dualpix.capture.rig.clock import clock_offset
+from dualpix.capture.rig.pairs.clock import clock_offset
 
 SMALL = Body(size_hw=(32, 48))
 BOOTED_BEFORE_S = (0.0, 1234.5)

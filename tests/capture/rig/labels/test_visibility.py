@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
-from dualpix.capture.rig import visibility
-from dualpix.capture.rig.match import SemiGlobal, match
-from dualpix.capture.rig.rectify import rectification
-from dualpix.capture.rig.simulated import SimulatedRig
+from dualpix.capture.rig.labels import visibility
+from dualpix.capture.rig.labels.match import SemiGlobal, match
+from dualpix.capture.rig.labels.rectify import rectification
+from dualpix.capture.rig.simulate.rig import SimulatedRig
 
 SIZE = (160, 400)
 WALL_PX, CARD_PX = 6.0, 26.0

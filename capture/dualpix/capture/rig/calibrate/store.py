@@ -14,10 +14,10 @@ import numpy as np
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_json, write_json
-from dualpix.capture.rig.board import Board
-from dualpix.capture.rig.calibration import Sighting
+from dualpix.capture.rig.calibrate.board import Board
+from dualpix.capture.rig.calibrate.calibration import Sighting
+from dualpix.capture.rig.calibrate.solve import Solution
 from dualpix.capture.rig.geometry import NAMES, PER_CAMERA, RIG_PARAMETERS, Array, RigGeometry
-from dualpix.capture.rig.solve import Solution
 from dualpix.capture.types import Baseline
 
 FORMAT = 1

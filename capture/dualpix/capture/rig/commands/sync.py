@@ -9,8 +9,8 @@ import click
 
 from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.rig.board import Board, BoardKind
-from dualpix.capture.rig.options import FILE, board_options, json_option, rig_option, skew_option
+from dualpix.capture.rig.calibrate.board import Board, BoardKind
+from dualpix.capture.rig.commands.options import FILE, board_options, json_option, rig_option, skew_option
 
 
 @click.command("sync")
@@ -34,10 +34,10 @@ def command(
 
     Exit code 2 where it surely is more than --max-skew-ms.
     """
-    from dualpix.capture.rig.calibration import find_boards
-    from dualpix.capture.rig.session import read_session
-    from dualpix.capture.rig.store import read_rig
-    from dualpix.capture.rig.sync import skew_of
+    from dualpix.capture.rig.calibrate.calibration import find_boards
+    from dualpix.capture.rig.calibrate.store import read_rig
+    from dualpix.capture.rig.calibrate.sync import skew_of
+    from dualpix.capture.rig.pairs.session import read_session
 
     rig = read_rig(rig_file)
     board = Board(kind, squares, square_mm / 1e3)

@@ -18,8 +18,8 @@ from dualpix.capture.cameras import android
 from dualpix.capture.cameras.android.device import AdbServer
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir, write_json
-from dualpix.capture.rig.clock import ClockOffset, clock_offset
-from dualpix.capture.rig.session import SESSION_FILE, SIDES, Skew, session_json
+from dualpix.capture.rig.pairs.clock import ClockOffset, clock_offset
+from dualpix.capture.rig.pairs.session import SESSION_FILE, SIDES, Skew, session_json
 
 _FOREIGN_CLOCK_S = 30.0
 _AGAIN = "again"

@@ -12,8 +12,8 @@ import click
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import atomic_dir, write_json
 from dualpix.capture.raw.formats.pair import right_name
-from dualpix.capture.rig.options import FILE, output_option
-from dualpix.capture.rig.session import SESSION_FILE, SIDES, Skew, captures_in, session_json
+from dualpix.capture.rig.commands.options import FILE, output_option
+from dualpix.capture.rig.pairs.session import SESSION_FILE, SIDES, Skew, captures_in, session_json
 
 
 @click.command("capture")
@@ -47,7 +47,7 @@ def command(
     taken too far apart.
     """
     from dualpix.capture.camera_protocol import Exposure
-    from dualpix.capture.rig.taking import Taken, Taker, write_session
+    from dualpix.capture.rig.pairs.taking import Taken, Taker, write_session
 
     if (output / SESSION_FILE).exists():
         raise OutputError(f"'{output}' holds a session", expected="a new folder", hint="choose another -o")

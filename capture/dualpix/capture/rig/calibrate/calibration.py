@@ -14,12 +14,12 @@ import cv2
 import numpy as np
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.rig import coverage
-from dualpix.capture.rig.board import Board
-from dualpix.capture.rig.coverage import Coverage
+from dualpix.capture.rig.calibrate import coverage
+from dualpix.capture.rig.calibrate.board import Board
+from dualpix.capture.rig.calibrate.coverage import Coverage
+from dualpix.capture.rig.calibrate.solve import BoardPair, Solution, first_cameras, relative_pose, solve
 from dualpix.capture.rig.geometry import Array
-from dualpix.capture.rig.session import RigPair, View, check_skew, read_view
-from dualpix.capture.rig.solve import BoardPair, Solution, first_cameras, relative_pose, solve
+from dualpix.capture.rig.pairs.session import RigPair, View, check_skew, read_view
 from dualpix.capture.types import Baseline
 
 LEAST_PAIRS = 8

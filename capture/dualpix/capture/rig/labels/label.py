@@ -16,8 +16,8 @@ import numpy as np
 from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.rig.geometry import RIG_PARAMETERS, Array, RigGeometry
-from dualpix.capture.rig.match import Gray, Matcher, StereoMatch, match
-from dualpix.capture.rig.rectify import Rectification
+from dualpix.capture.rig.labels.match import Gray, Matcher, StereoMatch, match
+from dualpix.capture.rig.labels.rectify import Rectification
 from dualpix.capture.types import FloatImage, LensModel, Mask
 
 _GRID = 6

@@ -14,7 +14,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir
 from dualpix.capture.pictures.colour_map import save_picture
 from dualpix.capture.profiles import lens_model, load_profile
-from dualpix.capture.rig.options import FILE, json_option
+from dualpix.capture.rig.commands.options import FILE, json_option
 from dualpix.capture.rig.plan import MATCH_SIGMA_PX, RigPlan, picture
 from dualpix.capture.types import LensModel
 

@@ -1,9 +1,9 @@
 """What camera b does not see of camera a's picture, and what neither can match: two reasons of having no label.
 
-Convention: :mod:`dualpix.capture.rig.match`. Only what was matched on texture, from both sides, can hide something:
-among noise a matcher finds disparities too, and near ones of them would hide all that lies behind. The farther surface
-beside a pixel without a match is continued to it; where b sees a nearer one in that place, or nothing of its picture,
-the pixel is unseen.
+Convention: :mod:`dualpix.capture.rig.labels.match`. Only what was matched on texture, from both sides, can hide
+something: among noise a matcher finds disparities too, and near ones of them would hide all that lies behind. The
+farther surface beside a pixel without a match is continued to it; where b sees a nearer one in that place, or nothing
+of its picture, the pixel is unseen.
 """
 
 from __future__ import annotations

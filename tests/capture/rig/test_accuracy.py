@@ -9,15 +9,15 @@ import cv2
 import numpy as np
 import pytest
 
-from dualpix.capture.rig.board import Board
-from dualpix.capture.rig.calibration import calibrate, find_boards
+from dualpix.capture.rig.calibrate.board import Board
+from dualpix.capture.rig.calibrate.calibration import calibrate, find_boards
+from dualpix.capture.rig.calibrate.solve import Solution
 from dualpix.capture.rig.geometry import RigGeometry, rotation_deg
-from dualpix.capture.rig.label import Label, label
-from dualpix.capture.rig.match import SemiGlobal
-from dualpix.capture.rig.rectify import rectification
-from dualpix.capture.rig.session import read_session, read_view
-from dualpix.capture.rig.simulated import RigShot, SimulatedRig, write_shot
-from dualpix.capture.rig.solve import Solution
+from dualpix.capture.rig.labels.label import Label, label
+from dualpix.capture.rig.labels.match import SemiGlobal
+from dualpix.capture.rig.labels.rectify import rectification
+from dualpix.capture.rig.pairs.session import read_session, read_view
+from dualpix.capture.rig.simulate.rig import RigShot, SimulatedRig, write_shot
 from dualpix.capture.types import Mask
 
 BOARD = Board("charuco", (9, 6), 0.025)

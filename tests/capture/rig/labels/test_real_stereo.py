@@ -20,7 +20,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dualpix.capture.rig.match import SemiGlobal, match
+from dualpix.capture.rig.labels.match import SemiGlobal, match
 
 WHEEL = os.environ.get("DUALPIX_STEREO_WHEEL", "")
 MOST_PX = 70

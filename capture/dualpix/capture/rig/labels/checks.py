@@ -15,8 +15,8 @@ import numpy as np
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.rig.geometry import Array
-from dualpix.capture.rig.match import Gray
-from dualpix.capture.rig.rectify import Rectification
+from dualpix.capture.rig.labels.match import Gray
+from dualpix.capture.rig.labels.rectify import Rectification
 
 LEAST_MATCHES = 30
 _RATIO = 0.75

@@ -13,10 +13,10 @@ import pytest
 
 from dualpix.capture.cli import main
 from dualpix.capture.optics import disparity_px
-from dualpix.capture.rig.board import Board
-from dualpix.capture.rig.calibration import Sighting, calibrate
-from dualpix.capture.rig.simulated import SimulatedRig, write_shot
-from dualpix.capture.rig.store import rig_of, write_rig
+from dualpix.capture.rig.calibrate.board import Board
+from dualpix.capture.rig.calibrate.calibration import Sighting, calibrate
+from dualpix.capture.rig.calibrate.store import rig_of, write_rig
+from dualpix.capture.rig.simulate.rig import SimulatedRig, write_shot
 from dualpix.capture.types import LensModel
 from dualpix.models.data.sources import open_source
 
@@ -180,7 +180,7 @@ def test_rectified_rows_meet_and_the_map_leads_back(
     # a rectified picture, brought back by the map, is a's own again
     rectified = cv2.imread(str(tmp_path / "r/scene0_a.png"), cv2.IMREAD_UNCHANGED).astype(np.float32)
     again = cv2.remap(rectified, back[..., 0], back[..., 1], cv2.INTER_CUBIC)
-    from dualpix.capture.rig.session import read_view
+    from dualpix.capture.rig.pairs.session import read_view
 
     own = read_view(shoot / "scenes/a/scene0_left.png").gray.astype(np.float32)
     assert np.abs(again - own)[8:-8, 8:-8].mean() < 3
@@ -230,7 +230,7 @@ def test_an_orientation_that_a_file_states_changes_nothing(mine: Path, capsys: p
     """The same pixels with another EXIF orientation: the phone was held otherwise, its sensor saw the same."""
     from PIL import Image
 
-    from dualpix.capture.rig.session import read_view
+    from dualpix.capture.rig.pairs.session import read_view
 
     path = mine / "scenes/b/scene0_left.png"
     gray = read_view(path).gray
@@ -255,7 +255,7 @@ def test_a_half_without_the_other(mine: Path, capsys: pytest.CaptureFixture[str]
 def test_a_picture_that_breaks_off(mine: Path, capsys: pytest.CaptureFixture[str], suffix: str, kind: str) -> None:
     b = mine / "scenes/b"
     if suffix == ".jpg":
-        from dualpix.capture.rig.session import read_view
+        from dualpix.capture.rig.pairs.session import read_view
 
         cv2.imwrite(str(b / "scene1.jpg"), read_view(b / "scene1_left.png").gray)
         for half in ("left", "right"):

@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.rig.board import Board, Found
+from dualpix.capture.rig.calibrate.board import Board, Found
 from dualpix.capture.rig.geometry import PER_CAMERA, RIG_PARAMETERS, Array, Intrinsics, RigGeometry
 
 _STEPS = 60

@@ -14,11 +14,11 @@ import cv2
 import numpy as np
 
 from dualpix.capture.files import make_output_dir, write_bytes
-from dualpix.capture.rig.board import Board, Found
+from dualpix.capture.rig.calibrate.board import Board, Found
+from dualpix.capture.rig.calibrate.solve import BoardPair
 from dualpix.capture.rig.encode import npy_bytes, png_bytes
 from dualpix.capture.rig.geometry import NAMES, Array, Intrinsics, RigGeometry
-from dualpix.capture.rig.solve import BoardPair
-from dualpix.capture.rig.world import Card, Thing, hides, random_things, see
+from dualpix.capture.rig.simulate.world import Card, Thing, hides, random_things, see
 from dualpix.capture.synthesis.sensor import DnNoise, SensorModel, expose
 from dualpix.capture.types import DualPixelImage, FloatImage, LensModel, Mask
 

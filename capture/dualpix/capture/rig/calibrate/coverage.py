@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.pictures.colour_map import Rgb
+from dualpix.capture.rig.calibrate.solve import BoardPair
 from dualpix.capture.rig.geometry import Array
-from dualpix.capture.rig.solve import BoardPair
 
 CELLS = 4
 _LEAST_CELLS = 13

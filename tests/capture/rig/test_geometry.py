@@ -10,17 +10,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.rig.board import Board
-from dualpix.capture.rig.calibration import CoverageError, Sighting, calibrate
-from dualpix.capture.rig.coverage import coverage_of
+from dualpix.capture.rig.calibrate.board import Board
+from dualpix.capture.rig.calibrate.calibration import CoverageError, Sighting, calibrate
+from dualpix.capture.rig.calibrate.coverage import coverage_of
+from dualpix.capture.rig.calibrate.solve import BoardPair, solve
+from dualpix.capture.rig.calibrate.store import read_rig, rig_of, write_rig
+from dualpix.capture.rig.calibrate.sync import skew_of
 from dualpix.capture.rig.geometry import RigGeometry, rotation_deg
-from dualpix.capture.rig.label import calibration_sigma
+from dualpix.capture.rig.labels.label import calibration_sigma
+from dualpix.capture.rig.labels.rectify import rectification
 from dualpix.capture.rig.plan import RigPlan
-from dualpix.capture.rig.rectify import rectification
-from dualpix.capture.rig.simulated import SimulatedRig
-from dualpix.capture.rig.solve import BoardPair, solve
-from dualpix.capture.rig.store import read_rig, rig_of, write_rig
-from dualpix.capture.rig.sync import skew_of
+from dualpix.capture.rig.simulate.rig import SimulatedRig
 
 BOARD = Board("charuco", (9, 6), 0.025)
 SIZE = (480, 640)
@@ -137,7 +137,7 @@ def test_skew_of_a_moving_board() -> None:
     """The board turns and slides; b sees it 12 ms later than a."""
     import cv2
 
-    from dualpix.capture.rig.board import Found
+    from dualpix.capture.rig.calibrate.board import Found
 
     rig = SimulatedRig.from_seed(8, SIZE)
     g, rng = rig.geometry, np.random.default_rng(8)

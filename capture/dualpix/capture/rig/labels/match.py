@@ -1,7 +1,7 @@
 """Disparity of rectified pictures: semi-global matching, refined below the pixel, checked from both sides.
 
-Convention: disparity = x_a - x_b of rectified px, > 0 before infinity (:mod:`dualpix.capture.rig.rectify`); NaN where
-there is none. One standard deviation says how sure it is.
+Convention: disparity = x_a - x_b of rectified px, > 0 before infinity (:mod:`dualpix.capture.rig.labels.rectify`); NaN
+where there is none. One standard deviation says how sure it is.
 
 The matcher finds whole pixels, a least-squares step (Lucas & Kanade 1981, along the row, gain and offset removed) the
 rest. Its variance follows from the residuals and the texture of its window: ``s^2 / (n <g^2>)``. To it are added what
@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.rig import visibility
-from dualpix.capture.rig.visibility import EDGE_PX, filled
+from dualpix.capture.rig.labels import visibility
+from dualpix.capture.rig.labels.visibility import EDGE_PX, filled
 from dualpix.capture.types import FloatImage, Mask
 
 Gray = npt.NDArray[np.uint8]

@@ -8,7 +8,7 @@ import click
 
 from dualpix.capture.command import options
 from dualpix.capture.command.options import FILE, C, with_options
-from dualpix.capture.rig.board import BoardKind
+from dualpix.capture.rig.calibrate.board import BoardKind
 
 __all__ = ["FILE", "board_options", "json_option", "output_option", "rig_option", "skew_option"]
 
