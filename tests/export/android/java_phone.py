@@ -23,10 +23,10 @@ from tests.android_demo.conftest import Classes
 
 from dualpix.capture.cameras.android import protocol as capture_protocol
 from dualpix.capture.cameras.hidden.body import Body
+from dualpix.capture.cameras.hidden.faults import Fault, FaultPlan, Kind
 from dualpix.capture.cameras.testing import adbd
 from dualpix.capture.cameras.testing.adbd import AdbdServer, serving
 from dualpix.capture.cameras.testing.companion import PhoneOptics
-from dualpix.capture.cameras.testing.faults import Fault, FaultPlan, Kind
 from dualpix.capture.cameras.testing.phone import VirtualPhone
 from dualpix.export.android import protocol
 

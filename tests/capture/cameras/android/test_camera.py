@@ -28,10 +28,10 @@ from dualpix.capture.cameras import android, backend
 from dualpix.capture.cameras.android import protocol
 from dualpix.capture.cameras.android.device import Phone
 from dualpix.capture.cameras.hidden.body import Body
+from dualpix.capture.cameras.hidden.faults import Fault, FaultPlan, Kind, Operation
 from dualpix.capture.cameras.hidden.truth import ShotTruth, read_state
 from dualpix.capture.cameras.testing.adbd import AdbdServer, PrivateAdb, serving
 from dualpix.capture.cameras.testing.companion import PhoneOptics
-from dualpix.capture.cameras.testing.faults import Fault, FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.phone import VirtualPhone
 from dualpix.capture.cameras.testing.process import ServerProcess
 from dualpix.capture.errors import DualpixError

@@ -29,9 +29,9 @@ from dualpix.capture.camera_protocol import (
 )
 from dualpix.capture.cameras import canon
 from dualpix.capture.cameras.canon.files import CanonFile, suffix_of, write_all
+from dualpix.capture.cameras.hidden.faults import Fault, Kind, Operation
 from dualpix.capture.cameras.hidden.lens import lens_truth
 from dualpix.capture.cameras.hidden.truth import ShotTruth, read_state
-from dualpix.capture.cameras.testing.faults import Fault, Kind, Operation
 from dualpix.capture.cameras.testing.known import known_calibration
 from dualpix.capture.cameras.testing.process import ServerProcess
 from dualpix.capture.cameras.words import prime_mm

@@ -41,11 +41,11 @@ from dualpix.capture.cameras.ccapi.drive import gray_of_jpeg
 from dualpix.capture.cameras.ccapi.link import CcapiLink, content_path
 from dualpix.capture.cameras.hidden.body import Body
 from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.hidden.faults import Fault, FaultPlan, Kind, Operation
 from dualpix.capture.cameras.hidden.lens import HiddenLens, LensTruth, lens_truth
 from dualpix.capture.cameras.hidden.truth import ShotTruth, read_state
 from dualpix.capture.cameras.testing.canon_online import CanonOnline
 from dualpix.capture.cameras.testing.ccapi import CcapiServer, serving
-from dualpix.capture.cameras.testing.faults import Fault, FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.known import known_calibration
 from dualpix.capture.cameras.testing.login import Login
 from dualpix.capture.cameras.testing.process import ServerProcess

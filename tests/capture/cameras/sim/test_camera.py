@@ -21,9 +21,9 @@ from dualpix.capture.camera_protocol import (
     PlannedFrame,
 )
 from dualpix.capture.cameras import sim
+from dualpix.capture.cameras.hidden.faults import Fault, FaultPlan, Kind, Operation
 from dualpix.capture.cameras.hidden.lens import lens_truth
 from dualpix.capture.cameras.hidden.truth import read_state
-from dualpix.capture.cameras.testing.faults import Fault, FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.known import known_calibration
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.focus import calibrate, store

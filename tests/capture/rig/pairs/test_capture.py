@@ -11,9 +11,9 @@ import pytest
 
 from dualpix.capture.camera_protocol import CameraError
 from dualpix.capture.cameras.hidden.body import Body
+from dualpix.capture.cameras.hidden.faults import Fault, FaultPlan
 from dualpix.capture.cameras.testing.adbd import AdbdServer, PrivateAdb, serving
 from dualpix.capture.cameras.testing.companion import PhoneOptics
-from dualpix.capture.cameras.testing.faults import Fault, FaultPlan
 from dualpix.capture.cameras.testing.phone import VirtualPhone
 from dualpix.capture.cli import main
 from dualpix.capture.rig.pairs.clock import clock_offset

@@ -1,1 +1,1 @@
-"""What stands behind every simulated and test camera: a lens, a scene and a shutter that nobody is told of."""
+"""What stands behind simulated and test cameras: a lens, a scene and a shutter that nobody is told of, and faults."""

@@ -5,7 +5,8 @@ stand. Nothing of the truth reaches the backend: the lens is moved by steps of u
 calibration and counted steps. What somebody with a tape measure would know, :func:`targets`, is what it is calibrated
 on; where no calibration is given and none is stored, opening the camera measures one and stores it.
 
-Options: ``faults`` and ``state``, files as in :mod:`dualpix.capture.cameras.testing`.
+Options: ``faults``, a file as in :mod:`dualpix.capture.cameras.hidden.faults`, and ``state``, a file to which the truth
+of each shot is appended, see :mod:`dualpix.capture.cameras.hidden.truth`.
 """
 
 from __future__ import annotations

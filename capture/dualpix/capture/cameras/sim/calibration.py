@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.hidden.faults import FaultPlan
 from dualpix.capture.cameras.sim.camera import SimDrive
 from dualpix.capture.cameras.sim.device import SimDevice, info_of
-from dualpix.capture.cameras.testing.faults import FaultPlan
 from dualpix.capture.focus import calibrate, store
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.progress import ProgressLine

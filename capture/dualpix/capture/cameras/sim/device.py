@@ -9,8 +9,8 @@ from pathlib import Path
 from dualpix.capture.camera_protocol import CameraBusy, CameraInfo, CameraLost, CardFull
 from dualpix.capture.cameras.hidden.body import Body
 from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.hidden.faults import FaultPlan, Kind, Operation
 from dualpix.capture.cameras.opening import refuse_unknown
-from dualpix.capture.cameras.testing.faults import FaultPlan, Kind, Operation
 from dualpix.capture.errors import DualpixError
 
 _ADDRESS = re.compile(r"sim(?::(\d{1,9}))?")

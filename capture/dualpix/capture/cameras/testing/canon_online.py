@@ -16,7 +16,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from dualpix.capture.camera_protocol import CardFull, Direction
 from dualpix.capture.cameras.hidden.camera import HiddenCamera
-from dualpix.capture.cameras.testing.faults import FaultPlan, Kind, Operation
+from dualpix.capture.cameras.hidden.faults import FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.login import Login
 
 _SHORT_S = 0.5

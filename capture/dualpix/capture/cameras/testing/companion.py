@@ -23,8 +23,8 @@ from dualpix.capture.camera_protocol import CameraError, CardFull
 from dualpix.capture.cameras.android import protocol
 from dualpix.capture.cameras.hidden.body import Body
 from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.hidden.faults import FaultPlan, Kind
 from dualpix.capture.cameras.hidden.lens import HiddenLens, lens_truth
-from dualpix.capture.cameras.testing.faults import FaultPlan, Kind
 from dualpix.capture.files import write_bytes
 
 _RESULT_S = 0.002

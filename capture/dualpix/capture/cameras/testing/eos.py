@@ -13,7 +13,7 @@ live view over PTP/IP is not ready until it is also shown on the camera's own sc
 returns before the file is there. Raw files have Canon's object format, but are dual-pixel DNGs and called so: that is
 the one dual-pixel format this project writes, and what a decoder makes of them can be checked against the truth.
 
-Faults are those of :mod:`~dualpix.capture.cameras.testing.faults`; ``poll`` counts requests for events while a release
+Faults are those of :mod:`~dualpix.capture.cameras.hidden.faults`; ``poll`` counts requests for events while a release
 is under way, ``download`` the first request of each file, ``status`` reading the battery or the storage.
 """
 
@@ -28,8 +28,8 @@ from dataclasses import dataclass
 
 from dualpix.capture.camera_protocol import CardFull
 from dualpix.capture.cameras.hidden.camera import HiddenCamera, Still
+from dualpix.capture.cameras.hidden.faults import FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing import eos_codes as ptp
-from dualpix.capture.cameras.testing.faults import FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.process import announce, options_from, parser_for, wait_for_end
 from dualpix.capture.cameras.testing.ptpip import (
     BUSY,

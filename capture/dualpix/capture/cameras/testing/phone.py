@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from dualpix.capture.cameras.android import protocol
+from dualpix.capture.cameras.hidden.faults import FaultPlan, Kind, Operation
 from dualpix.capture.cameras.testing.companion import Companion, PhoneOptics
-from dualpix.capture.cameras.testing.faults import FaultPlan, Kind, Operation
 
 _EXIT_CODE = "; echo X4EXIT:$?"  # how adbutils asks for it where there is no shell_v2
 

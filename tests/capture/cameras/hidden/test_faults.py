@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from dualpix.capture.cameras.testing.faults import Fault, FaultPlan
+from dualpix.capture.cameras.hidden.faults import Fault, FaultPlan
 from dualpix.capture.errors import DualpixError
 
 
