@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from dualpix.capture.cameras.android.device import Phone
 from dualpix.capture.cameras.android.facts import battery_percent, frames_in, free_bytes, thermal_word
 from dualpix.capture.cameras.android.session import PhoneSession, error_of, new_session
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.files import atomic_path
+from dualpix.capture.files import atomic_path, sha256_of_file
 from dualpix.capture.focus.calibration import LensCalibration
 
 _FRAME_LIMIT_S = 20.0
@@ -249,8 +248,7 @@ class AndroidCamera:
                 size = self._phone.fetch(f"{self._running().folder}/{done.file}", file, done.bytes)
             if size != done.bytes:
                 raise BadFrame(f"'{done.file}' came with {size} bytes", expected=str(done.bytes))
-            with temporary.open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = sha256_of_file(temporary)
             if digest != done.sha256:
                 raise BadFrame(f"'{done.file}' came with digest {digest[:12]}", expected=done.sha256[:12])
         return path
