@@ -22,7 +22,7 @@ import numpy as np
 from benchmarks.record import Figure, Row, machine_slug, new_result
 from tests.support.served import KINDS, TRUTH, camera_arguments
 
-from dualpix.capture.cameras.hidden_camera import read_state
+from dualpix.capture.cameras.hidden.truth import read_state
 
 NAME = "capture"
 RESULTS = Path(__file__).parent / "results"

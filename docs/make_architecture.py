@@ -12,7 +12,7 @@ PAGE = Path(__file__).with_name("architecture.md")
 BEGIN, END = "<!-- rooms: begin, made by docs/make_architecture.py -->", "<!-- rooms: end -->"
 HOUSE = "dualpix.capture"
 GROUND = "ground"
-SHOWN_WITHIN = ("raw", "stack")
+SHOWN_WITHIN = ("raw", "stack", "cameras", "rig")
 _FORWARD = '"""Moved to '
 Arrows = dict[str, set[str]]
 

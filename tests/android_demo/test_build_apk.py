@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from tests.android_demo.conftest import DEMO
 
-from dualpix.capture.cameras import android_protocol as protocol
+from dualpix.capture.cameras.android import protocol
 
 MANIFEST = DEMO / "app/src/main/AndroidManifest.xml"
 PROPERTIES = dict(re.findall(r"^dualpix\.(\w+)=(\S+)$", (DEMO / "gradle.properties").read_text(), re.MULTILINE))

@@ -16,7 +16,7 @@ import pytest
 from tests.android_demo.conftest import Classes
 from tests.android_demo.make_golden import percentiles
 
-from dualpix.capture.cameras import android_protocol as protocol
+from dualpix.capture.cameras.android import protocol
 from dualpix.export.profile import result as profile
 
 SCRIPT: dict[str, Any] = {

@@ -15,10 +15,11 @@ from tests.android_demo.test_double import SCRIPT
 
 from dualpix.capture.camera_protocol import BadFrame, CameraLost, Exposure, LensStuck, PlannedFrame
 from dualpix.capture.cameras import android
-from dualpix.capture.cameras import android_protocol as protocol
-from dualpix.capture.cameras.testing.adbd import PrivateAdb, VirtualPhone, serving
+from dualpix.capture.cameras.android import protocol
+from dualpix.capture.cameras.hidden.faults import FaultPlan
+from dualpix.capture.cameras.testing.adbd import PrivateAdb, serving
 from dualpix.capture.cameras.testing.companion import Companion, PhoneOptics
-from dualpix.capture.cameras.testing.faults import FaultPlan
+from dualpix.capture.cameras.testing.phone import VirtualPhone
 
 pytestmark = pytest.mark.slow
 STOPS_D = (0.2, 0.5, 0.9)

@@ -11,7 +11,7 @@ from typing import Any
 
 from tests.android_demo.conftest import Classes
 
-from dualpix.capture.cameras import android_protocol as protocol
+from dualpix.capture.cameras.android import protocol
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "android"
 READERS: dict[str, Callable[[str], Any]] = {

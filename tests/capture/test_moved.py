@@ -7,6 +7,8 @@ from importlib import import_module
 import pytest
 
 import dualpix.capture.calibrate.profile
+import dualpix.capture.cameras.android_device
+import dualpix.capture.cameras.android_protocol
 import dualpix.capture.cameras.protocol
 import dualpix.capture.npy
 import dualpix.capture.raw.dng
@@ -14,6 +16,8 @@ import dualpix.capture.sensor
 
 MOVED = [
     ("calibrate.profile", "profiles.profile", "read_profile"),
+    ("cameras.android_device", "cameras.android.device", "AdbServer"),
+    ("cameras.android_protocol", "cameras.android.protocol", "parse_line"),
     ("cameras.protocol", "camera_protocol", "Camera"),
     ("npy", "arrays.npy", "read_npy"),
     ("raw.dng", "raw.write.dng", "write_dual_pixel_dng"),

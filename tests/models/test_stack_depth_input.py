@@ -204,7 +204,7 @@ def test_a_scene_beyond_the_frames_is_told(here: Path) -> None:
 
 
 def test_the_scene_of_a_simulated_camera_is_its_truth(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dualpix.capture.cameras.hidden_camera import HiddenCamera
+    from dualpix.capture.cameras.hidden.camera import HiddenCamera
     from dualpix.capture.cli import root
 
     monkeypatch.setenv("DUALPIX_DATA", str(here / "data"))

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from dualpix.capture.cameras.hidden_lens import lens_truth
+from dualpix.capture.cameras.hidden.lens import lens_truth
 from dualpix.capture.cameras.testing.known import known_calibration
 from dualpix.capture.cameras.testing.process import ServerProcess
 

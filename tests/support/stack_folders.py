@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from dualpix.capture.camera_protocol import CameraInfo, Exposure, Role
-from dualpix.capture.cameras.hidden_camera import HiddenCamera, ShotTruth
-from dualpix.capture.cameras.hidden_lens import HiddenLens, LensTruth
+from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.hidden.lens import HiddenLens, LensTruth
+from dualpix.capture.cameras.hidden.truth import ShotTruth
 from dualpix.capture.stack.keep.frames import read_light
 from dualpix.capture.stack.keep.record import FrameRecord, StackRecord, write_record
 from dualpix.capture.stack.sharpness import sharpness_tiles

@@ -16,8 +16,11 @@ from dualpix.capture.pictures.colour_map import save_picture
 from dualpix.capture.profiles import load_profile
 from dualpix.capture.profiles.profile import CameraProfile
 from dualpix.capture.progress import ProgressLine
-from dualpix.capture.rig.checks import RowCheck, check_pair
-from dualpix.capture.rig.dataset import (
+from dualpix.capture.rig.calibrate.store import Rig, read_rig
+from dualpix.capture.rig.calibrate.views import check_fits
+from dualpix.capture.rig.commands.options import FILE, json_option, output_option, rig_option, skew_option
+from dualpix.capture.rig.labels.checks import RowCheck, check_pair
+from dualpix.capture.rig.labels.dataset import (
     SIDECAR,
     LabelledView,
     contact_sheet,
@@ -26,13 +29,10 @@ from dualpix.capture.rig.dataset import (
     turned,
     write_labelled,
 )
-from dualpix.capture.rig.label import STATED_PX, label
-from dualpix.capture.rig.match import Matcher, SemiGlobal
-from dualpix.capture.rig.options import FILE, json_option, output_option, rig_option, skew_option
-from dualpix.capture.rig.rectify import Rectification, rectification
-from dualpix.capture.rig.session import RigPair, check_skew, read_session, read_view
-from dualpix.capture.rig.store import Rig, read_rig
-from dualpix.capture.rig.views import check_fits
+from dualpix.capture.rig.labels.label import STATED_PX, label
+from dualpix.capture.rig.labels.match import Matcher, SemiGlobal
+from dualpix.capture.rig.labels.rectify import Rectification, rectification
+from dualpix.capture.rig.pairs.session import RigPair, check_skew, read_session, read_view
 
 _SHEET_ROWS = 6
 

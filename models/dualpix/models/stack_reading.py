@@ -8,7 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from dualpix.capture.cameras.simulated_truth import simulated_depth_m
+from dualpix.capture.cameras.sim.truth import simulated_depth_m
 from dualpix.capture.files import parse_json
 from dualpix.capture.stack.judge.align import Alignment, align_stack
 from dualpix.capture.stack.keep.load import ALIGNED, ALIGNMENT, load_stack, read_listing

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualpix.capture.errors import DualpixError
-from dualpix.capture.rig.match import Gray
+from dualpix.capture.rig.labels.match import Gray
 from dualpix.capture.types import FloatImage
 from dualpix.models.named import FORM, call_named
 
@@ -25,7 +25,7 @@ _MULTIPLE = 32
 
 @dataclass(frozen=True)
 class NetworkMatcher:
-    """See :class:`dualpix.capture.rig.match.Matcher`."""
+    """See :class:`dualpix.capture.rig.labels.match.Matcher`."""
 
     name: str
     network: Any

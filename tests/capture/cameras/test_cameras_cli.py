@@ -18,14 +18,17 @@ from click.testing import CliRunner
 from dualpix.capture import cameras
 from dualpix.capture.camera_protocol import CameraInfo
 from dualpix.capture.cameras import Answer, cli
-from dualpix.capture.cameras.android_device import AdbServer
-from dualpix.capture.cameras.ccapi_discovery import ENVIRONMENT
-from dualpix.capture.cameras.hidden_camera import Body, HiddenCamera
-from dualpix.capture.cameras.testing.adbd import AdbdServer, PrivateAdb, VirtualPhone, free_port
+from dualpix.capture.cameras.android.device import AdbServer
+from dualpix.capture.cameras.ccapi.discovery import ENVIRONMENT
+from dualpix.capture.cameras.hidden.body import Body
+from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.hidden.faults import FaultPlan
+from dualpix.capture.cameras.testing.adbd import AdbdServer, PrivateAdb, free_port
 from dualpix.capture.cameras.testing.adbd import serving as serving_phone
-from dualpix.capture.cameras.testing.ccapi import CanonOnline, CcapiServer, serving
+from dualpix.capture.cameras.testing.canon_online import CanonOnline
+from dualpix.capture.cameras.testing.ccapi import CcapiServer, serving
 from dualpix.capture.cameras.testing.companion import PhoneOptics
-from dualpix.capture.cameras.testing.faults import FaultPlan
+from dualpix.capture.cameras.testing.phone import VirtualPhone
 from dualpix.capture.errors import DualpixError
 
 SMALL = Body(size_hw=(32, 48))

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from tests.support.served import KINDS, TRUTH, camera_arguments
 
-from dualpix.capture.cameras.hidden_camera import read_state
+from dualpix.capture.cameras.hidden.truth import read_state
 from dualpix.capture.cameras.sim import targets
 from dualpix.capture.stack.judge.verify import verify
 from dualpix.capture.stack.keep.record import read_record, read_schema

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.camera_protocol import CameraError, CameraInfo, Direction
-from dualpix.capture.cameras.hidden_lens import HiddenLens, LensTruth
+from dualpix.capture.cameras.hidden.lens import HiddenLens, LensTruth
 from dualpix.capture.focus.calibrate import Target
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.types import FloatImage

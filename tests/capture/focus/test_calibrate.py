@@ -10,7 +10,7 @@ import pytest
 from tests.capture.focus.fakes import FakeDrive, make_drive
 
 from dualpix.capture.camera_protocol import CameraBusy, CameraError, Direction, LensStuck
-from dualpix.capture.cameras.hidden_lens import LensTruth, lens_truth
+from dualpix.capture.cameras.hidden.lens import LensTruth, lens_truth
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.focus.calibrate import Target, calibrate
 from dualpix.capture.focus.calibration import LensCalibration

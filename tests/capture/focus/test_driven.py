@@ -9,7 +9,7 @@ import pytest
 from tests.capture.focus.fakes import FakeDrive, make_drive, true_calibration
 
 from dualpix.capture.camera_protocol import CameraError, LensStuck
-from dualpix.capture.cameras.hidden_lens import LensTruth
+from dualpix.capture.cameras.hidden.lens import LensTruth
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.focus.driven import DrivenFocus, Found
 from dualpix.capture.focus.evidence import Bounds

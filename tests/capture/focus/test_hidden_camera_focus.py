@@ -7,7 +7,7 @@ import pytest
 from tests.capture.focus.fakes import true_calibration
 
 from dualpix.capture.camera_protocol import CameraInfo, Direction
-from dualpix.capture.cameras.hidden_camera import HiddenCamera
+from dualpix.capture.cameras.hidden.camera import HiddenCamera
 from dualpix.capture.focus.calibrate import Target, calibrate
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.focus.driven import DrivenFocus

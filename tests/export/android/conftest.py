@@ -17,8 +17,8 @@ from safetensors.torch import load_file
 from tests.android_demo.conftest import DEMO, Classes, compile_java
 from tests.export.android.java_phone import JavaPhone, java_phone, write_engine
 
+from dualpix.capture.cameras.hidden.faults import Fault
 from dualpix.capture.cameras.testing.adbd import PrivateAdb
-from dualpix.capture.cameras.testing.faults import Fault
 from dualpix.export.flow import ExportResult
 from dualpix.export.record import REFERENCE
 

@@ -1,6 +1,6 @@
 """A phone whose app is the app: the core's Java code in a JVM behind the real adb client.
 
-Convention: :class:`~dualpix.capture.cameras.testing.adbd.VirtualPhone` is the phone's end of adb, and its folder is the
+Convention: :class:`~dualpix.capture.cameras.testing.phone.VirtualPhone` is the phone's end of adb, its folder is the
 one that the JVM has as the app's. ``am start`` becomes a line on the JVM's input, as an intent becomes a call of the
 activity; the camera's frames are pictures that were made before, and the network is played by a script.
 """
@@ -21,12 +21,13 @@ import numpy as np
 import numpy.typing as npt
 from tests.android_demo.conftest import Classes
 
-from dualpix.capture.cameras import android_protocol as capture_protocol
-from dualpix.capture.cameras.hidden_camera import Body
+from dualpix.capture.cameras.android import protocol as capture_protocol
+from dualpix.capture.cameras.hidden.body import Body
+from dualpix.capture.cameras.hidden.faults import Fault, FaultPlan, Kind
 from dualpix.capture.cameras.testing import adbd
-from dualpix.capture.cameras.testing.adbd import AdbdServer, VirtualPhone, serving
+from dualpix.capture.cameras.testing.adbd import AdbdServer, serving
 from dualpix.capture.cameras.testing.companion import PhoneOptics
-from dualpix.capture.cameras.testing.faults import Fault, FaultPlan, Kind
+from dualpix.capture.cameras.testing.phone import VirtualPhone
 from dualpix.export.android import protocol
 
 SMALL = Body(size_hw=(32, 48))

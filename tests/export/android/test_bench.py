@@ -20,9 +20,9 @@ from tests.export.android.conftest import Connect, Connected, Exported
 from tests.export.android.java_phone import write_engine
 
 from dualpix.capture.camera_protocol import CameraError, CameraLost
-from dualpix.capture.cameras.android_protocol import FILES, PACKAGE
+from dualpix.capture.cameras.android.protocol import FILES, PACKAGE
+from dualpix.capture.cameras.hidden.faults import Fault
 from dualpix.capture.cameras.testing.adbd import PrivateAdb
-from dualpix.capture.cameras.testing.faults import Fault
 from dualpix.capture.errors import DualpixError
 from dualpix.export.android import bench
 from dualpix.export.android.cli import command

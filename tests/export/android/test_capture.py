@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from tests.export.android.conftest import Connect, Connected
 from tests.export.android.java_phone import EXPOSURE_S, F_NUMBER, ISO, write_camera
 
-from dualpix.capture.cameras import android_protocol as protocol
-from dualpix.capture.cameras.testing.faults import Fault
+from dualpix.capture.cameras.android import protocol
+from dualpix.capture.cameras.hidden.faults import Fault
 from dualpix.capture.stack.cli import command as capture_command
 from dualpix.export.android.cli import command
 

@@ -23,7 +23,7 @@ from tests.support.dng import write_frame_dng
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from dualpix.capture.cameras import android_protocol as protocol
+from dualpix.capture.cameras.android import protocol
 from dualpix.capture.raw.develop.geometry import Crop
 from dualpix.capture.stack.judge.align import align_stack
 from dualpix.capture.stack.keep.frames import read_light

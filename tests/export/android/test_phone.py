@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from tests.export.android.conftest import Connect
 
 from dualpix.capture.camera_protocol import CameraLost
-from dualpix.capture.cameras.android_protocol import PACKAGE
+from dualpix.capture.cameras.android.protocol import PACKAGE
 from dualpix.capture.errors import OutputError
 from dualpix.export.android.cli import command
 from dualpix.export.android.phone import check_apk, install

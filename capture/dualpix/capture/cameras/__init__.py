@@ -1,13 +1,13 @@
 """Cameras by name: how to find them, open them and drive their focus.
 
-A camera is added by a line in ``BACKENDS`` and a module of the form::
+A camera is added by a line in ``BACKENDS`` and a room of the form::
 
     find() -> list[CameraInfo]                                  bounded in time, changes nothing on the camera
     open_camera(address, calibration, options) -> Camera
     open_drive(address, options) -> FocusDrive                  only where the focus moves by steps
     remark(info) -> str                                         optional: what a found camera still lacks
 
-Modules are named as text and imported when they are used: listing cameras imports no torch.
+Rooms are named as text and imported when they are used: listing cameras imports no torch.
 """
 
 from __future__ import annotations
@@ -25,9 +25,10 @@ from dualpix.capture.errors import DualpixError, UnknownNameError
 
 if TYPE_CHECKING:
     from dualpix.capture.camera_protocol import Camera, CameraInfo, FocusDrive
-    from dualpix.capture.cameras.simulated import SimulatedCamera as SimulatedCamera
-    from dualpix.capture.cameras.simulated import SimulatedSensor as SimulatedSensor
-    from dualpix.capture.cameras.simulated import SimulatedShot as SimulatedShot
+    from dualpix.capture.cameras.opening import missing_extra as missing_extra
+    from dualpix.capture.cameras.sim.single_shot import SimulatedCamera as SimulatedCamera
+    from dualpix.capture.cameras.sim.single_shot import SimulatedSensor as SimulatedSensor
+    from dualpix.capture.cameras.sim.single_shot import SimulatedShot as SimulatedShot
     from dualpix.capture.focus.calibration import LensCalibration
 
 __all__ = [
@@ -35,7 +36,11 @@ __all__ = [
     "missing_extra",
 ]  # fmt: skip
 
-_SIMULATED = ("SimulatedCamera", "SimulatedSensor", "SimulatedShot")
+_WHEN_ASKED_FOR = {
+    "missing_extra": "dualpix.capture.cameras.opening",
+    # renders with torch
+    **dict.fromkeys(("SimulatedCamera", "SimulatedSensor", "SimulatedShot"), "dualpix.capture.cameras.sim.single_shot"),
+}
 
 
 @dataclass(frozen=True)
@@ -177,13 +182,7 @@ def backend(name: str) -> Backend:
     return BACKENDS[name]
 
 
-def missing_extra(package: str, extra: str) -> DualpixError:
-    """The error for an optional package that is not installed."""
-    return DualpixError(f"package '{package}' is not installed", hint=f"pip install 'dualpix[{extra}]'")
-
-
 def __getattr__(name: str) -> Any:
-    # The simulated camera renders with torch: it is imported when it is asked for.
-    if name in _SIMULATED:
-        return getattr(import_module("dualpix.capture.cameras.simulated"), name)
+    if name in _WHEN_ASKED_FOR:
+        return getattr(import_module(_WHEN_ASKED_FOR[name]), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from dualpix.capture.camera_protocol import CameraInfo
 from dualpix.capture.cameras import BACKENDS, Answer, backend, find_all
+from dualpix.capture.command.options import json_option
 from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 
@@ -31,7 +32,7 @@ _CAN = {
 @click.option("--camera", "names", multiple=True, type=click.Choice(list(BACKENDS)), help="Only these; all by default.")
 @click.option("--address", help="Ask the camera at this address, which no search may find; with one --camera.")
 @click.option("--timeout", "limit_s", type=click.FloatRange(0.1, 600), default=10.0, help="Seconds for the search.")
-@click.option("--json", "as_json", is_flag=True, help="Machine-readable, on standard output.")
+@json_option("Machine-readable, on standard output.")
 def command(names: Sequence[str], address: str | None, limit_s: float, as_json: bool) -> None:
     """Which cameras are connected, and what each can do.
 

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from dualpix.capture.command.options import FILE, json_option
 from dualpix.capture.command.terminal import echo_json, figures_table
 from dualpix.capture.errors import OutputError
 from dualpix.capture.files import make_output_dir
@@ -22,14 +23,13 @@ from dualpix.capture.raw.batch.jobs import (
     batch_options,
     decode_options,
     jobs_of,
+    pair_options,
     run_jobs,
 )
 from dualpix.capture.raw.batch.output_settings import OutputSettings, output_options
 from dualpix.capture.raw.batch.outputs import SIDECAR, read_schema, write_capture
 from dualpix.capture.raw.batch.resume import with_requests
 from dualpix.capture.raw.inspect_cli import formats_json, formats_table
-
-_FILE = click.Path(path_type=Path)
 
 
 @dataclass(frozen=True)
@@ -45,15 +45,14 @@ class DecodeWork:
 
 
 @click.command("decode")
-@click.argument("files", nargs=-1, type=_FILE)
-@click.option("-o", "--output", type=_FILE, help="Folder; each capture becomes a folder in it.  [required]")
-@click.option("--left", type=_FILE, help="Left file of a pair whose names do not tell.")
-@click.option("--right", type=_FILE, help="Right file of a pair: with --left, or with one left FILE.")
-@click.option("--sub", type=_FILE, help="The second frame's own DNG, with one FILE.")
+@click.argument("files", nargs=-1, type=FILE)
+@click.option("-o", "--output", type=FILE, help="Folder; each capture becomes a folder in it.  [required]")
+@pair_options
+@click.option("--sub", type=FILE, help="The second frame's own DNG, with one FILE.")
 @decode_options
 @output_options
 @batch_options
-@click.option("--json", "as_json", is_flag=True, help="Results as JSON on stdout.")
+@json_option("Results as JSON on stdout.")
 @click.option("--list-formats", is_flag=True, help="Show the kinds of file that are decoded, and do nothing else.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of decode.json, and do nothing else.")
 @click.pass_context

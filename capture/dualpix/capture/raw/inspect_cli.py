@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from dualpix.capture.command.options import FILE, json_option
 from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.raw.decoding import DECODERS
@@ -20,16 +21,14 @@ from dualpix.capture.raw.formats.dump import Dump
 from dualpix.capture.raw.frames.structure import FrameInfo
 from dualpix.capture.raw.inspect import Inspection, inspect
 
-_FILE = click.Path(path_type=Path)
-
 
 @click.command("inspect")
-@click.argument("files", nargs=-1, type=_FILE, required=True)
-@click.option("--right", type=_FILE, help="Right file of a pair whose names do not tell, with one left FILE.")
-@click.option("--sub", type=_FILE, help="DNG of the second frame, with the one FILE that holds the first.")
+@click.argument("files", nargs=-1, type=FILE, required=True)
+@click.option("--right", type=FILE, help="Right file of a pair whose names do not tell, with one left FILE.")
+@click.option("--sub", type=FILE, help="DNG of the second frame, with the one FILE that holds the first.")
 @click.option("--dump", help="Geometry of one headerless FILE: WIDTHxHEIGHT[xBITS][:ROW_BYTES].")
 @click.option("--levels", is_flag=True, help="Unpack the frames: measured black, clip levels, ratio of light.")
-@click.option("--json", "as_json", is_flag=True, help="Answers as JSON on stdout.")
+@json_option("Answers as JSON on stdout.")
 @click.pass_context
 def command(
     ctx: click.Context,

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
@@ -15,6 +15,7 @@ from rich.table import Table
 
 from dualpix.capture.cameras import BACKENDS, backend
 from dualpix.capture.command.lazy_group import LazyGroup
+from dualpix.capture.command.options import FILE, C, camera_options, json_option, with_options
 from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import parse_json, read_bounded
@@ -38,15 +39,14 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
 }
 """Name -> (module:attribute, one-line help shown without importing the module)."""
 
-_FILE = click.Path(path_type=Path)
 _DEFAULT_APERTURE = 2.8
-C = TypeVar("C", bound=Callable[..., object])
 
 
 def _plan_options(command: C) -> C:
     """The options of ``capture plan`` that a capture is mostly asked for by; the others go into a plan file."""
-    options = (
-        click.option("--plan", "plan_file", type=_FILE, help="A plan of `dualpix capture plan -o`, instead of these:"),
+    return with_options(
+        command,
+        click.option("--plan", "plan_file", type=FILE, help="A plan of `dualpix capture plan -o`, instead of these:"),
         click.option("--mode", help="How stops are spaced [default: what the rest says]."),
         click.option("--near", "near_m", type=float, metavar="M", help="Nearest focus, from the lens."),
         click.option("--far", "far_m", type=float, metavar="M", help="Farthest focus; inf is allowed."),
@@ -62,23 +62,19 @@ def _plan_options(command: C) -> C:
         click.option("--exposure", metavar="S", help="At the widest aperture, e.g. 1/60 [default: as it is set]."),
         click.option("--iso", type=float),
     )  # fmt: skip
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.group(
     "capture", cls=LazyGroup, table=SUBCOMMANDS, invoke_without_command=True, subcommand_metavar="[COMMAND ...]"
 )
 @click.option("--camera", type=click.Choice(list(BACKENDS)), help="How it is reached; `dualpix cameras` lists them.")
-@click.option("--address", help="Of the camera, where there are several.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="For the backend.")
-@click.option("-o", "--output", type=_FILE, help="Folder of the stack.")
+@camera_options
+@click.option("-o", "--output", type=FILE, help="Folder of the stack.")
 @_plan_options
-@click.option("--calibration", "calibration_file", type=_FILE, help="Of the lens [default: the newest that is kept].")
+@click.option("--calibration", "calibration_file", type=FILE, help="Of the lens [default: the newest that is kept].")
 @click.option("--resume", is_flag=True, help="Go on with the stack in -o; its plan and camera need not be repeated.")
 @click.option("--force", is_flag=True, help="Capture although settings make the frames worse.")
-@click.option("--json", "as_json", is_flag=True, help="The record on stdout.")
+@json_option("The record on stdout.")
 @click.option("--schema", is_flag=True, help="Print the JSON Schema of stack.json, and do nothing else.")
 @click.pass_context
 def command(

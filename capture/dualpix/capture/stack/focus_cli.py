@@ -15,6 +15,7 @@ from rich.table import Table
 
 from dualpix.capture.cameras import BACKENDS, backend
 from dualpix.capture.command.lens_options import LensNumber
+from dualpix.capture.command.options import FILE, camera_options, json_option
 from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir, write_json
@@ -37,7 +38,6 @@ from dualpix.capture.focus.plan import (
 )
 from dualpix.capture.focus.scene import read_scene
 
-_FILE = click.Path(path_type=Path)
 _TARGET_ERROR_MM = 1.0
 _SHOWN_SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 
@@ -96,7 +96,7 @@ def parse_target(text: str, error_mm: float) -> Target:
 @click.option("--overlap", type=float, default=0.0, help="Share of a depth of field that the next one covers.")
 @click.option("--distances", metavar="M,M,...", help="Stops, for mode explicit or grid.")
 @click.option("--preset", type=click.Choice(list(PRESETS)), help="Stops of a known data set.")
-@click.option("--scene", type=_FILE, help="Mode scene: depth map (.tiff, .npy in m) or a stack.json of a coarse sweep.")
+@click.option("--scene", type=FILE, help="Mode scene: depth map (.tiff, .npy in m) or a stack.json of a coarse sweep.")
 @click.option("--increment", type=int, help="On-camera bracket: focus increment, 1 to 10.")
 @click.option("--shots", type=int, help="On-camera bracket: number of shots, 2 to 999.")
 @click.option("--bracket-unit-mm", type=float, metavar="MM", help="On-camera bracket: blur per increment, if measured.")
@@ -109,15 +109,15 @@ def parse_target(text: str, error_mm: float) -> Target:
 @click.option("--focal-length-mm", type=LensNumber("focal_length_mm"), default=50.0)
 @click.option("--sensor-width-mm", type=float, default=36.0)
 @click.option("--width", "width_px", type=int, default=1824, help="Of the picture that a network sees, in px.")
-@click.option("--calibration", "calibration_file", type=_FILE, help="Of the lens: shows what it really reaches.")
+@click.option("--calibration", "calibration_file", type=FILE, help="Of the lens: shows what it really reaches.")
 @click.option("--min-focus", "min_focus_m", type=float, metavar="M", help="Of a lens that is not calibrated.")
 @click.option("--max-uncertainty-d", type=float, default=MAX_UNCERTAINTY_D, help="Focus, one standard deviation.")
 @click.option("--transfer-s", type=float, default=Timing.transfer_s, help="Per frame, for the expected duration.")
 @click.option("--settle-s", type=float, default=Timing.settle_s, help="Per stop.")
 @click.option("--move-s", type=float, default=Timing.move_s, help="Per step of the lens.")
-@click.option("-o", "--output", type=_FILE, help="Write the plan as JSON.")
-@click.option("--picture", type=_FILE, help="Write blur against depth as PNG.")
-@click.option("--json", "as_json", is_flag=True, help="Plan and summary as JSON on stdout.")
+@click.option("-o", "--output", type=FILE, help="Write the plan as JSON.")
+@click.option("--picture", type=FILE, help="Write blur against depth as PNG.")
+@json_option("Plan and summary as JSON on stdout.")
 def plan(
     mode: str | None,
     apertures: str,
@@ -179,8 +179,7 @@ def plan(
 
 @click.command("calibrate")
 @click.option("--camera", type=click.Choice([name for name, b in BACKENDS.items() if b.drives]), help="Its backend.")
-@click.option("--address", help="Of the camera, where there are several.")
-@click.option("--option", "options", multiple=True, metavar="KEY=VALUE", help="For the backend.")
+@camera_options
 @click.option(
     "--target",
     "targets",
@@ -191,7 +190,7 @@ def plan(
 @click.option("--target-error-mm", type=float, default=_TARGET_ERROR_MM, help="Of the distances, standard deviation.")
 @click.option("--sweeps", type=click.IntRange(1, 50), default=SWEEPS, help="More are more certain, and take longer.")
 @click.option("--list", "list_all", is_flag=True, help="Show the calibrations that are kept, and do nothing else.")
-@click.option("--json", "as_json", is_flag=True, help="The calibration as JSON on stdout.")
+@json_option("The calibration as JSON on stdout.")
 def calibrate_command(
     camera: str | None,
     address: str | None,

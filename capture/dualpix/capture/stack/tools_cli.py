@@ -13,6 +13,7 @@ from rich.console import Console
 from rich.table import Table
 
 from dualpix.capture.command.lens_options import LensNumber
+from dualpix.capture.command.options import FILE, json_option
 from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import make_output_dir, write_json
@@ -21,14 +22,13 @@ from dualpix.capture.progress import ProgressLine
 
 if TYPE_CHECKING:
     from dualpix.capture.stack.judge.aligned import AlignedStack
-    from dualpix.capture.stack.judge.verify import Verification
+    from dualpix.capture.stack.judge.verification import Verification
     from dualpix.capture.stack.keep.export import Layout, PictureFormat
     from dualpix.capture.stack.keep.importer import Imported
     from dualpix.capture.stack.keep.record import FrameRecord
 
 VERIFY_JSON, VERIFY_PICTURE = "verify.json", "verify.png"
 BAD_EXIT_CODE = 1
-_FILE = click.Path(path_type=Path)
 _LAYOUTS = ("plain", "zedd", "ddff")
 _MAX_LIST_BYTES = 1 << 20
 _MOST_ROWS = 60
@@ -36,9 +36,9 @@ _STYLES = {"good": "green", "suspect": "yellow", "bad": "bold red", "note": "dim
 
 
 @click.command("verify")
-@click.argument("stack", type=_FILE)
-@click.option("-o", "--output", type=_FILE, help="Folder of verify.json and verify.png [default: STACK].")
-@click.option("--json", "as_json", is_flag=True, help="The result on stdout.")
+@click.argument("stack", type=FILE)
+@click.option("-o", "--output", type=FILE, help="Folder of verify.json and verify.png [default: STACK].")
+@json_option("The result on stdout.")
 @click.pass_context
 def verify_command(ctx: click.Context, /, stack: Path, output: Path | None, as_json: bool) -> None:
     """Whether a stack is what its record says: good, suspect or bad, and why.
@@ -65,9 +65,9 @@ def verify_command(ctx: click.Context, /, stack: Path, output: Path | None, as_j
 
 
 @click.command("align")
-@click.argument("stack", type=_FILE)
-@click.option("-o", "--output", type=_FILE, help="Folder of the aligned frames [default: STACK/aligned].")
-@click.option("--json", "as_json", is_flag=True, help="The result on stdout.")
+@click.argument("stack", type=FILE)
+@click.option("-o", "--output", type=FILE, help="Folder of the aligned frames [default: STACK/aligned].")
+@json_option("The result on stdout.")
 def align_command(stack: Path, output: Path | None, as_json: bool) -> None:
     """Measure focus breathing and motion, and write frames without them.
 
@@ -85,8 +85,8 @@ def align_command(stack: Path, output: Path | None, as_json: bool) -> None:
 
 
 @click.command("export")
-@click.argument("stack", type=_FILE)
-@click.option("-o", "--output", type=_FILE, required=True, help="Folder; replaced where it is an earlier export.")
+@click.argument("stack", type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="Folder; replaced where it is an earlier export.")
 @click.option("--to", "layout", type=click.Choice(_LAYOUTS), default="plain", help="plain: PNG and focus.csv.")
 @click.option("--aperture", "f_number", type=float, metavar="N", help="Of this f-number only.")
 @click.option("--format", "picture", type=click.Choice(["jpg", "png"]), default="jpg", help="Of pictures for zedd.")
@@ -108,8 +108,8 @@ def export_command(
 
 
 @click.command("import")
-@click.argument("sources", nargs=-1, required=True, type=_FILE)
-@click.option("-o", "--output", type=_FILE, required=True, help="Folder of the stack; replaced where it is one.")
+@click.argument("sources", nargs=-1, required=True, type=FILE)
+@click.option("-o", "--output", type=FILE, required=True, help="Folder of the stack; replaced where it is one.")
 @click.option("--distances", metavar="M,M,...|FILE", help="Focus of each frame in m from the lens, in their order.")
 @click.option("--diopters", metavar="D,D,...|FILE", help="The same in diopters.")
 @click.option("--first", "first_m", type=float, metavar="M", help="Focus of the first frame; even steps to --last.")
@@ -120,7 +120,7 @@ def export_command(
 @click.option("--f-number", type=LensNumber("f_number"), help="Of a bracket, whatever the files say.")
 @click.option("--focal-length-mm", type=LensNumber("focal_length_mm"), help="Of the lens, whatever the files say.")
 @click.option("--pixel-pitch-um", type=LensNumber("pixel_pitch_um"), help="Of the full-resolution picture.")
-@click.option("--json", "as_json", is_flag=True, help="The record on stdout.")
+@json_option("The record on stdout.")
 def import_command(
     sources: tuple[Path, ...],
     output: Path,

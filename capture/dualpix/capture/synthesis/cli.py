@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar, get_args
+from typing import Any, get_args
 
 import click
 from rich.console import Console
 from rich.table import Table
 
+from dualpix.capture.command.options import FILE, C, json_option, with_options
 from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.files import check_output_dir, make_output_dir, remove_leftovers, write_json
@@ -23,10 +24,8 @@ from dualpix.capture.synthesis.settings import METHODS, RenderSettings, SampleSp
 from dualpix.capture.synthesis.store import DepthFormat, ViewFormat
 from dualpix.capture.synthesis.work import MANIFEST, SIDECAR, RenderWork, render_jobs
 
-_FILE = click.Path(path_type=Path)
 _MAX_SAMPLES = 10_000_000
 _SHEET_ROWS, _SHEET_FRAMES = 6, 3
-C = TypeVar("C", bound=Callable[..., object])
 
 
 def _focus(context: click.Context, parameter: click.Parameter, value: str) -> float | None:
@@ -40,7 +39,8 @@ def _focus(context: click.Context, parameter: click.Parameter, value: str) -> fl
 
 
 def _scene_options(command: C) -> C:
-    options = (
+    return with_options(
+        command,
         click.option("--camera", default="pixel4", help=f"{', '.join(CAMERAS)}, or a profile .json."),
         click.option("--method", type=click.Choice(METHODS), default="layered", help="Renderer."),
         click.option(
@@ -75,24 +75,21 @@ def _scene_options(command: C) -> C:
         ),
         click.option("--fill", type=click.Choice(FILLS), default="far", help="How holes in depth are filled."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 @click.command("render")
-@click.argument("inputs", nargs=-1, type=_FILE)
+@click.argument("inputs", nargs=-1, type=FILE)
 @click.option("--scenes", type=click.IntRange(1, _MAX_SAMPLES), metavar="N", help="N procedural scenes instead.")
-@click.option("-o", "--output", type=_FILE, help="Folder of the results.")
+@click.option("-o", "--output", type=FILE, help="Folder of the results.")
 @click.option("--count", type=click.IntRange(1, _MAX_SAMPLES), help="Samples [default: one per RGB-D picture].")
 @click.option("--dataset", type=click.Choice([r.name for r in READERS]), help="Read as this data set alone.")
 @_scene_options
 @click.option("--format", "views", type=click.Choice(get_args(ViewFormat)), default="png", help="16-bit linear views.")
 @click.option("--depth-format", "depth", type=click.Choice(get_args(DepthFormat)), default="npy", help="float32, m.")
 @click.option("--shards", type=click.IntRange(1, 100_000), metavar="K", help="WebDataset tars of K samples each.")
-@click.option("--contact-sheet", "sheet", type=_FILE, help="A page of pictures as PNG; -o is not needed then.")
+@click.option("--contact-sheet", "sheet", type=FILE, help="A page of pictures as PNG; -o is not needed then.")
 @batch_options
-@click.option("--json", "as_json", is_flag=True, help="The manifest on stdout.")
+@json_option("The manifest on stdout.")
 @click.option("--list-formats", is_flag=True, help="Show the RGB-D data sets that are read, and do nothing else.")
 @click.pass_context
 def command(

@@ -20,8 +20,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from dualpix.capture.cameras.android_device import Phone
-from dualpix.capture.cameras.android_protocol import PACKAGE
+from dualpix.capture.cameras.android.device import Phone
+from dualpix.capture.cameras.android.protocol import PACKAGE
 from dualpix.export.android import protocol
 from dualpix.export.android.phone import PhoneFacts, check_ready, clean_up, connect, facts_of, new_name, push_checked
 from dualpix.export.android.protocol import BenchError, BenchRequest, ExpectedFile, TensorFile

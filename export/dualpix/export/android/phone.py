@@ -1,6 +1,6 @@
 """What has to be true of a phone before something is installed or measured on it.
 
-Convention: a phone is :class:`~dualpix.capture.cameras.android_device.Phone`; its failures are
+Convention: a phone is :class:`~dualpix.capture.cameras.android.device.Phone`; its failures are
 :class:`~dualpix.capture.camera_protocol.CameraError`, whose messages name the phone.
 """
 
@@ -16,8 +16,8 @@ from pathlib import Path
 
 from dualpix.capture.camera_protocol import CameraError
 from dualpix.capture.cameras.android import free_bytes, thermal_word
-from dualpix.capture.cameras.android_device import AdbServer, Phone
-from dualpix.capture.cameras.android_protocol import PACKAGE
+from dualpix.capture.cameras.android.device import AdbServer, Phone
+from dualpix.capture.cameras.android.protocol import PACKAGE
 from dualpix.capture.processor import Processor, from_cpuinfo
 from dualpix.export.android.protocol import BenchError
 

@@ -28,7 +28,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from dualpix.capture.cameras.android_protocol import FILES, PACKAGE
+from dualpix.capture.cameras.android.protocol import FILES, PACKAGE
 from dualpix.capture.files import parse_json
 from dualpix.export.profile.result import FORMAT as PROFILE_FORMAT
 from dualpix.export.profile.result import Profile, ProfileError, profiles_from_json

@@ -16,7 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.support.stack_folders import ShotStack, rewritten, shoot_stack
 
-from dualpix.capture.stack.judge.verify import Verification, peak_places, valley_depths, verify
+from dualpix.capture.stack.judge.verification import Verification
+from dualpix.capture.stack.judge.verify import verify
+from dualpix.capture.stack.judge.verify_curves import peak_places, valley_depths
 from dualpix.capture.stack.judge.verify_plot import verification_picture
 from dualpix.capture.stack.keep.load import load_stack
 from dualpix.capture.stack.keep.record import FrameRecord

@@ -35,8 +35,9 @@ from dualpix.capture.camera_protocol import (
     Settled,
     Shot,
 )
-from dualpix.capture.cameras.hidden_camera import Body, HiddenCamera
-from dualpix.capture.cameras.hidden_lens import HiddenLens
+from dualpix.capture.cameras.hidden.body import Body
+from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.hidden.lens import HiddenLens
 from dualpix.capture.files import write_bytes
 
 SIGMA_D = 0.004

@@ -22,8 +22,8 @@ from tests.capture.stack.take.scripted import READY, SIGMA_D, Device, Fault, Sim
 from dualpix.capture.camera_protocol import CameraError, Exposure, PlannedFrame
 from dualpix.capture.errors import OutputError
 from dualpix.capture.stack.keep.record import StackRecord, read_record
+from dualpix.capture.stack.take.frame_files import stem_of
 from dualpix.capture.stack.take.journal import read_events
-from dualpix.capture.stack.take.ledger import stem_of
 from dualpix.capture.stack.take.preflight import Finding, NotReadyError
 from dualpix.capture.stack.take.runner import CaptureStoppedError, Progress, RunnerSettings, run
 

@@ -1,6 +1,6 @@
 """The companion app, played: it obeys ``plan.json`` and ``control.json`` and writes the journal, before a hidden lens.
 
-Convention: as in :mod:`dualpix.capture.cameras.android_protocol`. The lens of a phone goes to a position and has no
+Convention: as in :mod:`dualpix.capture.cameras.android.protocol`. The lens of a phone goes to a position and has no
 backlash; what it reports differs from the hidden truth by an error that is fixed for the phone, as a calibration at the
 factory leaves one, and it stops a little beside where it was sent.
 """
@@ -20,10 +20,11 @@ from pathlib import Path
 import numpy as np
 
 from dualpix.capture.camera_protocol import CameraError, CardFull
-from dualpix.capture.cameras import android_protocol as protocol
-from dualpix.capture.cameras.hidden_camera import Body, HiddenCamera
-from dualpix.capture.cameras.hidden_lens import HiddenLens, lens_truth
-from dualpix.capture.cameras.testing.faults import FaultPlan, Kind
+from dualpix.capture.cameras.android import protocol
+from dualpix.capture.cameras.hidden.body import Body
+from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.hidden.faults import FaultPlan, Kind
+from dualpix.capture.cameras.hidden.lens import HiddenLens, lens_truth
 from dualpix.capture.files import write_bytes
 
 _RESULT_S = 0.002

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dualpix.capture.cameras.hidden_lens import LensTruth
+from dualpix.capture.cameras.hidden.lens import LensTruth
 from dualpix.capture.focus.calibration import LensCalibration
 
 

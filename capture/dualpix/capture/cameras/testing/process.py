@@ -19,8 +19,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from dualpix.capture.cameras.hidden_camera import HiddenCamera
-from dualpix.capture.cameras.testing.faults import Fault, FaultPlan
+from dualpix.capture.cameras.hidden.camera import HiddenCamera
+from dualpix.capture.cameras.hidden.faults import Fault, FaultPlan
 
 _START_LIMIT_S = 60.0
 _END_LIMIT_S = 10.0

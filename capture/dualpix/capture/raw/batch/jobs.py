@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 import click
 
+from dualpix.capture.command.options import FILE, C, with_options
 from dualpix.capture.files import remove_leftovers
 from dualpix.capture.progress import Pace, ProgressLine
 from dualpix.capture.raw.batch.inputs import Job, find_jobs
@@ -30,13 +31,11 @@ from dualpix.capture.raw.formats.plugin import Encoding, Source
 from dualpix.capture.types import Baseline
 
 __all__ = [
-    "Batch", "DecodeOptions", "Job", "Outcome", "Work", "batch_options", "decode_options", "jobs_of", "levels_options",
-    "resume_option", "run_jobs",
+    "Batch", "DecodeOptions", "Job", "Outcome", "Work", "baseline_option", "batch_options", "decode_options", "jobs_of",
+    "levels_options", "pair_options", "resume_option", "run_jobs",
 ]  # fmt: skip
 
-_FILE = click.Path(path_type=Path)
 _MAX_PROCESSES = 256
-C = TypeVar("C", bound=Callable[..., object])
 Status = Literal["done", "skipped", "failed"]
 
 
@@ -125,7 +124,7 @@ class DecodeOptions:
 
 def decode_options(command: C) -> C:
     """Add the options of :class:`DecodeOptions` to a click command, but for ``layout`` and ``colour``."""
-    return _with(
+    return with_options(
         command,
         click.option("--swap", is_flag=True, help="Exchange the halves (far things must have x_right - x_left > 0)."),
         click.option(
@@ -134,17 +133,15 @@ def decode_options(command: C) -> C:
             help="What the lens was focused on: lets the sign of the disparity decide which half is which.",
         ),
         click.option(
-            "--flat-field", type=_FILE, nargs=2, metavar="L R", help="White sheet; a raw with both halves twice."
+            "--flat-field", type=FILE, nargs=2, metavar="L R", help="White sheet; a raw with both halves twice."
         ),
-        click.option("--shading", type=_FILE, help="Profile of `dualpix calibrate shading`, instead of --flat-field."),
+        click.option("--shading", type=FILE, help="Profile of `dualpix calibrate shading`, instead of --flat-field."),
         click.option("--equalise/--no-equalise", default=True, help="Make both halves equally bright."),
         click.option(
             "--encoding", type=click.Choice(["auto", "srgb", "linear"]), default="auto", help="Of exported pairs."
         ),
         levels_options,
-        click.option(
-            "--baseline", type=click.Choice(["x", "y"]), help="Disparity axis of an exported pair [default: x]."
-        ),
+        baseline_option,
         click.option(
             "--dump",
             metavar="WxH[xBITS][:ROW_BYTES]",
@@ -154,9 +151,24 @@ def decode_options(command: C) -> C:
     )
 
 
+def pair_options(command: C) -> C:
+    """Add ``--left`` and ``--right`` to a click command: files of a pair, see :func:`jobs_of`."""
+    return with_options(
+        command,
+        click.option("--left", type=FILE, help="Left file of a pair whose names do not tell."),
+        click.option("--right", type=FILE, help="Right file of a pair: with --left, or with one left FILE."),
+    )
+
+
+def baseline_option(command: C) -> C:
+    """Add ``--baseline`` to a click command."""
+    says = "Disparity axis of an exported pair [default: x]."
+    return with_options(command, click.option("--baseline", type=click.Choice(["x", "y"]), help=says))
+
+
 def levels_options(command: C) -> C:
     """Add ``--black`` and ``--white`` to a click command: the values of :class:`.develop.levels.Levels`."""
-    return _with(
+    return with_options(
         command,
         click.option("--black", type=float, help="Code of no light in an exported pair, where the file lacks it [0]."),
         click.option("--white", type=float, help="Code of full light in it [the largest of its samples' type]."),
@@ -165,12 +177,14 @@ def levels_options(command: C) -> C:
 
 def resume_option(command: C) -> C:
     """Add ``--resume`` to a click command."""
-    return _with(command, click.option("--resume", is_flag=True, help="Skip what an earlier run has done already."))
+    return with_options(
+        command, click.option("--resume", is_flag=True, help="Skip what an earlier run has done already.")
+    )
 
 
 def batch_options(command: C) -> C:
     """Add the options of :class:`Batch` to a click command."""
-    return _with(
+    return with_options(
         command,
         click.option(
             "-j", "--jobs", type=click.IntRange(0, _MAX_PROCESSES), default=1,
@@ -179,12 +193,6 @@ def batch_options(command: C) -> C:
         resume_option,
         click.option("--cluster", metavar="ADDRESS", help="Scheduler of dask.distributed, or its scheduler file."),
     )  # fmt: skip
-
-
-def _with(command: C, *decorators: Callable[[C], C]) -> C:
-    for decorator in reversed(decorators):
-        command = decorator(command)
-    return command
 
 
 def jobs_of(

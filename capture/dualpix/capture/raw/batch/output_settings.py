@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, fields
-from typing import Any, Literal, Self, TypeVar, get_args
+from typing import Any, Literal, Self, get_args
 
 import click
 
+from dualpix.capture.command.options import C, with_options
 from dualpix.capture.errors import OutputError
 from dualpix.capture.raw.develop.layout import LAYOUTS, Colour
 
 Format = Literal["tiff", "png", "npz", "dng"]
 WiggleFormat = Literal["gif", "webp"]
-C = TypeVar("C", bound=Callable[..., object])
 
 BIT_DEPTHS: dict[str, tuple[int, ...]] = {"tiff": (8, 16, 32), "png": (8, 16), "npz": (16, 32), "dng": (16,)}
 """What each format takes. 32 is float in TIFF, as both depths are in NPZ."""
@@ -76,7 +75,8 @@ class OutputSettings:
 
 def output_options(command: C) -> C:
     """Add the options of :class:`OutputSettings`, and ``--layout`` and ``--colour`` of the decoder, to a command."""
-    options = (
+    return with_options(
+        command,
         click.option(
             "--layout",
             type=click.Choice(LAYOUTS),
@@ -105,9 +105,6 @@ def output_options(command: C) -> C:
         click.option("--wiggle", type=click.Choice(get_args(WiggleFormat)), help="Also an animation left to right."),
         click.option("--frames", is_flag=True, help="Also write frames.npz: the untouched sensor frames."),
     )
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def _names(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:

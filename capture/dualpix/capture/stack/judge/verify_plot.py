@@ -18,7 +18,8 @@ from matplotlib.ticker import MaxNLocator
 
 from dualpix.capture.pictures.colour_map import Rgb
 from dualpix.capture.pictures.display import to_display
-from dualpix.capture.stack.judge.verify import DRIFT_SUSPECT, SHIFT_SUSPECT, Finding, Sweep, Verification, light_trend
+from dualpix.capture.stack.judge.verification import Finding, Sweep, Verification
+from dualpix.capture.stack.judge.verify_pictures import DRIFT_SUSPECT, SHIFT_SUSPECT, light_trend
 
 _COLOURS = {"good": "#1a7f37", "suspect": "#b35900", "bad": "#b3261e", "note": "#57606a"}
 _NEAR_FAR = colormaps["viridis"]

@@ -57,8 +57,13 @@ def digest_of(value: Any) -> str:
 
 
 def now() -> str:
-    """ISO 8601 in UTC, to the millisecond."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    """As :func:`iso`."""
+    return iso(datetime.now(UTC))
+
+
+def iso(moment: datetime) -> str:
+    """ISO 8601 of a time in UTC, to the millisecond."""
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 class Journal:

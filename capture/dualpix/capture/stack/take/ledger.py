@@ -9,42 +9,26 @@ before is refused too: where it stuck on the way there cannot be seen.
 
 from __future__ import annotations
 
-import json
-import platform
-import secrets
 from collections import deque
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
 
-from dualpix.capture.camera_protocol import Achieved, CameraError, CameraInfo, Exposure, PlannedFrame, Settled, Shot
+from dualpix.capture.camera_protocol import Achieved, CameraError, CameraInfo, PlannedFrame, Settled, Shot
 from dualpix.capture.errors import OutputError
-from dualpix.capture.files import sha256_of_file
 from dualpix.capture.focus.calibration import LensCalibration
-from dualpix.capture.stack.keep.record import (
-    STACK,
-    FrameRecord,
-    RecordError,
-    StackRecord,
-    built,
-    plain,
-    read_record,
-    write_record,
-)
-from dualpix.capture.stack.take.checks import Candidate, Examined, Judge, Verdict, examine, exposure_of, fingerprint
-from dualpix.capture.stack.take.journal import HEADER, Journal, digest_of, header_of
+from dualpix.capture.stack.keep.record import STACK, RecordError, StackRecord, built, plain, read_record, write_record
+from dualpix.capture.stack.take.checks import Candidate, Examined, Judge, examine, exposure_of, fingerprint
+from dualpix.capture.stack.take.earlier import candidate_of, orphan, usual_suffixes
+from dualpix.capture.stack.take.frame_files import FrameFiles, file_trouble, size_of, stem_of
+from dualpix.capture.stack.take.frame_record import bounded, record_of
+from dualpix.capture.stack.take.header import check_same, new_header
+from dualpix.capture.stack.take.journal import HEADER, Journal, header_of
 from dualpix.capture.stack.take.state import StackState, Taken
 from dualpix.capture.stack.take.strip import Strip
-
-SUSPECT = "suspect"
-_CLOCK_SLACK_S = 2.0
-_MAX_DETAILS = 65536
-_LAST_SUFFIXES = (".jpg", ".jpeg")  # of files beside the raw one
 
 
 class Plan(Protocol):
@@ -80,6 +64,7 @@ class Ledger:
         self.folder, self.journal = folder, journal
         self.plan, self.frame_tries = plan, frame_tries
         self.planned = {frame.index: frame for frame in plan.frames}
+        self.files = FrameFiles(folder, plan.frames)
         self.state = StackState()
         self.pending: deque[_Pending] = deque()
         self._judge = Judge()
@@ -120,11 +105,12 @@ class Ledger:
                 hint="go on with --resume, or choose another -o",
             )
         calibration_json = None if calibration is None else plain(calibration.to_json())
+        plan_json = plain(self.plan.to_json())
         if not self.started:
             self.journal.clear()
-            self._write_header(info, calibration_json, origin or {})
+            self.note(HEADER, **new_header(info, calibration_json, plan_json, origin or {}))
             return
-        self._check_same(header_of(events, self.folder), info, calibration_json)
+        check_same(header_of(events, self.folder), self.folder, info, calibration_json, plan_json)
         self.state.apply_all(events)
         unknown = {*self.state.frames, *self.state.intents, *self.state.shots} - self.planned.keys()
         if unknown:
@@ -132,51 +118,9 @@ class Ledger:
         self.note("resumed", camera=info)
         with suppress(RecordError):  # what was measured of the lens since then holds
             self._breathing = read_record(self.folder).breathing
-        self._remove_halves()
+        self.files.remove_halves()
         self._remember()
         self._recover()
-
-    def _write_header(self, info: CameraInfo, calibration: dict[str, Any] | None, origin: Mapping[str, Any]) -> None:
-        created, plan = datetime.now(UTC), plain(self.plan.to_json())
-        self.note(
-            HEADER,
-            session=f"{created:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
-            created_at=_iso(created),
-            camera=info,
-            camera_sha256=digest_of(_identity(info)),
-            plan=plan,
-            plan_sha256=digest_of(plan),
-            calibration=calibration,
-            calibration_sha256=digest_of(calibration),
-            origin=origin,
-            versions={"dualpix": version("dualpix"), "python": platform.python_version()},
-        )
-
-    def check_camera(self, info: CameraInfo) -> None:
-        """Whether it is still the camera of the stack.
-
-        Raises:
-            CameraError: another one answers.
-        """
-        header = self.journal.events[0]
-        if header["camera_sha256"] != digest_of(_identity(info)):
-            raise CameraError(
-                f"another camera answers ({_name(info)})", expected=_name(built(CameraInfo, header["camera"], "camera"))
-            )
-
-    def _check_same(self, header: Mapping[str, Any], info: CameraInfo, calibration: dict[str, Any] | None) -> None:
-        camera = built(CameraInfo, header.get("camera"), "camera")
-        for what, same in (
-            ("plan", header["plan_sha256"] == digest_of(self.plan.to_json())),
-            ("lens calibration", header.get("calibration_sha256") == digest_of(calibration)),
-            (f"camera ({_name(camera)})", header.get("camera_sha256") == digest_of(_identity(info))),
-        ):
-            if not same:
-                raise RecordError(
-                    f"the stack in '{self.folder}' was begun with another {what}",
-                    expected="the same",
-                    hint="leave out the options that changed, or begin anew with another -o",
-                )
 
     def _remember(self) -> None:
         """What earlier runs knew: frames whose files are still whole, and every file ever seen."""
@@ -184,58 +128,29 @@ class Ledger:
             self._judge.remember(digest, index)
         for index, frame in sorted(self.state.frames.items()):
             paths = [self.folder / name for name in frame.files]
-            if reason := _file_trouble(paths, frame):
+            if reason := file_trouble(paths, frame):
                 self.refuse("doubted", index, reason, frame.files)
                 continue
             self._fingerprints.add(fingerprint(paths[0]))
-            self._judge.recall(_candidate_of(frame, self.planned[index].exposure))
+            self._judge.recall(candidate_of(frame, self.planned[index].exposure))
             self._worker.submit(self._show_again, index, paths[0], suspect=frame.status != "good")
-
-    def _remove_halves(self) -> None:
-        """Files that a kill caught while they were written: hidden, beside the name they never got."""
-        for stem in (*map(stem_of, self.plan.frames), "strip", "stack"):
-            for path in self.folder.glob(f".{stem}.*"):
-                with suppress(OSError):
-                    path.unlink()
 
     def _recover(self) -> None:
         """Judge shots whose check was cut short; adopt files whose shot's line was, where they can be proven."""
-        # of shots as well: a slow check leaves frames without their line when the next shot is taken
-        known = [frame.files for frame in self.state.frames.values()] + [
-            shot.files for shot in self.state.shots.values()
-        ]
-        usual = {tuple(Path(name).suffix for name in files) for files in known}
+        usual = usual_suffixes(self.state)
         for index in self.missing:
             taken, adopted = self.state.shots.get(index), False
-            if taken is None or any(_size(self.folder / n) != s for n, s in zip(taken.files, taken.bytes, strict=True)):
-                taken, adopted = self._orphan(index, usual), True
+            if taken is None or any(
+                size_of(self.folder / n) != s for n, s in zip(taken.files, taken.bytes, strict=True)
+            ):
+                taken, adopted = orphan(self.state.intents.get(index), self.files.of(index), usual), True
             if taken is None:
-                self.clear(index)
+                self.files.clear(index)
             else:
                 self._fingerprints.add(fingerprint(self.folder / taken.files[0]))
                 self._examine(taken, adopted=adopted)
         with suppress(DistrustError):  # this connection is a new one
             self.harvest(wait=True)
-
-    def _orphan(self, index: int, usual: set[tuple[str, ...]]) -> Taken | None:
-        """A shot that arrived after its intent was written, before it could be written that it did."""
-        intent, files = self.state.intents.get(index), self.files_of(index)
-        if intent is None or not files or not intent.settled.reached or intent.achieved.source == "camera":
-            return None
-        begun_s = datetime.fromisoformat(intent.at).timestamp() - _CLOCK_SLACK_S
-        states = [path.stat() for path in files]
-        foreign = usual and tuple(path.suffix for path in files) not in usual
-        if foreign or any(state.st_mtime < begun_s for state in states):
-            return None
-        return Taken(
-            intent,
-            tuple(path.name for path in files),
-            tuple(state.st_size for state in states),
-            Exposure(),
-            _iso(datetime.fromtimestamp(states[0].st_mtime, UTC)),
-            intent.achieved,
-            {"adopted": "the file was whole, the line in the journal was lost"},
-        )
 
     # --- take -----------------------------------------------------------------------------------------------------
 
@@ -277,7 +192,7 @@ class Ledger:
     def intend(self, frame: PlannedFrame, achieved: Achieved, settled: Settled) -> str:
         """The shutter is about to be released; the stem for the files."""
         stem = stem_of(frame)
-        self.clear(frame.index)
+        self.files.clear(frame.index)
         self.note(
             "intent", index=frame.index, stem=stem, requested_d=frame.diopters, achieved=achieved, settled=settled,
             exposure=frame.exposure,
@@ -299,7 +214,7 @@ class Ledger:
             exposure=shot.exposure,
             taken_at=shot.taken_at,
             achieved=shot.achieved or self.state.intents[index].achieved,
-            details=_bounded(shot.details),
+            details=bounded(shot.details),
         )
         self._stops[-1].append(index)
         mark = fingerprint(shot.files[0])
@@ -328,16 +243,6 @@ class Ledger:
         """The lens was found stuck: frames of the last stop do not count."""
         if self._stops:
             self._doubt(self._stops[-1], reason)
-
-    def clear(self, index: int) -> None:
-        """Put aside whatever lies where the files of a frame are to be."""
-        self._put_aside(self.files_of(index))
-
-    def files_of(self, index: int) -> list[Path]:
-        """Files of a planned frame that lie in the folder, the raw one first."""
-        stem = stem_of(self.planned[index])
-        found = [path for path in self.folder.glob(f"{stem}.*") if path.is_file() and not path.is_symlink()]
-        return sorted(found, key=lambda path: (path.suffix.lower() in _LAST_SUFFIXES, path.name))
 
     # --- judge ----------------------------------------------------------------------------------------------------
 
@@ -371,7 +276,8 @@ class Ledger:
                 self._doubt_stop_before(index, reason)
             self._stop_if_hopeless(index)
             return reason if verdict.stale else None
-        self.note("frame", index=index, frame=self._record_of(taken, found, verdict))
+        record = record_of(taken, self.planned[index], found, verdict, self.state.retries[index])
+        self.note("frame", index=index, frame=record)
         self._strip.mark(index, suspect=bool(verdict.doubts))
         return None
 
@@ -393,7 +299,7 @@ class Ledger:
         self.note(event, index=index, reason=reason, files=list(files), sha256=list(sha256))
         self._judge.drop(index)
         self._strip.remove(index)
-        self._put_aside([self.folder / name for name in files])
+        self.files.put_aside([self.folder / name for name in files])
 
     def _refuse_pending(self, reason: str) -> None:
         """Shots that the camera took after one that shows that it cannot be trusted."""
@@ -412,18 +318,6 @@ class Ledger:
             frame = self.state.frames.get(index)
             if frame is not None:
                 self.refuse("doubted", index, f"right after it: {reason}", frame.files, frame.sha256)
-
-    def _put_aside(self, paths: Sequence[Path]) -> None:
-        aside = self.folder / SUSPECT
-        try:
-            for path in filter(Path.exists, paths):
-                aside.mkdir(exist_ok=True)
-                number = 1
-                while (target := aside / f"{path.stem}_{number}{path.suffix}").exists():
-                    number += 1
-                path.rename(target)
-        except OSError as error:
-            raise OutputError(f"cannot put files aside in '{aside}': {error.strerror or error}") from error
 
     # --- end ------------------------------------------------------------------------------------------------------
 
@@ -463,104 +357,3 @@ class Ledger:
         """Nothing has happened: leave no journal."""
         with suppress(OSError):
             self.journal.path.unlink()
-
-    def _record_of(self, taken: Taken, found: Examined, verdict: Verdict) -> FrameRecord:
-        intent, planned = taken.intent, self.planned[taken.intent.index]
-        stated = exposure_of(found.meta)
-        f_number, exposure_s, iso = (
-            getattr(taken.reported, name) or getattr(stated, name) or getattr(intent.asked, name)
-            for name in ("f_number", "exposure_s", "iso")
-        )
-        return FrameRecord(
-            index=intent.index,
-            role=planned.role,
-            files=found.files,
-            sha256=found.sha256,
-            bytes=found.bytes,
-            requested_d=planned.diopters,
-            achieved_d=taken.achieved.diopters,
-            uncertainty_d=taken.achieved.uncertainty_d,
-            distance_source=taken.achieved.source,
-            motor_steps=taken.achieved.motor_steps,
-            f_number=f_number,
-            exposure_s=exposure_s,
-            iso=iso,
-            taken_at=taken.taken_at,
-            settle_s=round(intent.settled.seconds, 6),
-            settle_frames=intent.settled.frames,
-            settled=intent.settled.reached,
-            sharpness_tiles=found.tiles,
-            retries=self.state.retries[intent.index],
-            status="suspect" if verdict.doubts else "good",
-            notes=(*verdict.doubts, *found.notes),
-            focus_distance_lower_m=found.meta.focus_distance_lower_m,
-            focus_distance_upper_m=found.meta.focus_distance_upper_m,
-            details={
-                **taken.details,
-                "settle_evidence": intent.settled.evidence,
-                "picture_sha256": found.picture_sha256,
-                "level": found.level,
-            },
-        )
-
-
-def stem_of(frame: PlannedFrame) -> str:
-    """Name of a frame's files without suffix: sorts by index, and says the essentials."""
-    aperture = "" if frame.exposure.f_number is None else f"_N{frame.exposure.f_number:g}"
-    role = "_sharp" if frame.role == "all_in_focus" else ""
-    return f"f{frame.index:03d}_D{frame.diopters:.3f}{aperture}{role}"
-
-
-def _candidate_of(frame: FrameRecord, asked: Exposure) -> Candidate:
-    """A frame of an earlier run, as the judge knew it."""
-    picture, level = frame.details.get("picture_sha256"), frame.details.get("level")
-    found = Examined(
-        frame.files,
-        frame.sha256,
-        frame.bytes,
-        picture_sha256=picture if isinstance(picture, str) else None,
-        level=level if isinstance(level, float) else None,
-        tiles=frame.sharpness_tiles,
-    )
-    reported = Exposure(frame.f_number, frame.exposure_s, frame.iso)
-    assert frame.achieved_d is not None  # noqa: S101 - the journal takes no other frames
-    return Candidate(frame.index, asked, reported, frame.achieved_d, frame.settled, found)
-
-
-def _file_trouble(paths: Sequence[Path], frame: FrameRecord) -> str | None:
-    """Why files are not those of the record any more."""
-    for path, size, digest in zip(paths, frame.bytes, frame.sha256, strict=True):
-        if _size(path) is None:
-            return f"{path.name} is gone"
-        if _size(path) != size or digest != sha256_of_file(path):
-            return f"{path.name} was changed"
-    return None
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
-
-
-def _iso(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _identity(info: CameraInfo) -> dict[str, Any]:
-    """What stays the same between connections: addresses and firmware may change."""
-    return {name: getattr(info, name) for name in ("backend", "make", "model", "serial", "lens", "lens_serial")}
-
-
-def _name(info: CameraInfo) -> str:
-    return " ".join(filter(None, (info.make, info.model, info.serial))) or info.backend
-
-
-def _bounded(details: dict[str, Any]) -> dict[str, Any]:
-    """What a backend wants kept, as far as it is plain JSON of bearable size."""
-    try:
-        text = json.dumps(plain(details), allow_nan=False)
-    except (TypeError, ValueError):
-        return {"dropped": "details that are no plain data"}
-    return dict(json.loads(text)) if len(text) <= _MAX_DETAILS else {"dropped": f"{len(text)} characters of details"}

@@ -35,6 +35,7 @@ from dualpix.capture.files import make_output_dir
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.focus.driven import DrivenFocus, Found
 from dualpix.capture.stack.keep.record import StackRecord
+from dualpix.capture.stack.take.header import check_camera
 from dualpix.capture.stack.take.interrupt import InterruptedCaptureError, StopSwitch
 from dualpix.capture.stack.take.journal import Journal
 from dualpix.capture.stack.take.ledger import DistrustError, Ledger, Plan
@@ -267,7 +268,7 @@ class _Capture:
         self._tell(f"{stem} taken")
 
     def _shoot(self, frame: PlannedFrame, stem: str) -> Shot:
-        self.ledger.clear(frame.index)
+        self.ledger.files.clear(frame.index)
         shot = self.camera.shoot(self.ledger.folder, stem, frame.exposure)
         for path in shot.files:
             ours = path.parent == self.ledger.folder and path.name.startswith(f"{stem}.")
@@ -323,7 +324,7 @@ class _Capture:
         self._looked = False
 
     def _preflight(self) -> None:
-        self.ledger.check_camera(self.camera.info)
+        check_camera(self.ledger.journal.events[0], self.camera.info)
         frames = [self.ledger.planned[index] for index in self.ledger.missing]
         room = Room(shutil.disk_usage(self.ledger.folder).free, self.ledger.largest_bytes)
         status = self._try("status", self.camera.status)

@@ -19,8 +19,9 @@ from tests.capture.stack.take.scripted import Device, Fault, SimplePlan, plan_of
 
 from dualpix.capture.camera_protocol import Camera, CameraLost
 from dualpix.capture.cameras import sim
-from dualpix.capture.cameras.hidden_camera import Body, HiddenCamera
-from dualpix.capture.cameras.testing import faults as protocol_faults
+from dualpix.capture.cameras.hidden import faults as protocol_faults
+from dualpix.capture.cameras.hidden.body import Body
+from dualpix.capture.cameras.hidden.camera import HiddenCamera
 from dualpix.capture.errors import DualpixError, OutputError
 from dualpix.capture.focus.calibration import LensCalibration
 from dualpix.capture.raw import read_planes

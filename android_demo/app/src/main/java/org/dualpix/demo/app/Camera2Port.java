@@ -3,10 +3,8 @@ package org.dualpix.demo.app;
 import android.annotation.SuppressLint;
 import android.content.Context;
 import android.graphics.ImageFormat;
-import android.graphics.Rect;
 import android.hardware.camera2.CameraAccessException;
 import android.hardware.camera2.CameraCaptureSession;
-import android.hardware.camera2.CameraCharacteristics;
 import android.hardware.camera2.CameraDevice;
 import android.hardware.camera2.CameraManager;
 import android.hardware.camera2.CameraMetadata;
@@ -14,22 +12,15 @@ import android.hardware.camera2.CaptureRequest;
 import android.hardware.camera2.CaptureResult;
 import android.hardware.camera2.DngCreator;
 import android.hardware.camera2.TotalCaptureResult;
-import android.hardware.camera2.params.BlackLevelPattern;
-import android.hardware.camera2.params.StreamConfigurationMap;
 import android.media.Image;
 import android.media.ImageReader;
 import android.os.Handler;
 import android.os.HandlerThread;
 import android.os.PowerManager;
-import android.util.Range;
 import android.util.Size;
-import android.util.SizeF;
-import android.view.Surface;
 import java.io.IOException;
 import java.io.OutputStream;
-import java.util.ArrayList;
 import java.util.Arrays;
-import java.util.List;
 import java.util.Map;
 import java.util.concurrent.BlockingQueue;
 import java.util.concurrent.CountDownLatch;
@@ -37,10 +28,8 @@ import java.util.concurrent.LinkedBlockingQueue;
 import java.util.concurrent.TimeUnit;
 import org.dualpix.demo.core.CameraFault;
 import org.dualpix.demo.core.CameraPort;
-import org.dualpix.demo.core.Json;
 import org.dualpix.demo.core.Messages.FailureKind;
 import org.dualpix.demo.core.Messages.PhoneCamera;
-import org.dualpix.demo.core.Messages.Quality;
 
 /**
  * The phone's camera by Camera2: everything by hand, one physical camera, raw frames as DNG.
@@ -61,10 +50,7 @@ final class Camera2Port implements CameraPort {
     private final BlockingQueue<StillPart> parts = new LinkedBlockingQueue<>();
     private HandlerThread thread;
     private Handler handler;
-    private String id;
-    private String physicalId;
-    private CameraCharacteristics logical;
-    private CameraCharacteristics sensor;
+    private CameraFacts facts;
     private CameraDevice device;
     private CameraCaptureSession session;
     private ImageReader view;
@@ -81,102 +67,11 @@ final class Camera2Port implements CameraPort {
     @Override
     public PhoneCamera describe(String wanted) throws CameraFault {
         try {
-            id = wanted == null ? mainBackCamera() : known(wanted);
-            logical = manager.getCameraCharacteristics(id);
-            physicalId = mainPhysicalCamera();
-            sensor = physicalId == null ? logical : manager.getCameraCharacteristics(physicalId);
-            return describe();
+            facts = CameraFacts.of(manager, wanted);
+            return facts.describe();
         } catch (CameraAccessException | IllegalArgumentException error) {
             throw new CameraFault(FailureKind.CAMERA, "camera " + wanted + ": " + error.getMessage());
         }
-    }
-
-    private PhoneCamera describe() throws CameraFault {
-        Size array = rawSize();
-        SizeF size = need(CameraCharacteristics.SENSOR_INFO_PHYSICAL_SIZE);
-        Size pixels = need(CameraCharacteristics.SENSOR_INFO_PIXEL_ARRAY_SIZE);
-        Range<Long> exposure = need(CameraCharacteristics.SENSOR_INFO_EXPOSURE_TIME_RANGE);
-        Range<Integer> iso = need(CameraCharacteristics.SENSOR_INFO_SENSITIVITY_RANGE);
-        List<Double> fNumbers = new ArrayList<>();
-        for (float f : need(CameraCharacteristics.LENS_INFO_AVAILABLE_APERTURES)) {
-            fNumbers.add(plain(f));
-        }
-        Float nearest = sensor.get(CameraCharacteristics.LENS_INFO_MINIMUM_FOCUS_DISTANCE);
-        Float hyperfocal = sensor.get(CameraCharacteristics.LENS_INFO_HYPERFOCAL_DISTANCE);
-        double pitchUm = 1000.0 * size.getWidth() / pixels.getWidth();
-        return new PhoneCamera(id, quality(), nearest == null ? 0 : plain(nearest),
-                plain(need(CameraCharacteristics.LENS_INFO_AVAILABLE_FOCAL_LENGTHS)[0]), pitchUm, fNumbers,
-                Arrays.asList((long) array.getWidth(), (long) array.getHeight()),
-                Arrays.asList(exposure.getLower(), exposure.getUpper()),
-                Arrays.asList((long) iso.getLower(), (long) iso.getUpper()), stabiliserOff(),
-                hyperfocal == null ? null : plain(hyperfocal));
-    }
-
-    private Quality quality() {
-        Integer found = sensor.get(CameraCharacteristics.LENS_INFO_FOCUS_DISTANCE_CALIBRATION);
-        if (found == null || found == CameraMetadata.LENS_INFO_FOCUS_DISTANCE_CALIBRATION_UNCALIBRATED) {
-            return Quality.UNCALIBRATED;
-        }
-        return found == CameraMetadata.LENS_INFO_FOCUS_DISTANCE_CALIBRATION_CALIBRATED ? Quality.CALIBRATED
-                : Quality.APPROXIMATE;
-    }
-
-    /** Off can be asked for wherever there is a stabiliser at all. */
-    private boolean stabiliserOff() {
-        int[] modes = sensor.get(CameraCharacteristics.LENS_INFO_AVAILABLE_OPTICAL_STABILIZATION);
-        return modes == null || modes.length == 0 || has(modes, CameraMetadata.LENS_OPTICAL_STABILIZATION_MODE_OFF);
-    }
-
-    private String known(String wanted) throws CameraAccessException, CameraFault {
-        if (!Arrays.asList(manager.getCameraIdList()).contains(wanted)) {
-            throw new CameraFault(FailureKind.PLAN, "no camera '" + wanted + "'; there are "
-                    + String.join(", ", manager.getCameraIdList()));
-        }
-        return wanted;
-    }
-
-    private String mainBackCamera() throws CameraAccessException, CameraFault {
-        for (String candidate : manager.getCameraIdList()) {
-            CameraCharacteristics c = manager.getCameraCharacteristics(candidate);
-            Integer facing = c.get(CameraCharacteristics.LENS_FACING);
-            if (facing != null && facing == CameraMetadata.LENS_FACING_BACK && capable(c)) {
-                return candidate;
-            }
-        }
-        throw new CameraFault(FailureKind.PLAN, "no back camera of this phone can be set by hand and gives raw frames");
-    }
-
-    /** Of the cameras behind a logical one, the capable one with the focal length that the logical one begins with. */
-    private String mainPhysicalCamera() throws CameraAccessException {
-        float[] focal = logical.get(CameraCharacteristics.LENS_INFO_AVAILABLE_FOCAL_LENGTHS);
-        String best = null;
-        for (String candidate : Compat.physicalIds(logical)) {
-            CameraCharacteristics c = manager.getCameraCharacteristics(candidate);
-            float[] own = c.get(CameraCharacteristics.LENS_INFO_AVAILABLE_FOCAL_LENGTHS);
-            if (capable(c) && own != null && focal != null && own[0] == focal[0]) {
-                best = candidate;
-            }
-        }
-        return best;
-    }
-
-    private static boolean capable(CameraCharacteristics c) {
-        int[] all = c.get(CameraCharacteristics.REQUEST_AVAILABLE_CAPABILITIES);
-        return all != null && has(all, CameraMetadata.REQUEST_AVAILABLE_CAPABILITIES_RAW)
-                && has(all, CameraMetadata.REQUEST_AVAILABLE_CAPABILITIES_MANUAL_SENSOR);
-    }
-
-    private Size rawSize() throws CameraFault {
-        StreamConfigurationMap map = need(CameraCharacteristics.SCALER_STREAM_CONFIGURATION_MAP);
-        Size[] sizes = map.getOutputSizes(ImageFormat.RAW_SENSOR);
-        if (sizes == null || sizes.length == 0) {
-            throw new CameraFault(FailureKind.PLAN, "camera " + id + " gives no raw frames");
-        }
-        Size best = sizes[0];
-        for (Size size : sizes) {
-            best = (long) size.getWidth() * size.getHeight() > (long) best.getWidth() * best.getHeight() ? size : best;
-        }
-        return best;
     }
 
     @Override
@@ -187,16 +82,16 @@ final class Camera2Port implements CameraPort {
         handler = new Handler(thread.getLooper());
         broken = null;
         try {
-            Size size = rawSize();
+            Size size = facts.rawSize();
             view = ImageReader.newInstance(VIEW.getWidth(), VIEW.getHeight(), ImageFormat.YUV_420_888, 2);
             view.setOnImageAvailableListener(Camera2Port::skip, handler);
             raw = ImageReader.newInstance(size.getWidth(), size.getHeight(), ImageFormat.RAW_SENSOR, RAW_IMAGES);
             raw.setOnImageAvailableListener(this::rawCame, handler);
             CountDownLatch opened = new CountDownLatch(1);
-            manager.openCamera(id, new DeviceEvents(opened), handler);
+            manager.openCamera(facts.id, new DeviceEvents(opened), handler);
             await(opened, "the camera does not open");
             CountDownLatch configured = new CountDownLatch(1);
-            Compat.createSession(device, Arrays.asList(view.getSurface(), raw.getSurface()), physicalId, handler,
+            Compat.createSession(device, Arrays.asList(view.getSurface(), raw.getSurface()), facts.physicalId, handler,
                     new SessionEvents(configured));
             await(configured, "the camera takes no session");
         } catch (SecurityException error) {
@@ -220,21 +115,13 @@ final class Camera2Port implements CameraPort {
 
     @Override
     public Metered meter() throws CameraFault {
-        try {
-            CaptureRequest.Builder request = request(CameraDevice.TEMPLATE_PREVIEW, view.getSurface());
-            request.set(CaptureRequest.CONTROL_AE_MODE, CameraMetadata.CONTROL_AE_MODE_ON);
-            request.set(CaptureRequest.CONTROL_AWB_LOCK, false);
-            request.set(CaptureRequest.LENS_FOCUS_DISTANCE, 0f);
-            repeat(request);
-        } catch (CameraAccessException | IllegalStateException error) {
-            throw fault(error);
-        }
+        ask(requests -> repeat(requests.metering(view.getSurface())));
         CaptureResult last = null;
         long giveUp = System.nanoTime() + METER_LIMIT_MS * 1_000_000;
         while (System.nanoTime() < giveUp) {
             TotalCaptureResult total = next(results, 100);
             if (total != null) {
-                last = Compat.physicalResult(total, physicalId);
+                last = Compat.physicalResult(total, facts.physicalId);
                 Integer state = total.get(CaptureResult.CONTROL_AE_STATE);
                 if (state != null && (state == CameraMetadata.CONTROL_AE_STATE_CONVERGED
                         || state == CameraMetadata.CONTROL_AE_STATE_FLASH_REQUIRED)) {
@@ -252,13 +139,7 @@ final class Camera2Port implements CameraPort {
     @Override
     public void send(Aim aim) throws CameraFault {
         check();
-        try {
-            CaptureRequest.Builder request = request(CameraDevice.TEMPLATE_PREVIEW, view.getSurface());
-            byHand(request, aim);
-            repeat(request);
-        } catch (CameraAccessException | IllegalStateException error) {
-            throw fault(error);
-        }
+        ask(requests -> repeat(requests.moving(view.getSurface(), aim)));
     }
 
     @Override
@@ -266,7 +147,7 @@ final class Camera2Port implements CameraPort {
         check();
         TotalCaptureResult total = next(results, timeoutMs);
         check();
-        return total == null ? null : report(Compat.physicalResult(total, physicalId), total);
+        return total == null ? null : report(Compat.physicalResult(total, facts.physicalId), total);
     }
 
     @Override
@@ -274,13 +155,8 @@ final class Camera2Port implements CameraPort {
         check();
         still++;
         clearParts();
-        try {
-            CaptureRequest.Builder request = request(CameraDevice.TEMPLATE_STILL_CAPTURE, raw.getSurface());
-            byHand(request, aim);
-            session.capture(request.build(), new StillEvents(still), handler);
-        } catch (CameraAccessException | IllegalStateException error) {
-            throw fault(error);
-        }
+        ask(requests ->
+                session.capture(requests.still(raw.getSurface(), aim).build(), new StillEvents(still), handler));
     }
 
     @Override
@@ -300,19 +176,7 @@ final class Camera2Port implements CameraPort {
 
     @Override
     public Map<String, Object> details() {
-        BlackLevelPattern black = sensor.get(CameraCharacteristics.SENSOR_BLACK_LEVEL_PATTERN);
-        List<Object> levels = new ArrayList<>();
-        for (int i = 0; black != null && i < BlackLevelPattern.COUNT; i++) {
-            levels.add(black.getOffsetForIndex(i % 2, i / 2));
-        }
-        Rect active = sensor.get(CameraCharacteristics.SENSOR_INFO_ACTIVE_ARRAY_SIZE);
-        return Json.object("physical_id", physicalId, "black_level", levels,
-                "white_level", sensor.get(CameraCharacteristics.SENSOR_INFO_WHITE_LEVEL),
-                "active_array_px", active == null ? null
-                        : Arrays.asList(active.left, active.top, active.right, active.bottom),
-                "orientation_degrees", sensor.get(CameraCharacteristics.SENSOR_ORIENTATION),
-                "intrinsics_px", list(sensor.get(CameraCharacteristics.LENS_INTRINSIC_CALIBRATION)),
-                "distortion", list(Compat.distortion(sensor)));
+        return facts.details();
     }
 
     @Override
@@ -340,28 +204,17 @@ final class Camera2Port implements CameraPort {
         }
     }
 
-    private CaptureRequest.Builder request(int template, Surface target) throws CameraAccessException {
-        CaptureRequest.Builder request = device.createCaptureRequest(template);
-        request.addTarget(target);
-        request.set(CaptureRequest.CONTROL_AF_MODE, CameraMetadata.CONTROL_AF_MODE_OFF);
-        request.set(CaptureRequest.CONTROL_AWB_LOCK, true);
-        request.set(CaptureRequest.CONTROL_VIDEO_STABILIZATION_MODE,
-                CameraMetadata.CONTROL_VIDEO_STABILIZATION_MODE_OFF);
-        request.set(CaptureRequest.LENS_OPTICAL_STABILIZATION_MODE, CameraMetadata.LENS_OPTICAL_STABILIZATION_MODE_OFF);
-        request.set(CaptureRequest.NOISE_REDUCTION_MODE, CameraMetadata.NOISE_REDUCTION_MODE_OFF);
-        request.set(CaptureRequest.EDGE_MODE, CameraMetadata.EDGE_MODE_OFF);
-        request.set(CaptureRequest.STATISTICS_LENS_SHADING_MAP_MODE,
-                CameraMetadata.STATISTICS_LENS_SHADING_MAP_MODE_ON); // DngCreator writes it into the file
-        Compat.undistortedOff(request, sensor);
-        return request;
+    /** Something that the open camera is asked for. */
+    private interface Asked {
+        void with(Requests requests) throws CameraAccessException;
     }
 
-    private static void byHand(CaptureRequest.Builder request, Aim aim) {
-        request.set(CaptureRequest.CONTROL_AE_MODE, CameraMetadata.CONTROL_AE_MODE_OFF);
-        request.set(CaptureRequest.SENSOR_EXPOSURE_TIME, aim.exposureNs());
-        request.set(CaptureRequest.SENSOR_SENSITIVITY, aim.iso());
-        request.set(CaptureRequest.LENS_APERTURE, (float) aim.fNumber());
-        request.set(CaptureRequest.LENS_FOCUS_DISTANCE, (float) aim.diopters());
+    private void ask(Asked asked) throws CameraFault {
+        try {
+            asked.with(new Requests(device, facts.sensor));
+        } catch (CameraAccessException | IllegalStateException error) {
+            throw fault(error);
+        }
     }
 
     private void repeat(CaptureRequest.Builder request) throws CameraAccessException {
@@ -386,10 +239,10 @@ final class Camera2Port implements CameraPort {
         Float aperture = result.get(CaptureResult.LENS_APERTURE);
         Long time = result.get(CaptureResult.SENSOR_TIMESTAMP);
         boolean still = state != null && state == CameraMetadata.LENS_STATE_STATIONARY && diopters != null;
-        String active = physicalId != null ? physicalId : Compat.activePhysicalId(result);
-        return new Report(time == null ? 0 : time, diopters == null ? 0 : plain(diopters), still,
-                exposure == null ? 0 : exposure, iso == null ? 0 : iso, aperture == null ? 0 : plain(aperture), active,
-                total == null ? null : result);
+        String active = facts.physicalId != null ? facts.physicalId : Compat.activePhysicalId(result);
+        return new Report(time == null ? 0 : time, diopters == null ? 0 : CameraFacts.plain(diopters), still,
+                exposure == null ? 0 : exposure, iso == null ? 0 : iso,
+                aperture == null ? 0 : CameraFacts.plain(aperture), active, total == null ? null : result);
     }
 
     private void rawCame(ImageReader reader) {
@@ -439,35 +292,10 @@ final class Camera2Port implements CameraPort {
     private CameraFault fault(Exception error) {
         int reason = error instanceof CameraAccessException access ? access.getReason() : -1;
         if (reason == CameraAccessException.CAMERA_IN_USE || reason == CameraAccessException.MAX_CAMERAS_IN_USE) {
-            return new CameraFault(FailureKind.BUSY, "camera " + id + " is in use by another app");
+            return new CameraFault(FailureKind.BUSY, "camera " + facts.id + " is in use by another app");
         }
         return broken != null ? broken
-                : new CameraFault(FailureKind.CAMERA, "camera " + id + ": " + error.getMessage());
-    }
-
-    private <T> T need(CameraCharacteristics.Key<T> key) throws CameraFault {
-        T value = sensor.get(key);
-        if (value == null) {
-            throw new CameraFault(FailureKind.PLAN, "camera " + id + " does not tell its " + key.getName());
-        }
-        return value;
-    }
-
-    private static List<Object> list(float[] values) {
-        List<Object> out = new ArrayList<>();
-        for (int i = 0; values != null && i < values.length; i++) {
-            out.add(plain(values[i]));
-        }
-        return out;
-    }
-
-    private static boolean has(int[] values, int value) {
-        return Arrays.stream(values).anyMatch(v -> v == value);
-    }
-
-    /** The double that looks like the float: 1.68, not 1.6799999475479126. */
-    private static double plain(float value) {
-        return Double.parseDouble(Float.toString(value));
+                : new CameraFault(FailureKind.CAMERA, "camera " + facts.id + ": " + error.getMessage());
     }
 
     private final class DeviceEvents extends CameraDevice.StateCallback {
@@ -485,14 +313,14 @@ final class Camera2Port implements CameraPort {
 
         @Override
         public void onDisconnected(CameraDevice camera) {
-            end(camera, new CameraFault(FailureKind.CAMERA, "camera " + id + " was taken away by another app"));
+            end(camera, new CameraFault(FailureKind.CAMERA, "camera " + facts.id + " was taken away by another app"));
         }
 
         @Override
         public void onError(CameraDevice camera, int error) {
             boolean busy = error == ERROR_CAMERA_IN_USE || error == ERROR_MAX_CAMERAS_IN_USE;
-            end(camera, busy ? new CameraFault(FailureKind.BUSY, "camera " + id + " is in use by another app")
-                    : new CameraFault(FailureKind.CAMERA, "camera " + id + " broke: error " + error));
+            end(camera, busy ? new CameraFault(FailureKind.BUSY, "camera " + facts.id + " is in use by another app")
+                    : new CameraFault(FailureKind.CAMERA, "camera " + facts.id + " broke: error " + error));
         }
 
         private void end(CameraDevice camera, CameraFault fault) {
@@ -517,7 +345,8 @@ final class Camera2Port implements CameraPort {
 
         @Override
         public void onConfigureFailed(CameraCaptureSession made) {
-            broken = new CameraFault(FailureKind.CAMERA, "camera " + id + " takes no raw stream beside a preview");
+            broken = new CameraFault(FailureKind.CAMERA,
+                    "camera " + facts.id + " takes no raw stream beside a preview");
             configured.countDown();
         }
     }
@@ -532,7 +361,7 @@ final class Camera2Port implements CameraPort {
         @Override
         public void onCaptureCompleted(CameraCaptureSession s, CaptureRequest request, TotalCaptureResult result) {
             if (number == still) { // not one that came too late; of one that failed none comes at all
-                parts.add(new StillPart(report(Compat.physicalResult(result, physicalId), result), null));
+                parts.add(new StillPart(report(Compat.physicalResult(result, facts.physicalId), result), null));
             }
         }
     }
@@ -551,7 +380,7 @@ final class Camera2Port implements CameraPort {
 
         @Override
         public void write(Report report, OutputStream out) throws IOException {
-            try (DngCreator dng = new DngCreator(sensor, (CaptureResult) report.origin())) {
+            try (DngCreator dng = new DngCreator(facts.sensor, (CaptureResult) report.origin())) {
                 dng.writeImage(out, image);
             } catch (IllegalStateException | IllegalArgumentException error) {
                 throw new IOException("no DNG can be made: " + error.getMessage(), error);

@@ -13,7 +13,7 @@ import java.util.regex.Pattern;
 /**
  * What the host and this app write for each other: version 1 of the companion protocol, as JSON in files.
  *
- * <p>The host's side, and the description of it all, is {@code dualpix.capture.cameras.android_protocol}.
+ * <p>The host's side, and the description of it all, is {@code dualpix.capture.cameras.android.protocol}.
  */
 public final class Messages {
     public static final int VERSION = 1;

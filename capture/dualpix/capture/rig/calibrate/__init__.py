@@ -1,0 +1,1 @@
+"""From pictures of a board to a calibrated rig, and to the skew of its cameras."""

@@ -1,0 +1,1 @@
+"""Pictures that two cameras took at one moment: taken, with their clocks, and read."""

@@ -1,0 +1,1 @@
+"""Rigs of simulated cameras, with their truth."""
