@@ -3,7 +3,8 @@
 Convention: ``terms`` are (N, names) in the order of the names given; ``error`` is (N,) the absolute error in
 tolerances: up to 1 a pixel is right.
 
-Weights are the maximum likelihood of a logistic regression. The table is made on captures that the weights were not
+Weights are the maximum likelihood of a logistic regression among those of the right sign: no evidence that a map is
+wrong may make it surer, as it would where a capture is like none of those that were fitted to. The table is made on captures that the weights were not
 fitted to: pixels are sorted by their score into equally large bins; the share of the right ones and the error that 68 %
 are within are made monotone by pooling neighbours (isotonic regression, Ayer et al. 1955), because more evidence is
 never worth less.
@@ -26,6 +27,8 @@ _BINS = 24
 _ROUNDS = 30
 _RIDGE = 1e-3
 _DIGITS = 5
+_SIGNS = {"misfit": -1.0, "noise_px": -1.0, "spread_px": -1.0, "roughness": -1.0, "support": 1.0, "learned": 1.0}
+"""Which way each kind of evidence can only count."""
 
 
 def fit_calibration(
@@ -44,7 +47,8 @@ def fit_calibration(
         tolerance: what errors are in units of.
         provenance: how the data came about.
     """
-    bias, weights = _logistic(fitted_on[0], fitted_on[1] <= 1)
+    signs = np.array([_SIGNS[name] for name in names])
+    bias, weights = _logistic_of_signs(fitted_on[0], fitted_on[1] <= 1, signs)
     score = bias + counted_on[0] @ weights
     scores, confidence, error_68 = _table(score, counted_on[1])
     return Calibration(
@@ -56,6 +60,19 @@ def fit_calibration(
         error_68,
         provenance,
     )
+
+
+def _logistic_of_signs(x: Floats, right: npt.NDArray[np.bool_], signs: Floats) -> tuple[float, Floats]:
+    """Logistic regression whose weights have these signs or are 0: what comes out wrong is left out, worst first."""
+    weights, kept = np.zeros(x.shape[1]), np.ones(x.shape[1], bool)
+    while True:
+        bias, found = _logistic(x[:, kept], right)
+        wrong = found * signs[kept] < 0
+        if not wrong.any():
+            weights[kept] = found
+            return bias, weights
+        strength = np.where(wrong, np.abs(found) * x[:, kept].std(axis=0), 0.0)
+        kept[np.flatnonzero(kept)[int(strength.argmax())]] = False
 
 
 def isotonic(values: Floats, weights: Floats) -> Floats:

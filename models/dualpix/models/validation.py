@@ -3,7 +3,9 @@
 Convention: as :mod:`dualpix.models.data.rendered`. No seed of these is one of training, of the evaluation set, or of
 the calibration of quantisation. Two in three scenes are as in evaluation; a quarter have lost contrast, down to a
 hundredth (haze, veiling glare, faint texture: an affine map of light, which no disparity feels); one in ten is flat, a
-grey card with nothing to see but noise, at the disparities of any scene.
+grey card with nothing to see but noise, at the disparities of any scene. One in twenty is striped, the same along the
+whole baseline, and one in twelve displaced: its halves lie 4 to 16 px farther apart, sharp as they are, as no lens
+makes them. Of these a network that learnt from lenses alone knows nothing, least of all that it does not.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
+import torch
 
 from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.data.rendered import EVALUATION_SEED, AugmentedDataset, RenderedDataset, RenderSettings
@@ -20,11 +23,13 @@ from dualpix.models.evaluate import capture_of
 from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
 from dualpix.models.tasks.task import Sample, eval_sample
 
-Kind = Literal["plain", "faded", "flat"]
+Kind = Literal["plain", "faded", "flat", "striped", "displaced"]
 FIT_SEED, TABLE_SEED, CHECK_SEED = (EVALUATION_SEED + k for k in (1000, 2000, 3000))
 """Of the weights, of the table, and of what neither has seen."""
 SIZES_HW = ((192, 256), (384, 512), (576, 768))
-_FADED, _FLAT = 0.25, 0.1
+_FADED, _FLAT, _STRIPED, _DISPLACED = 0.25, 0.1, 0.05, 0.08
+_HALF_STEPS_PX = (2, 8)
+"""How far each half of a displaced capture is moved."""
 _LEAST_CONTRAST = 0.01
 
 
@@ -66,13 +71,33 @@ class _Faded(RenderedDataset):
         drawn, strength = np.random.default_rng([self.seed, index, 1]).random(2)
         if drawn < _FLAT:
             return "flat", 0.0
-        return ("faded", float(_LEAST_CONTRAST**strength)) if drawn < _FLAT + _FADED else ("plain", 1.0)
+        if drawn < _FLAT + _FADED:
+            return "faded", float(_LEAST_CONTRAST**strength)
+        if drawn < 1 - _STRIPED - _DISPLACED:
+            return "plain", 1.0
+        return ("striped" if drawn < 1 - _DISPLACED else "displaced"), 1.0
 
     def __getitem__(self, index: int) -> Sample:
         """Sample ``index``."""
-        sample, (_, contrast) = super().__getitem__(index), self.kind_of(index)
-        faded = {
-            name: sample[name].mean((-2, -1), keepdim=True) * (1 - contrast) + sample[name] * contrast
+        sample, (kind, contrast) = super().__getitem__(index), self.kind_of(index)
+        if kind == "displaced":
+            return sample | self._displaced(sample, index)
+        mean_of: int | tuple[int, int] = -1 if kind == "striped" else (-2, -1)
+        kept = 0.0 if kind == "striped" else contrast
+        changed = {
+            name: sample[name].mean(mean_of, keepdim=True) * (1 - kept) + sample[name] * kept
             for name in ("left", "right", "combined")
         }
-        return sample | faded
+        return sample | changed
+
+    def _displaced(self, sample: Sample, index: int) -> Sample:
+        """Each half moved the other way, and the truth with them; around the picture, where it comes in again."""
+        draw = np.random.default_rng([self.seed, index, 2])
+        step = int(draw.integers(*_HALF_STEPS_PX, endpoint=True)) * (1 if draw.random() < 0.5 else -1)
+        left, right = torch.roll(sample["left"], -step, -1), torch.roll(sample["right"], step, -1)
+        return {
+            "left": left,
+            "right": right,
+            "combined": (torch.roll(sample["combined"], -step, -1) + torch.roll(sample["combined"], step, -1)) / 2,
+            "disparity_px": sample["disparity_px"] + 2 * step,
+        }

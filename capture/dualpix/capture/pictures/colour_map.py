@@ -30,7 +30,7 @@ Limits = tuple[float, float]
 Scale = Literal["diverging", "sequential", "depth"]
 
 INVALID_GREY = (0.5, 0.5, 0.5)
-_GREY_CODES = 255 * np.float32(INVALID_GREY)
+_GREY_CODES = np.array([255 * c for c in INVALID_GREY], np.float32)
 SURE = 0.5
 """Confidence from which colours are shown in full."""
 _MAPS: dict[Scale, str] = {"diverging": "RdBu", "sequential": "viridis_r", "depth": "viridis"}
@@ -123,7 +123,7 @@ def coloured(panel: Panel) -> Rgb:
         if panel.confidence is not None:
             sure = np.clip(panel.confidence[rows] / SURE, 0.0, 1.0)[..., None]
             shown = sure * shown + (1 - sure) * _GREY_CODES
-        np.rint(shown, out=colours[rows], casting="unsafe")
+        colours[rows] = np.rint(shown)
     colours[~known] = np.rint(_GREY_CODES)
     return colours
 
@@ -135,7 +135,8 @@ def ramp(scale: Scale) -> npt.NDArray[np.uint8]:
 
 @cache
 def _table(scale: Scale) -> npt.NDArray[np.float32]:
-    return np.float32(255 * colormaps[_MAPS[scale]](np.linspace(0.0, 1.0, _STEPS))[:, :3])
+    colours = colormaps[_MAPS[scale]](np.linspace(0.0, 1.0, _STEPS))[:, :3]
+    return np.asarray(255 * colours, np.float32)
 
 
 def figure(panels: Sequence[Panel], *, columns: int | None = None, panel_px: int = _LONGEST_PANEL_PX) -> Rgb:
