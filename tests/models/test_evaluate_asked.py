@@ -15,6 +15,7 @@ from tests.support.toy_network import toy_folder
 from dualpix.capture.cli import main, root
 from dualpix.models.data.focus_lists import on_curve
 from dualpix.models.evaluate.rendered_stacks import LISTS_M, list_m, procedural_stacks, stack_protocol
+from dualpix.models.zoo import DEFAULT_MODEL
 
 SCENE = ("--count", "1", "--size", "64", "96")
 PAIRS = ("--data", "rendered", *SCENE)
@@ -37,7 +38,7 @@ def rows(*words: object) -> list[str]:
     [
         (("--method", "sgbm", "--model", COMPACT), ["sgbm", COMPACT]),
         (("--model", COMPACT), ["sgbm", COMPACT]),
-        (("--method", "network"), [COMPACT]),
+        (("--method", "network"), [DEFAULT_MODEL]),
         (("--method", "network", "--model", "fmdp-compact"), ["fmdp-compact"]),
         (("--method", "sgbm", "--model", COMPACT, "--model", "fmdp-compact"), ["sgbm", COMPACT, "fmdp-compact"]),
         (("--model", COMPACT, "--model", COMPACT), ["sgbm", COMPACT]),

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from docs.make_confidence import Sampled, calibration_of
-from tests.support.pairs import shifted
+from tests.support.pairs import NOTHING, shifted
 from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
@@ -27,13 +27,15 @@ from dualpix.models.predict import network_estimator, predict_disparity, run_est
 from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
 from dualpix.models.zoo import CONFIDENCE, DEFAULT_MODEL, ZOO, LoadedModel, load_model, read_calibration
 
-PLAIN = json.loads((ZOO / DEFAULT_MODEL / CONFIDENCE).read_text())
+WITHOUT = "difusenet-compact"
+"""A network that gives no confidence of its own."""
+PLAIN = json.loads((ZOO / WITHOUT / CONFIDENCE).read_text())
 Forward = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
 def network() -> LoadedModel:
-    return load_model()
+    return load_model(WITHOUT)
 
 
 def giving(network: LoadedModel, forward: Forward) -> LoadedModel:
@@ -125,6 +127,17 @@ def test_it_is_one_more_term_of_the_evidence() -> None:
     assert all(np.array_equal(beside[name], without[name]) for name in without)
 
 
+def test_that_a_network_is_sure_counts_little_where_nothing_can_be_measured() -> None:
+    striped = NOTHING["stripes along the baseline"][0]()
+    for logit, kept in ((4.0, 0.5), (-4.0, 1.0)):
+        learned, none = np.full(striped.left.shape, logit, np.float32), np.zeros_like(striped.left)
+        evidence = gather_evidence(striped.left, striped.right, none, learned=learned)
+        assert np.median(evidence.terms(Tolerance())["learned"] / logit) <= kept
+        shown = shifted(0.5)
+        beside = gather_evidence(shown.left, shown.right, none, learned=learned).terms(Tolerance())["learned"]
+        assert np.allclose(beside, logit)
+
+
 def test_networks_without_one_are_judged_as_before_bit_for_bit(network: LoadedModel) -> None:
     """A second output changes nothing either, as long as no calibration has a weight for it."""
     image = shifted(1.0)
@@ -179,14 +192,15 @@ def test_the_plain_calibration_serves_networks_without_one(network: LoadedModel,
 def test_another_networks_calibration_is_taken_without_its_learned_term(network: LoadedModel, tmp_path: Path) -> None:
     """Sure of itself means one thing in one network and another in the next."""
     mine = with_confidence(network, tmp_path, -5.0)  # its folder has no confidence.json
-    judged, plain = (predict_disparity(shifted(1.0), model).judged for model in (mine, network))
+    default = replace(network, folder=ZOO / DEFAULT_MODEL, name=DEFAULT_MODEL)
+    judged, plain = (predict_disparity(shifted(1.0), model).judged for model in (mine, default))
     assert [f.code for f in judged.findings] == ["other_calibration"]
     assert np.array_equal(judged.confidence, plain.confidence)
 
 
 @pytest.mark.parametrize("sizes", [1, 2])
 def test_the_shipped_calibrations_are_read_as_they_were(sizes: int) -> None:
-    path = ZOO / DEFAULT_MODEL / CONFIDENCE
+    path = ZOO / WITHOUT / CONFIDENCE
     key = "several_sizes" if sizes > 1 else "one_size"
     assert read_calibration(path, sizes).to_json() == PLAIN[key]
 

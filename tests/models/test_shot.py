@@ -17,6 +17,7 @@ from tests.support.viewed import shown_scene
 
 import dualpix
 from dualpix.capture.cli import main
+from dualpix.models.zoo import DEFAULT_MODEL
 
 LENS = {
     "focal_length_mm": 50, "f_number": 2.8, "focus_distance_m": 1.5, "pixel_pitch_um": 46.8, "disparity_gain": 0.21,
@@ -71,7 +72,7 @@ def test_depth_in_python_is_that_of_the_command(made: Path) -> None:
 def test_the_network_is_the_default_and_the_folder_goes_with_its_readers(made: Path) -> None:
     shot = dualpix.load(made / "shot_left.png")
     depth = shot.depth(working_size_px=64)
-    assert depth.method == "difusenet-compact" and depth.record["working_sizes_hw"] == [[48, 64]]
+    assert depth.method == DEFAULT_MODEL and depth.record["working_sizes_hw"] == [[48, 64]]
     folder = depth.folder
     del shot
     assert folder.is_dir() and np.isfinite(depth.confidence).all()

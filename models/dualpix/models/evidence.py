@@ -17,7 +17,9 @@ the shading that is left over is no disparity:
 - ``roughness``: rms slope of the map. Networks and matchers alike are wrong at depth edges and where they guess.
 - ``support``: the share of windows around (Gaussian, ``SUPPORT_PX``) in which noise allows 0.3 px: how far from
   anything measured a pixel lies.
-- ``learned``: what a network that has a confidence of its own says, as a logit: it knows scenes, not this noise.
+- ``learned``: what a network that has a confidence of its own says, as a logit: it knows scenes, not this noise. That it
+  is sure counts for less where fewer than a tenth of the windows around allow anything to be measured: stripes along
+  the baseline look like a surface in focus to a network that has never seen any.
 
 Left out after measurement: the prediction of the exchanged halves, which should be the negative (a fifth more time;
 sparsification error on rendered scenes 0.31 instead of 0.32, on real ones no better), and the left-right check of
@@ -49,6 +51,8 @@ _DARK = 1e-3
 _LEAST_VARIANCE = 1e-6
 """Of the difference of roots: a quarter of a step of 8 bits. Nothing is known better."""
 _CHANCE = 2.0
+_SEEN = 0.1
+"""Share of windows that allow a measurement, from which a network's own confidence counts in full."""
 _WORST_NOISE_PX = 4.5
 _MOST_MISFIT = 2.0
 _LEAST = {"noise_px": 2.5e-3, "spread_px": 0.02, "roughness": 0.02, "support": 0.01}
@@ -104,7 +108,8 @@ class Evidence:
             if value is not None:
                 terms[name] = np.log(value.astype(np.float64) + least)
         if self.learned is not None:
-            terms[LEARNED] = self.learned.astype(np.float64)
+            seen = np.minimum(self.support.astype(np.float64) / _SEEN, 1.0)
+            terms[LEARNED] = np.where(self.learned > 0, self.learned * seen, self.learned)
         return terms
 
 

@@ -14,7 +14,7 @@ from dualpix.models.named import check_findable, function_name, is_named
 from dualpix.models.networks import NetworkSpec, network_spec
 
 ZOO = Path(__file__).parent / "zoo"
-DEFAULT_MODEL = "difusenet-compact"
+DEFAULT_MODEL = "fmdp-compact"
 DEFAULT_STACK_MODEL = "fossa-compact"
 """Of focus stacks, where it is shipped."""
 CARD = "card.json"
