@@ -16,10 +16,10 @@ from dualpix.capture.types import Baseline, DualPixelImage
 from dualpix.export import manifest
 from dualpix.export.manifest import read_manifest, write_manifest
 from dualpix.export.result import ExportResult
-from dualpix.models import programs
-from dualpix.models.predict import predict_disparity
-from dualpix.models.programs import is_program, load_any
-from dualpix.models.working import largest_within, working_size
+from dualpix.models.predict.disparity import predict_disparity
+from dualpix.models.predict.working import largest_within, working_size
+from dualpix.models.zoo import programs
+from dualpix.models.zoo.programs import is_program, load_any
 
 SIZE_HW = (64, 96)
 """Of ``tiny_export``."""

@@ -49,8 +49,8 @@ from dualpix.export.report import pictures_of
 from dualpix.export.rerun import reference_of
 from dualpix.export.verify import Declared, verify
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
-from dualpix.models.depth_truth import read_truth
-from dualpix.models.stack_depth import depth_errors
+from dualpix.models.stacks.depth import depth_errors
+from dualpix.models.stacks.truth import read_truth
 from dualpix.models.train import TrainConfig, Trainer
 from dualpix.models.zoo import load_model
 

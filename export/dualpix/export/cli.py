@@ -22,7 +22,7 @@ from dualpix.export.limits import LimitsFile, read_limits
 from dualpix.export.recipes import DEFAULT_RECIPES, RECIPES, find_recipe
 from dualpix.models.data.kinds import FEWEST_FRAMES, FRAMES, MOST_FRAMES
 from dualpix.models.named import check_findable, is_named
-from dualpix.models.shipped import DEFAULT_MODEL, check_size, check_takes_stacks
+from dualpix.models.zoo.cards import DEFAULT_MODEL, check_size, check_takes_stacks
 
 _FILE = click.Path(path_type=Path)
 _MAX_SIDE_PX = 4096

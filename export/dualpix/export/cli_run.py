@@ -16,8 +16,8 @@ from dualpix.export.metric import own_metric
 from dualpix.export.module import export_called
 from dualpix.export.recipes import find_recipe
 from dualpix.export.subject import OnStep
-from dualpix.models.shipped import DEFAULT_MODEL
 from dualpix.models.zoo import load_model
+from dualpix.models.zoo.cards import DEFAULT_MODEL
 from dualpix.quantize.calibration import capture_calibration, rendered_calibration, rendered_evaluation
 from dualpix.quantize.sensitivity import Assignment
 

@@ -12,7 +12,7 @@ from rich.table import Column, Table
 from dualpix.export.bench import EAGER, Benchmark, Latency
 from dualpix.export.flow import ExportResult, RecipeResult
 from dualpix.export.recipes import RECIPES
-from dualpix.models.shipped import known_models
+from dualpix.models.zoo.cards import known_models
 from dualpix.quantize.gate import Outcome
 from dualpix.quantize.score import Accuracy
 

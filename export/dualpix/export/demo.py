@@ -29,8 +29,8 @@ from dualpix.export.flow import ExportResult, Picture, export_model
 from dualpix.export.recipes import DEFAULT_RECIPES
 from dualpix.export.report import write_report
 from dualpix.models.metrics import affine_invariant_error, mean_absolute_error
-from dualpix.models.predict import match_disparity, predict_disparity
-from dualpix.models.predict_run import depth_of
+from dualpix.models.predict.cli_run import depth_of
+from dualpix.models.predict.disparity import match_disparity, predict_disparity
 from dualpix.models.zoo import LoadedModel
 from dualpix.quantize.calibration import rendered_calibration, rendered_evaluation
 

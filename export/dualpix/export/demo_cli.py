@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from dualpix.capture.files import check_output_dir
-from dualpix.models.shipped import DEFAULT_MODEL, model_folder
+from dualpix.models.zoo.cards import DEFAULT_MODEL, model_folder
 
 
 @click.command("demo")

@@ -17,7 +17,7 @@ from dualpix.capture.files import read_json
 from dualpix.export.report_charts import Mean, cost_chart, means_chart
 from dualpix.export.report_page import Chart, Section, chart_of, data_uri, sections_page
 from dualpix.models.networks import build_network
-from dualpix.models.shipped import STACK_TASK, find_model, known_models
+from dualpix.models.zoo.cards import STACK_TASK, find_model, known_models
 
 _MOST_BYTES, _MOST_PICTURE_BYTES, _MOST_PAGE_BYTES = 64 << 20, 16 << 20, 60 << 20
 _SIZE_HW = (384, 512)

@@ -1,7 +1,7 @@
 """Exported artefacts as models that ``dualpix evaluate`` and ``dualpix depth`` take: what the phone computes is scored.
 
-:mod:`dualpix.models.programs` names :func:`load_program` as text. The manifest beside an artefact says what goes in and
-what comes out; without it nothing would say which input is which, nor that the file is the one that was measured.
+:mod:`dualpix.models.zoo.programs` names :func:`load_program` as text. The manifest beside an artefact says what goes in
+and what comes out; without it nothing would say which input is which, nor that the file is the one that was measured.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from dualpix.export.manifest import ManifestError, check_entry, read_manifest
 from dualpix.export.recipes import find_recipe
 from dualpix.export.verify import Declared
 from dualpix.models.networks.spec import NetworkSpec
-from dualpix.models.shipped import known_models
 from dualpix.models.tasks import FOCUS_STACK, TASKS
 from dualpix.models.zoo import LoadedModel, load_model
+from dualpix.models.zoo.cards import known_models
 from dualpix.quantize.calibration import tensor_digest
 from dualpix.quantize.score import Predict, tensors_of
 

@@ -15,7 +15,7 @@ import click
 from dualpix.capture.command.given import is_given
 from dualpix.capture.files import check_output_dir
 from dualpix.models.data.kinds import FEWEST_FRAMES, FRAMES, MOST_FRAMES
-from dualpix.models.shipped import DEFAULT_MODEL, check_size, check_takes_stacks
+from dualpix.models.zoo.cards import DEFAULT_MODEL, check_size, check_takes_stacks
 from dualpix.quantize.kinds import Observer, Sweep
 
 _SWEEP: Sweep = "keep-one-float"

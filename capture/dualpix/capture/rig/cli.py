@@ -24,7 +24,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
     "calibrate": ("dualpix.capture.rig.cli:calibrate_command", "Pictures of a board to rig.json."),
     "sync": ("dualpix.capture.rig.sync_cli:command", "The skew of two cameras, by a board that moves."),
     "rectify": ("dualpix.capture.rig.cli:rectify_command", "Rectified views, and the map back to camera a."),
-    "label": ("dualpix.models.rig_label_cli:command", "Depth and dual-pixel disparity of camera a, as a data set."),
+    "label": ("dualpix.models.rig.label_cli:command", "Depth and dual-pixel disparity of camera a, as a data set."),
 }
 """Name -> (module:attribute, one-line help shown without importing the module)."""
 

@@ -4,7 +4,7 @@ against the halves (Pan et al., CVPR 2021, fine-tune on real pairs "by reblur on
 What would spoil it, and what stands against it:
 
 * *Nothing is blurred.* The given picture, taken to be in focus everywhere, makes both halves up to their difference. So
-  the difference is what is compared (:func:`dualpix.models.image_losses.halves_loss`): that answer makes none of it.
+  the difference is what is compared (:func:`dualpix.models.losses.image.halves_loss`): that answer makes none of it.
 * *Whatever fits.* In places without texture any disparity does, and more contrast makes up for less of it. So picture
   and disparity are kept near those of the model that it began with.
 * *Learning by heart.* A fifth of the captures is held out. The weights of the step that does best on them are kept, if
@@ -36,15 +36,15 @@ from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
 from dualpix.capture.raw.batch.inputs import Job, find_jobs
 from dualpix.capture.raw.batch.jobs import DecodeOptions
 from dualpix.capture.types import DualPixelImage, FloatImage
+from dualpix.models.confidence.halves import examine
 from dualpix.models.data.sources.described import NAME, Description, read_description
-from dualpix.models.halves import examine
-from dualpix.models.image_losses import halves_loss
+from dualpix.models.losses.image import halves_loss
 from dualpix.models.networks.spec import NetworkSpec
-from dualpix.models.predict import network_working_sizes
+from dualpix.models.predict.disparity import network_working_sizes
+from dualpix.models.predict.working import WorkingViews, working_views
 from dualpix.models.prepare import network_inputs
-from dualpix.models.tasks.dual_pixel import SHARP
+from dualpix.models.samples import SHARP
 from dualpix.models.tasks.task import Batch
-from dualpix.models.working import WorkingViews, working_views
 from dualpix.models.zoo import LoadedModel
 
 _HELD_OUT = 5

@@ -30,8 +30,8 @@ from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.stack.keep.load import load_stack
 from dualpix.capture.stack.look import shown
 from dualpix.capture.types import Baseline, FloatImage, LensModel
-from dualpix.models.depth_truth import read_truth
-from dualpix.models.stack_reading import read_aligned, simulated_truth
+from dualpix.models.stacks.reading import read_aligned, simulated_truth
+from dualpix.models.stacks.truth import read_truth
 from dualpix.models.view.codes import Digits
 from dualpix.models.view.find import ResultFolder, Subject
 from dualpix.models.view.scene import Defocus, Estimate, MapName, Picture, Scene, ValueMap

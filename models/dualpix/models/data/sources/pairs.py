@@ -194,7 +194,7 @@ class RealPairs:
 
 
 def _over(relative: FloatImage, image: DualPixelImage) -> FloatImage:
-    """The gain over the field, laid over the view as :func:`~dualpix.models.predict.metric_depth` does."""
+    """The gain over the field, laid over the view as :func:`~dualpix.models.predict.disparity.metric_depth` does."""
     height, width = image.size_hw
     return np.asarray(cv2.resize(relative, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 
