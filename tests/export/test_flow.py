@@ -19,9 +19,10 @@ from dualpix.export.recipes import Recipe
 from dualpix.models.blocks import WindowedParallaxAttention
 from dualpix.models.blocks.basic import rows_as_map
 from dualpix.quantize.calibration import CalibrationSet, rendered_calibration, rendered_evaluation
-from dualpix.quantize.gate import Candidate, Limits, Outcome, judge
+from dualpix.quantize.gate import Candidate, Outcome, judge
+from dualpix.quantize.limits import Limits
 from dualpix.quantize.score import arrays_of, score
-from dualpix.quantize.sensitivity import Assignment
+from dualpix.quantize.search.assignment import Assignment
 from dualpix.quantize.task_metrics import task_metrics
 
 

@@ -23,7 +23,8 @@ from dualpix.export.flow import ExportResult
 from dualpix.export.limits import read_limits
 from dualpix.export.module import export_module
 from dualpix.export.recipes import RECIPES
-from dualpix.quantize.gate import Candidate, Limits, Outcome, judge
+from dualpix.quantize.gate import Candidate, Outcome, judge
+from dualpix.quantize.limits import Limits
 from dualpix.quantize.score import Accuracy, Difference, Metric
 
 

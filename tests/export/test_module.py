@@ -20,7 +20,8 @@ from dualpix.export.limits import read_limits
 from dualpix.export.module import export_module
 from dualpix.models.blocks.correlation import SoftArgmax
 from dualpix.models.named import is_named
-from dualpix.quantize.gate import Limits, Outcome
+from dualpix.quantize.gate import Outcome
+from dualpix.quantize.limits import Limits
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ from dualpix.export.manifest import read_manifest, write_manifest
 from dualpix.export.module import export_module
 from dualpix.export.report import write_report
 from dualpix.models.zoo import load_model
-from dualpix.quantize.gate import Candidate, Limits, Outcome, Verdict, judge
+from dualpix.quantize.gate import Candidate, Outcome, Verdict, judge
+from dualpix.quantize.limits import Limits
 from dualpix.quantize.score import EXACT_SQNR_DB, Accuracy, Difference, Score
 from dualpix.quantize.speed import ANY, NO_CLASS
 

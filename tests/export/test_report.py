@@ -20,7 +20,7 @@ from dualpix.export.profile.result import Operator, Subject, write_profiles
 from dualpix.export.report import write_report
 from dualpix.export.report_charts import THEMES, Point, latency_chart, size_chart
 from dualpix.export.report_cli import command
-from dualpix.quantize.sensitivity import Assignment, FrontierPoint, LayerSensitivity
+from dualpix.quantize.search.assignment import Assignment, FrontierPoint, LayerSensitivity
 
 
 class _References(HTMLParser):

@@ -32,7 +32,7 @@ from dualpix.export.manifest import FORMAT, artefact_entries, file_entry, write_
 from dualpix.export.profile.result import Memory, Profile, Settings, Subject, TargetFacts, write_profiles
 from dualpix.models.data.rendered import render_sample
 from dualpix.models.train import Trainer
-from dualpix.quantize.sensitivity import Assignment, FrontierPoint, LayerSensitivity
+from dualpix.quantize.search.assignment import Assignment, FrontierPoint, LayerSensitivity
 
 _HW = (24, 32)
 _DIODE = "indoors/scene_00001/scan_00183/00019_00183_indoors_000_010_depth_mask.npy"

@@ -22,10 +22,10 @@ OFFERING = ("evaluate", "predict", "train", "zoo")
 
 @pytest.mark.parametrize(("old", "new", "name"), MOVED)
 def test_an_old_name_gives_the_same_object_and_a_warning(old: str, new: str, name: str) -> None:
-    before = import_module(f"dualpix.models.{old}")
+    before, expected = import_module(f"dualpix.models.{old}"), getattr(import_module(f"dualpix.models.{new}"), name)
     with pytest.warns(DeprecationWarning, match=f"import {name} from dualpix.models.{new}") as seen:
         found = getattr(before, name)
-    assert found is getattr(import_module(f"dualpix.models.{new}"), name)
+    assert found is expected
     assert seen[0].filename == __file__
 
 

@@ -33,7 +33,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("dualpix.models.evaluate.cli:command", "Score networks and SGBM on data with ground truth."),
     "train": ("dualpix.models.train.cli:command", "Train a network on rendered scenes; resumes after a kill."),
     "ensemble": ("dualpix.models.zoo.ensemble_cli:command", "Several networks as one: the mean of what they say."),
-    "quantize": ("dualpix.quantize.cli:command", "Which layers may be int8 within a budget of accuracy."),
+    "quantize": ("dualpix.quantize.search.cli:command", "Which layers may be int8 within a budget of accuracy."),
     "export": ("dualpix.export.cli:command", "Quantise, export and gate a network for phones."),
     "verify": ("dualpix.export.verify_cli:command", "Check exported artefacts again: digests, and what they compute."),
     "profile": ("dualpix.export.profile.cli:command", "Latency, memory and operators, on this host or a device."),

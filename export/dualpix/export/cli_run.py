@@ -19,7 +19,7 @@ from dualpix.export.subject import OnStep
 from dualpix.models.zoo import load_model
 from dualpix.models.zoo.cards import DEFAULT_MODEL
 from dualpix.quantize.calibration import capture_calibration, rendered_calibration, rendered_evaluation
-from dualpix.quantize.sensitivity import Assignment
+from dualpix.quantize.search.assignment import Assignment
 
 _STEPS_APART_FROM_RECIPES = 5
 

@@ -34,14 +34,15 @@ from dualpix.models.networks.spec import confidence_output, fix_size
 from dualpix.models.tasks.task import NetworkOutput
 from dualpix.models.zoo import ZOO, LoadedModel
 from dualpix.quantize.calibration import CalibrationSet, EvaluationSet, Inputs
-from dualpix.quantize.gate import HOUSE_LIMITS, Candidate, Limits, constant_passes, judge, parse_limits
+from dualpix.quantize.gate import Candidate, constant_passes, judge
 from dualpix.quantize.graph import run_eager
+from dualpix.quantize.limits import HOUSE_LIMITS, Limits, parse_limits
 from dualpix.quantize.ptq import keep_modules
 from dualpix.quantize.score import Accuracy, Outputs, arrays_of, constant_like, score
 from dualpix.quantize.task_metrics import task_metrics
 
 if TYPE_CHECKING:
-    from dualpix.quantize.sensitivity import Assignment
+    from dualpix.quantize.search.assignment import Assignment
 
 __all__ = [
     "GATE", "LIMITS", "PICTURES", "REFERENCE", "ExportResult", "Options", "Picture", "RecipeResult", "Subject",

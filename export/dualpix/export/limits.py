@@ -7,7 +7,7 @@ from pathlib import Path
 from dualpix.capture.errors import DualpixError, UnknownNameError
 from dualpix.capture.files import read_json
 from dualpix.export.recipes import RECIPES
-from dualpix.quantize.gate import Limits, parse_limits
+from dualpix.quantize.limits import Limits, parse_limits
 
 LimitsFile = tuple[dict[str, Limits], str]
 """Limits by recipe, and what to call their source."""

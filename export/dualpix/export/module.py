@@ -21,12 +21,12 @@ from dualpix.export.flow import ExportResult, Options, Subject, run_export
 from dualpix.export.states import StatesAsInputs
 from dualpix.export.subject import OnStep
 from dualpix.quantize.calibration import CalibrationSet, input_coverage
-from dualpix.quantize.gate import Limits
+from dualpix.quantize.limits import Limits
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
 from dualpix.quantize.score import Metric
 
 if TYPE_CHECKING:
-    from dualpix.quantize.sensitivity import Assignment
+    from dualpix.quantize.search.assignment import Assignment
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _SPREAD_VALUES = 64

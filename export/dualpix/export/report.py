@@ -29,7 +29,7 @@ from dualpix.export.report_charts import (
     threads_chart,
 )
 from dualpix.export.report_page import Chart, chart_of, data_uri, environment
-from dualpix.quantize.sensitivity import Assignment
+from dualpix.quantize.search.assignment import Assignment
 
 _MAX_PICTURE_BYTES = 16 << 20
 _MAX_ASSIGNMENT_BYTES = 16 << 20

@@ -15,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from dualpix.export.profile.result import Operator, Peaks, Profile
-from dualpix.quantize.sensitivity import Assignment
+from dualpix.quantize.search.assignment import Assignment
 
 Theme = Literal["light", "dark"]
 THEMES: tuple[Theme, ...] = ("light", "dark")

@@ -47,7 +47,7 @@ from dualpix.quantize.ptq import (
 from dualpix.quantize.score import Predict, sqnr_db, tensors_of
 
 if TYPE_CHECKING:
-    from dualpix.quantize.sensitivity import Assignment
+    from dualpix.quantize.search.assignment import Assignment
 
 BACKEND = "XnnpackBackend"
 
@@ -243,7 +243,8 @@ def _int8_mixed(request: BuildRequest) -> _Plan:
 
 def _searched(request: BuildRequest) -> Assignment:
     """Search on one half of the calibration samples, hold the budget on the other."""
-    from dualpix.quantize.sensitivity import output_loss, search
+    from dualpix.quantize.search.choice import search
+    from dualpix.quantize.search.losses import output_loss
 
     samples = request.calibration.samples
     half = max(1, len(samples) // 2)

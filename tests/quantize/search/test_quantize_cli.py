@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 from tests.support.tiny_net import tiny_model
 
 from dualpix.capture.errors import DualpixError
-from dualpix.quantize import cli, cli_run
-from dualpix.quantize.sensitivity import Assignment
+from dualpix.quantize.search import cli, cli_run
+from dualpix.quantize.search.assignment import Assignment
 
 _FAST = ["--size", "64x96", "--calibration-count", "2", "--held-back-count", "2", "--ranking-count", "1"]
 

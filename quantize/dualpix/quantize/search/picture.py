@@ -8,7 +8,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from dualpix.quantize.sensitivity import Assignment, FrontierPoint, allowed_loss
+from dualpix.quantize.search.assignment import Assignment, FrontierPoint, allowed_loss
 
 _INK, _FRONTIER, _CHOSEN = "#26323d", "#0b62a4", "#b4460a"
 _DPI = 150

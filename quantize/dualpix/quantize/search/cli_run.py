@@ -24,9 +24,11 @@ from dualpix.quantize.calibration import (
     rendered_search,
     takes_stacks,
 )
-from dualpix.quantize.cli import Asked
-from dualpix.quantize.frontier import frontier_picture
-from dualpix.quantize.sensitivity import Assignment, output_loss, search, task_loss
+from dualpix.quantize.search.asked import Asked
+from dualpix.quantize.search.assignment import Assignment
+from dualpix.quantize.search.choice import search
+from dualpix.quantize.search.losses import output_loss, task_loss
+from dualpix.quantize.search.picture import frontier_picture
 
 ASSIGNMENT, PICTURE, TABLE, FACTS = "assignment.json", "frontier.png", "sensitivity.csv", "quantize.json"
 _ROWS = 12
@@ -36,7 +38,7 @@ def search_asked(asked: Asked, *, as_json: bool) -> Assignment:
     """Search, write the results into the output folder and show them.
 
     Raises:
-        DualpixError: see :func:`~dualpix.models.zoo.load_model` and :func:`~dualpix.quantize.sensitivity.search`.
+        DualpixError: see :func:`~dualpix.models.zoo.load_model` and :func:`~dualpix.quantize.search.choice.search`.
     """
     loaded, output = load_model(asked.model), asked.output
     make_output_dir(output)

@@ -13,18 +13,12 @@ from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import EvaluationSet, Inputs, rendered_search
-from dualpix.quantize.frontier import frontier_picture
 from dualpix.quantize.ptq import keep_modules, quantise_static
-from dualpix.quantize.sensitivity import (
-    Assignment,
-    FrontierPoint,
-    LayerSensitivity,
-    allowed_loss,
-    output_loss,
-    search,
-    sensitivity,
-    task_loss,
-)
+from dualpix.quantize.search.assignment import Assignment, FrontierPoint, LayerSensitivity, allowed_loss
+from dualpix.quantize.search.choice import search
+from dualpix.quantize.search.losses import output_loss, task_loss
+from dualpix.quantize.search.picture import frontier_picture
+from dualpix.quantize.search.sweeps import sensitivity
 
 _BUDGET = 0.005
 

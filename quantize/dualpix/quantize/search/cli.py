@@ -6,7 +6,6 @@ What is asked is looked at before torch is imported: a wrong argument is answere
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -17,27 +16,10 @@ from dualpix.capture.files import check_output_dir
 from dualpix.models.data.kinds import FEWEST_FRAMES, FRAMES, MOST_FRAMES
 from dualpix.models.zoo.cards import DEFAULT_MODEL, check_size, check_takes_stacks
 from dualpix.quantize.kinds import Observer, Sweep
+from dualpix.quantize.search.asked import Asked
 
 _SWEEP: Sweep = "keep-one-float"
 _MAX_SIDE_PX = 4096
-
-
-@dataclass(frozen=True)
-class Asked:
-    """What the user asks, checked as far as that goes without the network's weights."""
-
-    model: str
-    output: Path
-    budget: float
-    """Share of the float network's loss."""
-    size_hw: tuple[int, int]
-    frames: int
-    """Of each scene, where they are focus stacks."""
-    calibration_count: int
-    held_back_count: int
-    ranking_count: int
-    sweeps: tuple[Sweep, ...]
-    observer: Observer
 
 
 def _parse_size(ctx: click.Context, option: click.Parameter, value: str) -> tuple[int, int]:
@@ -110,7 +92,7 @@ def command(
         sweeps=get_args(Sweep) if sweeps == "both" else (sweeps,),
         observer=observer,
     )
-    from dualpix.quantize.cli_run import search_asked
+    from dualpix.quantize.search.cli_run import search_asked
 
     if not search_asked(asked, as_json=as_json).within_budget:
         ctx.exit(1)
