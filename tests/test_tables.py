@@ -12,8 +12,8 @@ from rich.table import Table
 
 from dualpix.capture.raw import cli as raw_cli
 from dualpix.capture.raw.batch.jobs import Job, Outcome
-from dualpix.export import verify_cli
 from dualpix.export.verify import ArtefactCheck, Verification
+from dualpix.export.verify import cli as verify_cli
 from dualpix.models.predict import cli_run as predict_run
 from dualpix.models.stacks import depth as stack_depth
 from dualpix.quantize.search import cli_run

@@ -23,9 +23,9 @@ from tests.support.tiny_net import scene, tiny_net
 from torch import nn
 
 from dualpix.export.artefact import BuildRequest
+from dualpix.export.executorch import stored
 from dualpix.export.executorch.program import read_structure
 from dualpix.export.flow import limits_of
-from dualpix.export.profile import stored
 from dualpix.export.recipes import RECIPES
 from dualpix.models.blocks.channels import float_islands
 from dualpix.models.networks.spec import first_output

@@ -268,8 +268,8 @@ def _write_etrecord(folder: Path) -> None:
     from tests.export.profile.conftest import SHAPE, Small
 
     from dualpix.export.artefact import quiet
+    from dualpix.export.executorch.stored import save_record
     from dualpix.export.executorch.xnnpack import lower_with_record
-    from dualpix.export.profile.stored import save_record
 
     with quiet(), torch.no_grad():
         record = lower_with_record(torch.export.export(Small(2).eval(), (torch.rand(SHAPE),)))[1]

@@ -19,7 +19,7 @@ from dualpix.capture.errors import DualpixError
 
 # name -> (module:attribute, one-line help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("dualpix.export.demo_cli:command", "The whole way on a simulated camera: raw, depth, export, report."),
+    "demo": ("dualpix.export.demo.cli:command", "The whole way on a simulated camera: raw, depth, export, report."),
     "decode": ("dualpix.capture.raw.cli:command", "Dual-pixel raws to left / right / combined views."),
     "inspect": ("dualpix.capture.raw.inspect_cli:command", "What is in a file: frames, levels, dual-pixel or why not."),
     "calibrate": ("dualpix.capture.calibrate.cli:command", "White sheets, planes and PSFs to a camera profile."),
@@ -34,11 +34,11 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "train": ("dualpix.models.train.cli:command", "Train a network on rendered scenes; resumes after a kill."),
     "ensemble": ("dualpix.models.zoo.ensemble_cli:command", "Several networks as one: the mean of what they say."),
     "quantize": ("dualpix.quantize.search.cli:command", "Which layers may be int8 within a budget of accuracy."),
-    "export": ("dualpix.export.cli:command", "Quantise, export and gate a network for phones."),
-    "verify": ("dualpix.export.verify_cli:command", "Check exported artefacts again: digests, and what they compute."),
+    "export": ("dualpix.export.command.cli:command", "Quantise, export and gate a network for phones."),
+    "verify": ("dualpix.export.verify.cli:command", "Check exported artefacts again: digests, and what they compute."),
     "profile": ("dualpix.export.profile.cli:command", "Latency, memory and operators, on this host or a device."),
     "android": ("dualpix.export.android.cli:command", "Install the app on a phone; capture and measure with it."),
-    "report": ("dualpix.export.report_cli:command", "One self-contained HTML page from exported artefacts."),
+    "report": ("dualpix.export.report.cli:command", "One self-contained HTML page from exported artefacts."),
 }
 
 

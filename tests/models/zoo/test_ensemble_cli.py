@@ -62,7 +62,7 @@ def test_a_folder_that_holds_something_else(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_an_ensemble_is_exported_and_judged(tmp_path: Path) -> None:
-    from dualpix.export.cli import command as export
+    from dualpix.export.command.cli import command as export
 
     assert run("dplive", "dplive", "-o", tmp_path / "twice").exit_code == 0
     asked = [str(tmp_path / "twice"), "-o", str(tmp_path / "out"), "--size", "64x96", "--recipe", "xnnpack-fp32"]

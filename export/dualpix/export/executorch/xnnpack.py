@@ -25,7 +25,7 @@ from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportEr
 from dualpix.export.executorch.blame import layer_named_in
 from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.runtime import PteProgram
-from dualpix.export.profile.stored import RECORD_SUFFIX, save_record
+from dualpix.export.executorch.stored import RECORD_SUFFIX, save_record
 from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import (

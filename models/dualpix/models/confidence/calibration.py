@@ -1,4 +1,4 @@
-"""How sure a disparity is: what its evidence (:mod:`.confidence.evidence`) has been worth where truth is known.
+"""How sure a disparity is: what its evidence (:mod:`.evidence`) has been worth where truth is known.
 
 Convention: confidence is the share of pixels of such evidence whose disparity is within the stated error
 (:class:`.evidence.Tolerance`), counted on rendered captures with exact truth; from ``CONFIDENT`` on a pixel counts as

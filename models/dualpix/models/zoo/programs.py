@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SUFFIXES = (".pte", ".mlpackage")
 MANIFEST = "manifest.json"
-_LOADER = ("dualpix.export.scored", "load_program")
+_LOADER = ("dualpix.export.verify.scored", "load_program")
 
 
 def is_program(model: str | Path) -> bool:
