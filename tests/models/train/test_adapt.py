@@ -19,8 +19,9 @@ from dualpix.capture.errors import DualpixError
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
 from dualpix.models.predict.working import WorkingViews
 from dualpix.models.prepare import network_inputs
-from dualpix.models.train import adapt
-from dualpix.models.train.adapt import AdaptConfig, Judged, Pair, match_error, split_pairs, worse
+from dualpix.models.train import adapt, adapt_pairs
+from dualpix.models.train.adapt import AdaptConfig, Judged, match_error, worse
+from dualpix.models.train.adapt_pairs import Pair, split_pairs
 from dualpix.models.zoo import load_model
 
 GAIN = 0.21
@@ -108,13 +109,13 @@ def shown(left: np.ndarray, right: np.ndarray) -> WorkingViews:
 def test_pairs_that_would_teach_something_wrong_are_refused() -> None:
     sample = rendered(1, (128, 160))[0]
     left, right = (sample[name][0].numpy() for name in ("left", "right"))
-    adapt.check_pair(Path("a.png"), shown(left, right))
+    adapt_pairs.check_pair(Path("a.png"), shown(left, right))
     with pytest.raises(DualpixError, match=r"'a.png': both halves are the same picture"):
-        adapt.check_pair(Path("a.png"), shown(left, left))
+        adapt_pairs.check_pair(Path("a.png"), shown(left, left))
     with pytest.raises(DualpixError, match=r"one half is \d+% and more brighter than the other; expected halves"):
-        adapt.check_pair(Path("a.png"), shown(left, right * np.linspace(0.7, 1.3, 160)))
+        adapt_pairs.check_pair(Path("a.png"), shown(left, right * np.linspace(0.7, 1.3, 160)))
     with pytest.raises(DualpixError, match="black"):
-        adapt.check_pair(Path("a.png"), shown(0 * left, 0 * right))
+        adapt_pairs.check_pair(Path("a.png"), shown(0 * left, 0 * right))
 
 
 def test_a_network_without_a_picture_is_refused_before_captures_are_read(tmp_path: Path) -> None:
@@ -143,7 +144,7 @@ def test_captures_need_a_gain_and_company(tmp_path: Path) -> None:
     assert "is no folder" in str(run(*arguments, tmp_path / "none", "--disparity-gain", "0.2").exception)
     assert not (tmp_path / "o").exists()
     (folder / "dataset.json").write_text('{"camera": "pixel4"}')
-    pairs = adapt.read_pairs([folder], tmp_path / "o", None, lambda done, total: None)
+    pairs = adapt_pairs.read_pairs([folder], tmp_path / "o", None, lambda done, total: None)
     assert {pair.gain for pair in pairs} == {pairs[0].gain} and 0.15 < pairs[0].gain < 0.3
     assert len(pairs) == 4, "two captures at two working sizes"
 

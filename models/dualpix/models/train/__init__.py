@@ -8,7 +8,8 @@ from dualpix.models.lazy import offered
 
 if TYPE_CHECKING:
     from dualpix.models.train.config import TrainConfig, config_from_json
-    from dualpix.models.train.loop import Listener, NotFiniteError, Progress, Trainer, TrainingInterruptedError
+    from dualpix.models.train.loop import Trainer
+    from dualpix.models.train.progress import Listener, NotFiniteError, Progress, TrainingInterruptedError
 
 __all__ = [
     "Listener",
@@ -21,4 +22,4 @@ __all__ = [
 ]
 
 if not TYPE_CHECKING:
-    __getattr__ = offered(__name__, __all__, "config", "loop")
+    __getattr__ = offered(__name__, __all__, "config", "progress", "loop")

@@ -37,7 +37,7 @@ def adapt_asked(ctx: click.Context) -> None:
         line.update(0, 1, "starting", important=False)
         import torch
 
-        from dualpix.models.train import adapt
+        from dualpix.models.train import adapt, adapt_pairs
         from dualpix.models.train.device import resolve_device
         from dualpix.models.zoo import load_model
 
@@ -50,10 +50,10 @@ def adapt_asked(ctx: click.Context) -> None:
             crop_hw=asked["crop_hw"],
             seed=asked["seed"],
         )
-        gain = None if asked["disparity_gain"] is None else adapt.check_gain(asked["disparity_gain"])
+        gain = None if asked["disparity_gain"] is None else adapt_pairs.check_gain(asked["disparity_gain"])
         model = load_model(asked["init"])
         adapt.check_model(model)
-        pairs = adapt.read_pairs(
+        pairs = adapt_pairs.read_pairs(
             asked["adapt"],
             output,
             gain,

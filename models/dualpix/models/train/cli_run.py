@@ -15,7 +15,8 @@ from dualpix.models.data.kinds import Recipe
 from dualpix.models.train.checkpoint import CHECKPOINT
 from dualpix.models.train.config import TrainConfig
 from dualpix.models.train.distributed import World
-from dualpix.models.train.loop import Listener, Progress, Trainer, TrainingInterruptedError
+from dualpix.models.train.loop import Trainer
+from dualpix.models.train.progress import Listener, Progress, TrainingInterruptedError
 from dualpix.models.train.recipes import RECIPES, StageSettings, check_stages, forget_after, gather_result, is_done
 
 _LINE_EVERY_S = 30.0
