@@ -35,9 +35,10 @@ from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.rgbd.sample import METRES, DepthUnit, implausible
 from dualpix.capture.stereo import without_clipped
 from dualpix.capture.types import FloatImage, LensModel
+from dualpix.models.data.options import SourceOptions
 from dualpix.models.data.source import SampleError, Source
 from dualpix.models.data.sources.described import NAME, Description, read_description
-from dualpix.models.data.sources.kind import DUAL_PIXEL, SourceKind, SourceOptions, digest_of
+from dualpix.models.data.sources.kind import DUAL_PIXEL, SourceKind, digest_of
 from dualpix.models.data.sources.rgbd import scene_named
 from dualpix.models.tasks.task import KNOWN, Sample
 
