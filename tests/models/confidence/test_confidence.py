@@ -18,7 +18,7 @@ from dualpix.capture.types import DualPixelImage
 from dualpix.models.confidence import CONFIDENT, Calibration, parse_calibration
 from dualpix.models.confidence.evidence import Evidence, Tolerance
 from dualpix.models.confidence.fit import fit_calibration, isotonic
-from dualpix.models.evaluate.validation import CHECK_SEED, validation_scenes
+from dualpix.models.evaluate.validation import CHECK_SEED, ValidationScene, validation_scenes
 from dualpix.models.predict.disparity import (
     estimate,
     match_disparity,
@@ -201,11 +201,18 @@ def test_stored_calibrations_are_whole(name: str) -> None:
     assert len(set(calibration.provenance["seeds"].values())) == 3
 
 
+@pytest.fixture(scope="module")
+def check_scenes() -> list[ValidationScene]:
+    return list(validation_scenes(CHECK_SEED, (16, 0, 0)))
+
+
 @pytest.mark.parametrize("method", ["network", "sgbm"])
-def test_confidence_is_the_share_that_is_right_on_scenes_it_has_not_seen(method: str, network: LoadedModel) -> None:
+def test_confidence_is_the_share_that_is_right_on_scenes_it_has_not_seen(
+    method: str, network: LoadedModel, check_scenes: list[ValidationScene]
+) -> None:
     """A reliability diagram of five bins over scenes of the check seed; a few tens scatter by some per cent."""
     confidence, right = [], []
-    for scene in validation_scenes(CHECK_SEED, (16, 0, 0)):
+    for scene in check_scenes:
         found = run(method, network, scene.image)
         error = np.abs(found.disparity_px - scene.disparity_px)
         confidence.append(found.judged.confidence.ravel())

@@ -197,6 +197,11 @@ def plain_folder(folder: Path, metas: list[CaptureMeta | None]) -> Path:
     return folder
 
 
+def test_a_plain_folder_of_one_lens_gives_depth(tmp_path: Path) -> None:
+    folder = plain_folder(tmp_path / "good", [taken(META, number) for number in range(7)])
+    assert run(folder, "-o", tmp_path / "out").exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("odd", "says"),
     [
@@ -208,8 +213,7 @@ def plain_folder(folder: Path, metas: list[CaptureMeta | None]) -> Path:
 def test_a_plain_folder_with_a_frame_of_other_optics_is_refused(
     tmp_path: Path, odd: dict[str, object], says: str
 ) -> None:
-    metas: list[CaptureMeta | None] = [taken(META, number) for number in range(7)]
-    assert run(plain_folder(tmp_path / "good", metas), "-o", tmp_path / "out").exit_code == 0
+    metas: list[CaptureMeta | None] = [taken(META, number) for number in range(7)]  # which give depth, see above
     metas[3] = replace(taken(META, 3), **odd)  # type: ignore[arg-type]
     said = message(run(plain_folder(tmp_path / "odd", metas), "-o", tmp_path / "out"))
     assert says in said and "leave out what does not belong" in said
