@@ -29,9 +29,9 @@ from dualpix.export import coreai, coreml
 from dualpix.export.artefact import BuildRequest, quiet
 from dualpix.export.coreai.check import layer_differences
 from dualpix.export.coreai.convert import prepare
+from dualpix.export.flow.record import REFERENCE, reference_key
 from dualpix.export.layers import LayerDifference, inside
 from dualpix.export.manifest import read_manifest
-from dualpix.export.record import REFERENCE, reference_key
 from dualpix.models.networks.spec import fix_size
 from dualpix.models.zoo import load_model
 from dualpix.quantize.calibration import CalibrationSet

@@ -37,7 +37,8 @@ from dualpix.models.blocks.channels import float_islands
 from dualpix.models.networks.spec import fix_size
 from dualpix.models.zoo import load_model
 from dualpix.quantize.calibration import CalibrationSet, Inputs, rendered_calibration, rendered_evaluation
-from dualpix.quantize.gate import Candidate, Limits, judge
+from dualpix.quantize.gate import Candidate, judge
+from dualpix.quantize.limits import Limits
 from dualpix.quantize.ptq import KeepFloat, keep_modules
 from dualpix.quantize.score import Metric, arrays_of, score, sqnr_db, tensors_of
 from dualpix.quantize.task_metrics import task_metrics

@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks.suite import Suite
 
 from dualpix.capture.types import DualPixelImage
-from dualpix.models.predict import (
+from dualpix.models.predict.disparity import (
     estimate,
     match_disparity,
     network_estimator,

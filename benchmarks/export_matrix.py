@@ -30,8 +30,8 @@ from dualpix.export.bench import EAGER, stored_ratio
 from dualpix.export.flow import GATE, export_model
 from dualpix.export.module import export_module
 from dualpix.export.recipes import RECIPES
-from dualpix.models.shipped import known_models
 from dualpix.models.zoo import DEFAULT_MODEL, load_model
+from dualpix.models.zoo.cards import known_models
 from dualpix.quantize.calibration import rendered_calibration, rendered_evaluation
 
 NAME = "export-matrix"

@@ -40,8 +40,7 @@ from dualpix.capture.progress import ProgressLine
 from dualpix.export.artefact import quiet
 from dualpix.export.bench import Benchmark, interleaved
 from dualpix.export.executorch.runtime import PteProgram
-from dualpix.export.manifest import read_manifest
-from dualpix.export.verify import Declared
+from dualpix.export.manifest import Declared, read_manifest
 from dualpix.models.blocks.channels import float_islands
 from dualpix.models.networks.spec import fix_size
 from dualpix.models.zoo import load_model

@@ -1,7 +1,7 @@
 """``confidence.json`` of a network and of semi-global matching: ``python -m docs.make_confidence [--model FOLDER]``.
 
 Renders the validation captures, runs the method on them as ``dualpix depth`` does, and fits what its evidence is worth
-(:mod:`dualpix.models.confidence_fit`); then checks the result on captures that had no part in it. Some minutes.
+(:mod:`dualpix.models.confidence.fit`); then checks the result on captures that had no part in it. Some minutes.
 
 A network with a confidence of its own has two of each: one that weighs it with what the views say (``_learned``), and
 one of the views alone, for networks that have none and take this file.
@@ -20,11 +20,11 @@ import numpy.typing as npt
 
 from dualpix.capture.files import sha256_of_file, write_json
 from dualpix.models.confidence import Calibration
-from dualpix.models.confidence_fit import fit_calibration
-from dualpix.models.evidence import CELL_PX, LEARNED, TERMS, Reference, Tolerance
-from dualpix.models.judge import evidence_of
+from dualpix.models.confidence.evidence import CELL_PX, LEARNED, TERMS, Reference, Tolerance
+from dualpix.models.confidence.fit import fit_calibration
+from dualpix.models.evaluate.validation import CHECK_SEED, FIT_SEED, TABLE_SEED, ValidationScene, validation_scenes
 from dualpix.models.metrics import sparsification
-from dualpix.models.predict import (
+from dualpix.models.predict.disparity import (
     WORKING_LONG_SIDE_PX,
     Estimator,
     network_estimator,
@@ -32,7 +32,7 @@ from dualpix.models.predict import (
     run_estimator,
     sgbm_estimator,
 )
-from dualpix.models.validation import CHECK_SEED, FIT_SEED, TABLE_SEED, ValidationScene, validation_scenes
+from dualpix.models.predict.judge import evidence_of
 from dualpix.models.zoo import CONFIDENCE, DEFAULT_MODEL, ZOO, LoadedModel, load_model
 
 Floats = npt.NDArray[np.float64]
@@ -109,7 +109,7 @@ def calibration_of(made_for: dict[str, str], fit: Sampled, count: Sampled, check
     provenance = {
         **made_for,
         "made_by": "docs/make_confidence.py",
-        "scenes": "dualpix.models.validation: rendered, none of training, of evaluation or of quantisation",
+        "scenes": "dualpix.models.evaluate.validation: rendered, none of training, of evaluation or of quantisation",
         "seeds": {"weights": FIT_SEED, "table": TABLE_SEED, "check": CHECK_SEED},
         "scenes_per_size_and_sort": {str(seed): list(counts) for seed, counts in _COUNTS.items()},
         "pixels_per_scene": _PER_SCENE,

@@ -17,7 +17,7 @@ from dualpix.capture.pictures.colour_map import Panel, Rgb, default_limits, figu
 from dualpix.capture.pictures.display import to_display
 from dualpix.capture.raw import decode_capture
 from dualpix.models.metrics import mean_absolute_error
-from dualpix.models.predict import match_disparity, predict_disparity
+from dualpix.models.predict.disparity import match_disparity, predict_disparity
 from dualpix.models.zoo import DEFAULT_MODEL, load_model
 
 IMAGES = Path(__file__).parent / "images"

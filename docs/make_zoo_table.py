@@ -24,7 +24,7 @@ from docs.make_tables import RESULTS
 from dualpix.capture.errors import DualpixError
 from dualpix.export.bench import EAGER, stored_ratio
 from dualpix.export.profile.result import read_profiles
-from dualpix.models.protocol_names import PROTOCOLS, RENDERED
+from dualpix.models.evaluate.protocol_names import PROTOCOLS, RENDERED
 
 RESULT = RESULTS / "zoo" / "1-zoo.json"
 FP32, INT8 = "xnnpack-fp32", "xnnpack-int8"

@@ -12,11 +12,12 @@ from rich.table import Table
 
 from dualpix.capture.raw import cli as raw_cli
 from dualpix.capture.raw.batch.jobs import Job, Outcome
-from dualpix.export import verify_cli
 from dualpix.export.verify import ArtefactCheck, Verification
-from dualpix.models import predict_run, stack_depth
-from dualpix.quantize import cli_run
-from dualpix.quantize.sensitivity import Assignment, LayerSensitivity
+from dualpix.export.verify import cli as verify_cli
+from dualpix.models.predict import cli_run as predict_run
+from dualpix.models.stacks import depth as stack_depth
+from dualpix.quantize.search import cli_run
+from dualpix.quantize.search.assignment import Assignment, LayerSensitivity
 
 NAME = "IMG_20240312_154322_[dual]_pixel"
 FOLDER = Path("/home/someone/pictures/results") / NAME

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from dualpix.capture.errors import DualpixError
 from dualpix.export.executorch.runtime import PteProgram
-from dualpix.export.profile.stored import read_program
+from dualpix.export.executorch.stored import read_program
 from dualpix.quantize.score import tensors_of
 
 _MOST_TEXT = 900

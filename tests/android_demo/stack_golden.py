@@ -149,7 +149,7 @@ def inputs(rng: np.random.Generator) -> dict[str, Any]:
 
 
 def enlarged(rng: np.random.Generator) -> dict[str, Any]:
-    """Depth brought back to another size, as :func:`dualpix.models.stack_depth.predict_stack_depth` does."""
+    """Depth brought back to another size, as :func:`dualpix.models.stacks.depth.predict_stack_depth` does."""
     depth = _float32(rng.uniform(0.2, 3.0, (4, 6)))
     depth[0, 0], depth[1, 2] = 2e4, -1.0
     diopters = 1.0 / np.maximum(depth, NEAREST_M)

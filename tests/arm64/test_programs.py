@@ -23,15 +23,16 @@ from tests.support.tiny_net import scene, tiny_net
 from torch import nn
 
 from dualpix.export.artefact import BuildRequest
+from dualpix.export.executorch import stored
 from dualpix.export.executorch.program import read_structure
 from dualpix.export.flow import limits_of
-from dualpix.export.profile import stored
 from dualpix.export.recipes import RECIPES
 from dualpix.models.blocks.channels import float_islands
 from dualpix.models.networks.spec import first_output
 from dualpix.models.zoo import known_models, load_model
 from dualpix.quantize.calibration import CalibrationSet, Inputs, rendered_calibration, rendered_evaluation
-from dualpix.quantize.gate import Candidate, Limits, Outcome, judge
+from dualpix.quantize.gate import Candidate, Outcome, judge
+from dualpix.quantize.limits import Limits
 from dualpix.quantize.ptq import KeepFloat, keep_modules, keep_nothing
 from dualpix.quantize.score import Accuracy, Metric, score
 from dualpix.quantize.task_metrics import task_metrics

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.export.bound import Positional, bind, outputs_in, own_path, plain, unique
-from dualpix.export.called import called
+from dualpix.export.own.called import called
 
 
 class _Pair(nn.Module):

@@ -5,7 +5,7 @@ import json
 from benchmarks.export_matrix import COLUMNS, Asked, _command, main, networks, rows_of
 
 from dualpix.export.flow import ExportResult
-from dualpix.models.shipped import known_models
+from dualpix.models.zoo.cards import known_models
 
 
 def test_a_row_for_each_recipe(foreign_export: ExportResult) -> None:

@@ -13,14 +13,15 @@ from torch import nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.export.bound import own_path
-from dualpix.export.called import called
-from dualpix.export.factory import load_factory
+from dualpix.export.command.limits import read_limits
 from dualpix.export.flow import ExportResult
-from dualpix.export.limits import read_limits
 from dualpix.export.module import export_module
+from dualpix.export.own.called import called
+from dualpix.export.own.factory import load_factory
 from dualpix.models.blocks.correlation import SoftArgmax
 from dualpix.models.named import is_named
-from dualpix.quantize.gate import Limits, Outcome
+from dualpix.quantize.gate import Outcome
+from dualpix.quantize.limits import Limits
 
 
 @pytest.fixture

@@ -22,14 +22,15 @@ from torch import nn
 
 from dualpix.capture.processor import host_processor, pytorch_processor
 from dualpix.export.bench import EAGER, Benchmark, stored_ratio
-from dualpix.export.card import MODEL_CARD, model_card
-from dualpix.export.cli_show import table_of
+from dualpix.export.command.show import table_of
 from dualpix.export.flow import ExportResult, limits_of
+from dualpix.export.flow.card import MODEL_CARD, model_card
 from dualpix.export.manifest import read_manifest, write_manifest
 from dualpix.export.module import export_module
-from dualpix.export.report import write_report
+from dualpix.export.report.exported import write_report
 from dualpix.models.zoo import load_model
-from dualpix.quantize.gate import Candidate, Limits, Outcome, Verdict, judge
+from dualpix.quantize.gate import Candidate, Outcome, Verdict, judge
+from dualpix.quantize.limits import Limits
 from dualpix.quantize.score import EXACT_SQNR_DB, Accuracy, Difference, Score
 from dualpix.quantize.speed import ANY, NO_CLASS
 

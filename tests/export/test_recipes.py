@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from dualpix.capture.errors import UnknownNameError
-from dualpix.export.cli import command
+from dualpix.export.command.cli import command
 from dualpix.export.recipes import DEFAULT_RECIPES, RECIPES, find_recipe
 
 

@@ -15,7 +15,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.export.flow import ExportResult
 from dualpix.export.manifest import read_manifest
 from dualpix.export.module import export_module
-from dualpix.export.states import StatesAsInputs, states_as_inputs
+from dualpix.export.own.states import StatesAsInputs, states_as_inputs
 
 
 class Recurrent(nn.Module):

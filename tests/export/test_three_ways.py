@@ -7,9 +7,9 @@ import torch
 from benchmarks.apple_three_ways import COLUMNS, WAYS, first_outputs, rows_of
 from safetensors.torch import save_file
 
+from dualpix.export.flow.record import REFERENCE
 from dualpix.export.manifest import FORMAT, write_manifest
 from dualpix.export.recipes import RECIPES
-from dualpix.export.record import REFERENCE
 
 
 def _entry(recipe: str, sqnr_db: float | None) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from docs.record_results import export_result
 from dualpix.capture.cli import root
 from dualpix.capture.errors import DualpixError
 from dualpix.export.bench import stored_ratio
+from dualpix.export.flow.result import ExportResult
 from dualpix.export.profile.result import read_profiles
-from dualpix.export.result import ExportResult
 
 
 def record(data: str, *rows: tuple[str, float, float | None]) -> dict[str, Any]:

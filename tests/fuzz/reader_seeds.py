@@ -32,7 +32,7 @@ from dualpix.export.manifest import FORMAT, artefact_entries, file_entry, write_
 from dualpix.export.profile.result import Memory, Profile, Settings, Subject, TargetFacts, write_profiles
 from dualpix.models.data.rendered import render_sample
 from dualpix.models.train import Trainer
-from dualpix.quantize.sensitivity import Assignment, FrontierPoint, LayerSensitivity
+from dualpix.quantize.search.assignment import Assignment, FrontierPoint, LayerSensitivity
 
 _HW = (24, 32)
 _DIODE = "indoors/scene_00001/scan_00183/00019_00183_indoors_000_010_depth_mask.npy"
@@ -268,8 +268,8 @@ def _write_etrecord(folder: Path) -> None:
     from tests.export.profile.conftest import SHAPE, Small
 
     from dualpix.export.artefact import quiet
+    from dualpix.export.executorch.stored import save_record
     from dualpix.export.executorch.xnnpack import lower_with_record
-    from dualpix.export.profile.stored import save_record
 
     with quiet(), torch.no_grad():
         record = lower_with_record(torch.export.export(Small(2).eval(), (torch.rand(SHAPE),)))[1]

@@ -39,18 +39,18 @@ from dualpix.capture.stack.keep.load import loaded_listing
 from dualpix.capture.stack.take.journal import header_of, read_events
 from dualpix.capture.stack.take.state import StackState
 from dualpix.export.android.protocol import BenchRequest, ExpectedFile, TensorFile, read_result
-from dualpix.export.cli import _read_assignment
-from dualpix.export.limits import read_limits
-from dualpix.export.manifest import write_manifest
+from dualpix.export.command.cli import _read_assignment
+from dualpix.export.command.limits import read_limits
+from dualpix.export.executorch.stored import read_record
+from dualpix.export.manifest import Declared, write_manifest
 from dualpix.export.profile.host import _read_inputs
 from dualpix.export.profile.result import read_profiles
-from dualpix.export.profile.stored import read_record
-from dualpix.export.report import pictures_of
-from dualpix.export.rerun import reference_of
-from dualpix.export.verify import Declared, verify
+from dualpix.export.report.pictures import pictures_of
+from dualpix.export.verify import verify
+from dualpix.export.verify.rerun import reference_of
 from dualpix.models.data.rendered import RenderedDataset, RenderSettings
-from dualpix.models.depth_truth import read_truth
-from dualpix.models.stack_depth import depth_errors
+from dualpix.models.stacks.depth import depth_errors
+from dualpix.models.stacks.truth import read_truth
 from dualpix.models.train import TrainConfig, Trainer
 from dualpix.models.zoo import load_model
 

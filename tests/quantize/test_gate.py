@@ -9,7 +9,8 @@ from tests.support.tiny_net import tiny_net
 
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import EvaluationSet, rendered_calibration, rendered_evaluation
-from dualpix.quantize.gate import Candidate, Limits, Outcome, constant_passes, judge, parse_limits
+from dualpix.quantize.gate import Candidate, Outcome, constant_passes, judge
+from dualpix.quantize.limits import Limits, parse_limits
 from dualpix.quantize.score import EXACT_SQNR_DB, Accuracy, Difference, Score, arrays_of, score
 from dualpix.quantize.speed import Ratio, Timing
 from dualpix.quantize.task_metrics import task_metrics

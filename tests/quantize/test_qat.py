@@ -9,7 +9,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.ptq import quantise_static
 from dualpix.quantize.qat import fine_tune
-from dualpix.quantize.sensitivity import output_loss
+from dualpix.quantize.search.losses import output_loss
 
 
 class FewCodes(nn.Module):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dualpix.capture.errors import DualpixError
-from dualpix.quantize.gate import HOUSE_LIMITS, Limits
+from dualpix.quantize.limits import HOUSE_LIMITS, Limits
 from dualpix.quantize.speed import (
     ANY,
     HOUSE_SPEED,

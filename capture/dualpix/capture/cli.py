@@ -19,7 +19,7 @@ from dualpix.capture.errors import DualpixError
 
 # name -> (module:attribute, one-line help shown without importing the module)
 COMMANDS: dict[str, tuple[str, str]] = {
-    "demo": ("dualpix.export.demo_cli:command", "The whole way on a simulated camera: raw, depth, export, report."),
+    "demo": ("dualpix.export.demo.cli:command", "The whole way on a simulated camera: raw, depth, export, report."),
     "decode": ("dualpix.capture.raw.cli:command", "Dual-pixel raws to left / right / combined views."),
     "inspect": ("dualpix.capture.raw.inspect_cli:command", "What is in a file: frames, levels, dual-pixel or why not."),
     "calibrate": ("dualpix.capture.calibrate.cli:command", "White sheets, planes and PSFs to a camera profile."),
@@ -27,18 +27,18 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "capture": ("dualpix.capture.stack.cli:command", "Focus-bracketed stacks: plan, calibrate, shoot, verify, align."),
     "render": ("dualpix.capture.synthesis.cli:command", "RGB-D pictures or procedural scenes to dual-pixel data."),
     "rig": ("dualpix.capture.rig.cli:command", "Two phones on a holder: calibrate, rectify, label with true depth."),
-    "depth": ("dualpix.models.predict_cli:command", "Depth of dual-pixel captures and of focus stacks."),
+    "depth": ("dualpix.models.predict.cli:command", "Depth of dual-pixel captures and of focus stacks."),
     "view": ("dualpix.models.view.cli:command", "Captures and their depth as one HTML page to look at and refocus."),
     "refocus": ("dualpix.models.view.refocus_cli:command", "Focus a picture anew by its depth; also as animation."),
-    "evaluate": ("dualpix.models.evaluate_cli:command", "Score networks and SGBM on data with ground truth."),
-    "train": ("dualpix.models.train_cli:command", "Train a network on rendered scenes; resumes after a kill."),
-    "ensemble": ("dualpix.models.ensemble_cli:command", "Several networks as one: the mean of what they say."),
-    "quantize": ("dualpix.quantize.cli:command", "Which layers may be int8 within a budget of accuracy."),
-    "export": ("dualpix.export.cli:command", "Quantise, export and gate a network for phones."),
-    "verify": ("dualpix.export.verify_cli:command", "Check exported artefacts again: digests, and what they compute."),
+    "evaluate": ("dualpix.models.evaluate.cli:command", "Score networks and SGBM on data with ground truth."),
+    "train": ("dualpix.models.train.cli:command", "Train a network on rendered scenes; resumes after a kill."),
+    "ensemble": ("dualpix.models.zoo.ensemble_cli:command", "Several networks as one: the mean of what they say."),
+    "quantize": ("dualpix.quantize.search.cli:command", "Which layers may be int8 within a budget of accuracy."),
+    "export": ("dualpix.export.command.cli:command", "Quantise, export and gate a network for phones."),
+    "verify": ("dualpix.export.verify.cli:command", "Check exported artefacts again: digests, and what they compute."),
     "profile": ("dualpix.export.profile.cli:command", "Latency, memory and operators, on this host or a device."),
     "android": ("dualpix.export.android.cli:command", "Install the app on a phone; capture and measure with it."),
-    "report": ("dualpix.export.report_cli:command", "One self-contained HTML page from exported artefacts."),
+    "report": ("dualpix.export.report.cli:command", "One self-contained HTML page from exported artefacts."),
 }
 
 

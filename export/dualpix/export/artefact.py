@@ -18,7 +18,7 @@ from dualpix.quantize.ptq import KeepFloat, keep_nothing
 from dualpix.quantize.score import Predict
 
 if TYPE_CHECKING:
-    from dualpix.quantize.sensitivity import Assignment
+    from dualpix.quantize.search.assignment import Assignment
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import json
 import platform
 import subprocess
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -202,3 +203,32 @@ def _inside(folder: Path, name: str) -> Path:
     if not inside:
         raise ManifestError(f"the manifest names '{name}'", expected="files inside its own folder")
     return path
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What the manifest says of inputs, output and agreement."""
+
+    inputs: Mapping[str, tuple[tuple[int, ...], str]]
+    """(shape, type) by name, in order."""
+    output_names: tuple[str, ...]
+    limits_db: Mapping[str, float]
+    """By recipe; those that ran where they were made."""
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> Declared:
+        """Out of a manifest.
+
+        Raises:
+            ManifestError: it lacks one of them.
+        """
+        try:
+            tensors = manifest["input"]["tensors"]
+            inputs = {str(t["name"]): (tuple(int(n) for n in t["shape"]), str(t["dtype"])) for t in tensors}
+            limits = {str(k): float(v) for k, v in manifest["reference"]["rerun_sqnr_db"].items()}
+            outputs = tuple(str(o["name"]) for o in manifest["outputs"])
+            if not inputs or not outputs:
+                raise ValueError("nothing goes in or comes out")
+            return cls(inputs, outputs, limits)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise ManifestError(f"'{MANIFEST}' lacks inputs, output or reference", hint="export again") from error

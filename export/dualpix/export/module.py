@@ -1,7 +1,7 @@
 """Exporting any ``nn.Module``: artefacts are judged by their difference from the float network, and by a metric if any.
 
-The module takes tensors (float32, integers, bool) and gives tensors; see :mod:`.called` for names and forms. Nothing
-else is asked of it, and none of our networks, data or metrics takes part.
+The module takes tensors (float32, integers, bool) and gives tensors; see :mod:`.own.called` for names and forms.
+Nothing else is asked of it, and none of our networks, data or metrics takes part.
 """
 
 from __future__ import annotations
@@ -15,18 +15,18 @@ from torch import nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.export.bound import Example
-from dualpix.export.called import Called, called
-from dualpix.export.examples import Examples
 from dualpix.export.flow import ExportResult, Options, Subject, run_export
-from dualpix.export.states import StatesAsInputs
-from dualpix.export.subject import OnStep
+from dualpix.export.flow.subject import OnStep
+from dualpix.export.own.called import Called, called
+from dualpix.export.own.examples import Examples
+from dualpix.export.own.states import StatesAsInputs
 from dualpix.quantize.calibration import CalibrationSet, input_coverage
-from dualpix.quantize.gate import Limits
+from dualpix.quantize.limits import Limits
 from dualpix.quantize.ptq import KeepFloat, keep_nothing
 from dualpix.quantize.score import Metric
 
 if TYPE_CHECKING:
-    from dualpix.quantize.sensitivity import Assignment
+    from dualpix.quantize.search.assignment import Assignment
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,99}")
 _SPREAD_VALUES = 64

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
 
 from dualpix.capture.errors import UnknownNameError
-from dualpix.quantize.gate import Limits
+from dualpix.quantize.limits import Limits
 
 if TYPE_CHECKING:  # the command line looks names up before it imports torch
     from dualpix.export.artefact import Artefact, Backend, BuildRequest

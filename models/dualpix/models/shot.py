@@ -3,7 +3,7 @@
 What is computed is what the commands compute, by the same code and with the same defaults: :meth:`Shot.depth` makes the
 folder that ``dualpix depth`` makes (a temporary one, unless ``output`` names one), and arrays are read from it.
 
-Convention: see :mod:`dualpix.models.predict` (disparity) and :mod:`dualpix.models.stack_depth` (stacks).
+Convention: see :mod:`dualpix.models.predict.disparity` (disparity) and :mod:`dualpix.models.stacks.depth` (stacks).
 """
 
 from __future__ import annotations
@@ -33,8 +33,10 @@ from dualpix.capture.stack.depth.focus_depth import Method as StackMethod
 from dualpix.capture.stack.keep.load import load_stack
 from dualpix.capture.types import DualPixelImage, FloatImage, FocusStack, Mask
 from dualpix.models.confidence import CONFIDENT
-from dualpix.models.shipped import DEFAULT_MODEL
+from dualpix.models.predict.asked import Asked
+from dualpix.models.stacks.asked import stack_options
 from dualpix.models.view.find import Kind, ResultFolder, Subject, find_subjects, read_result
+from dualpix.models.zoo.cards import DEFAULT_MODEL
 
 if TYPE_CHECKING:
     from dualpix.models.view.notebook import Page
@@ -345,8 +347,7 @@ def _pair_result(
     lens: Mapping[str, float],
     also: Sequence[Format],
 ) -> Path:
-    from dualpix.models.predict_cli import Asked
-    from dualpix.models.predict_run import run_captures
+    from dualpix.models.predict.cli_run import run_captures
 
     if method not in _PAIR_METHODS:
         raise UnknownNameError("method of dual-pixel captures", method, list(_PAIR_METHODS))
@@ -372,8 +373,7 @@ def _stack_result(
     lens: Mapping[str, float],
     also: Sequence[Format],
 ) -> Path:
-    from dualpix.models.predict_cli import stack_options
-    from dualpix.models.stack_depth import run_stacks
+    from dualpix.models.stacks.depth import run_stacks
 
     if method is not None and method not in get_args(StackMethod):
         raise UnknownNameError("method of focus stacks", method, list(get_args(StackMethod)))

@@ -23,9 +23,9 @@ from dualpix.models.data.kinds import FRAMES
 from dualpix.models.data.rendered import EVALUATION_SEED
 from dualpix.models.data.scenes import task_scene
 from dualpix.models.networks import NetworkSpec
+from dualpix.models.predict.working import working_views
 from dualpix.models.tasks import DEFAULT_TASK, Task, task_named
 from dualpix.models.tasks.task import EvalSample, eval_sample
-from dualpix.models.working import working_views
 
 Inputs = tuple[Tensor, ...]
 

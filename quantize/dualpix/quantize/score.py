@@ -9,7 +9,8 @@ power of the reference about its mean (for maps: about the mean of each picture 
 have. The two are equal where the mean is zero, and a constant output has a structure of 0 dB.
 
 Integers and booleans (labels, masks) are steps: a value next to a threshold falls to the other side by the last bit of
-what was compared, so that no precision keeps them all. They are held to ``gate.STEPS_DB`` at most, apart from the rest.
+what was compared, so that no precision keeps them all. They are held to ``limits.STEPS_DB`` at most, apart from the
+rest.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ import torch
 from torch import Tensor
 
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.gate import STEPS_DB
+from dualpix.quantize.limits import STEPS_DB
 
 Array = npt.NDArray[np.float64]
 Outputs = tuple[Array, ...]

@@ -20,7 +20,7 @@ from tests.export.android.java_phone import JavaPhone, java_phone, write_engine
 from dualpix.capture.cameras.hidden.faults import Fault
 from dualpix.capture.cameras.testing.adbd import PrivateAdb
 from dualpix.export.flow import ExportResult
-from dualpix.export.record import REFERENCE
+from dualpix.export.flow.record import REFERENCE
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dualpix.export.artefact import quiet
+from dualpix.export.executorch.stored import save_record
 from dualpix.export.executorch.xnnpack import lower_with_record
-from dualpix.export.profile.stored import save_record
 
 SHAPE = (1, 3, 24, 32)
 

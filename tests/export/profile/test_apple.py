@@ -11,9 +11,9 @@ import coremltools as ct
 import pytest
 from coremltools.models.ml_program.experimental import perf_utils
 
+from dualpix.export.errors import ProfileError
 from dualpix.export.profile import apple
 from dualpix.export.profile.apple import profile_on_apple
-from dualpix.export.profile.result import ProfileError
 from dualpix.export.profile.target import ProfileRequest
 
 _Real = perf_utils.MLModelBenchmarker

@@ -14,12 +14,13 @@ from tests.support.tiny_net import scene, tiny_net
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.processor import host_processor, pytorch_processor
 from dualpix.export.artefact import quiet
+from dualpix.export.errors import ProfileError
+from dualpix.export.executorch.stored import save_record
 from dualpix.export.executorch.xnnpack import lower_with_record
 from dualpix.export.manifest import sha256_of
 from dualpix.export.profile.child import measure_peaks
 from dualpix.export.profile.host import profile_on_host
-from dualpix.export.profile.result import Profile, ProfileError
-from dualpix.export.profile.stored import save_record
+from dualpix.export.profile.result import Profile
 from dualpix.export.profile.target import ProfileRequest
 from dualpix.models.zoo import DEFAULT_MODEL, load_model
 from dualpix.quantize.calibration import rendered_calibration

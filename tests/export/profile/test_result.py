@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dualpix.export.profile
+from dualpix.export.errors import ProfileError
 from dualpix.export.profile.result import (
     RATIOS_OF,
     Delegated,
@@ -20,7 +21,6 @@ from dualpix.export.profile.result import (
     Operator,
     Peaks,
     Profile,
-    ProfileError,
     Settings,
     Subject,
     TargetFacts,

@@ -10,8 +10,8 @@ import pytest
 from tests.export.profile.conftest import SHAPE, SmallFiles
 
 from dualpix.capture.errors import DualpixError
-from dualpix.export.profile.result import ProfileError
-from dualpix.export.profile.stored import read_program, read_record, record_of, source_line
+from dualpix.export.errors import ProfileError
+from dualpix.export.executorch.stored import read_program, read_record, record_of, source_line
 
 _PIXELS = SHAPE[2] * SHAPE[3]
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from dualpix.export.profile.stored import Layer, Record, StoredCall, StoredNode, StoredProgram
+from dualpix.export.executorch.stored import Layer, Record, StoredCall, StoredNode, StoredProgram
 from dualpix.export.profile.trace import Kernel, Runs, _pieces, align, operators
 
 _MS = 1_000_000

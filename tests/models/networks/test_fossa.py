@@ -23,7 +23,7 @@ from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.fossa import FOSSA, FOSSAConfig, SharpnessCue
 from dualpix.models.networks.spec import start_weights, training_outputs
 from dualpix.models.prepare import blur_px_per_diopter
-from dualpix.models.stack_network import predict_stack_depth
+from dualpix.models.stacks.network import predict_stack_depth
 from dualpix.models.tasks import FOCUS_STACK
 from dualpix.models.zoo import LoadedModel, load_model
 

@@ -17,8 +17,8 @@ from tests.models.view.test_view_page import map_of
 from tests.support.viewed import data_of, shown_scene
 
 from dualpix.capture.cli import main
-from dualpix.models import stack_notes
-from dualpix.models.shipped import DEFAULT_STACK_MODEL
+from dualpix.models.stacks import notes as stack_notes
+from dualpix.models.zoo.cards import DEFAULT_STACK_MODEL
 
 LENS = (
     "--focal-length-mm=50",

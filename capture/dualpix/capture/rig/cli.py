@@ -21,7 +21,7 @@ SUBCOMMANDS: dict[str, tuple[str, str]] = {
         "dualpix.capture.rig.commands.calibrate:rectify_command",
         "Rectified views, and the map back to camera a.",
     ),
-    "label": ("dualpix.models.rig_label_cli:command", "Depth and dual-pixel disparity of camera a, as a data set."),
+    "label": ("dualpix.models.rig.label_cli:command", "Depth and dual-pixel disparity of camera a, as a data set."),
 }
 """Name -> (module:attribute, one-line help shown without importing the module)."""
 

@@ -27,13 +27,13 @@ from dualpix.export.android.phone import PhoneFacts, check_ready, clean_up, conn
 from dualpix.export.android.protocol import BenchError, BenchRequest, ExpectedFile, TensorFile
 from dualpix.export.artefact import ExportError
 from dualpix.export.executorch.probe import run_apart
+from dualpix.export.executorch.stored import read_program
+from dualpix.export.flow.record import FLOAT, REFERENCE, reference_key
 from dualpix.export.manifest import check_entry, read_manifest, sha256_of
 from dualpix.export.profile.host import recipe_of
 from dualpix.export.profile.result import Profile
-from dualpix.export.profile.stored import read_program
 from dualpix.export.profile.target import OnStep, ProfileRequest
 from dualpix.export.recipes import RECIPES
-from dualpix.export.record import FLOAT, REFERENCE, reference_key
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.score import tensors_of
 

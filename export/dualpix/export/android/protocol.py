@@ -30,8 +30,9 @@ from typing import Any
 
 from dualpix.capture.cameras.android.protocol import FILES, PACKAGE
 from dualpix.capture.files import parse_json
+from dualpix.export.errors import ProfileError
 from dualpix.export.profile.result import FORMAT as PROFILE_FORMAT
-from dualpix.export.profile.result import Profile, ProfileError, profiles_from_json
+from dualpix.export.profile.result import Profile, profiles_from_json
 
 FORMAT = 2
 """Of requests; results have the format of profiles."""

@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from dualpix.export.bound import own_path
-from dualpix.export.profile.stored import Layer, Record, read_record, save_record, tensor_handles
+from dualpix.export.executorch.stored import Layer, Record, read_record, save_record, tensor_handles
 
 _LINE = re.compile(r"^\[(?P<where>[\w.-]+:\d+)\] (?P<text>.*)$", re.M)
 _NOISE = re.compile(r"cpuinfo_utils|^arg \d+ with type id|^Reading file|^Failed to open midr file")

@@ -25,7 +25,7 @@ from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportEr
 from dualpix.export.executorch.blame import layer_named_in
 from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.runtime import PteProgram
-from dualpix.export.profile.stored import RECORD_SUFFIX, save_record
+from dualpix.export.executorch.stored import RECORD_SUFFIX, save_record
 from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import (
@@ -47,7 +47,7 @@ from dualpix.quantize.ptq import (
 from dualpix.quantize.score import Predict, sqnr_db, tensors_of
 
 if TYPE_CHECKING:
-    from dualpix.quantize.sensitivity import Assignment
+    from dualpix.quantize.search.assignment import Assignment
 
 BACKEND = "XnnpackBackend"
 
@@ -243,7 +243,8 @@ def _int8_mixed(request: BuildRequest) -> _Plan:
 
 def _searched(request: BuildRequest) -> Assignment:
     """Search on one half of the calibration samples, hold the budget on the other."""
-    from dualpix.quantize.sensitivity import output_loss, search
+    from dualpix.quantize.search.choice import search
+    from dualpix.quantize.search.losses import output_loss
 
     samples = request.calibration.samples
     half = max(1, len(samples) // 2)

@@ -16,18 +16,9 @@ from typing import Any
 import numpy as np
 
 from dualpix.capture.processor import host_processor
+from dualpix.export.errors import ProfileError
 from dualpix.export.manifest import sha256_of, tool_versions
-from dualpix.export.profile.result import (
-    Delegated,
-    Memory,
-    Operator,
-    Profile,
-    ProfileError,
-    Settings,
-    Subject,
-    TargetFacts,
-    Trace,
-)
+from dualpix.export.profile.result import Delegated, Memory, Operator, Profile, Settings, Subject, TargetFacts, Trace
 from dualpix.export.profile.target import OnStep, ProfileRequest
 
 _SUFFIX = ".mlpackage"

@@ -17,10 +17,11 @@ from dualpix.capture.command.terminal import echo_json
 from dualpix.capture.files import check_output_dir
 from dualpix.capture.progress import ProgressLine
 from dualpix.export.bench import EAGER
+from dualpix.export.errors import ProfileError
 from dualpix.export.executorch.file import check_program_file
-from dualpix.export.profile.result import Operator, Profile, ProfileError, document, write_profiles
+from dualpix.export.profile.result import Operator, Profile, document, write_profiles
 from dualpix.export.profile.target import PROGRAM, ProfileRequest, check_place, files_at, find_profiler
-from dualpix.models.shipped import model_folder
+from dualpix.models.zoo.cards import model_folder
 
 _FILE = click.Path(path_type=Path)
 _SUFFIXES = {"apple": ".mlpackage"}

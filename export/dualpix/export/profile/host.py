@@ -26,19 +26,11 @@ from safetensors.torch import load_file, save_file
 from dualpix.capture.processor import pytorch_processor
 from dualpix.export.artefact import type_name
 from dualpix.export.bench import EAGER
+from dualpix.export.errors import ProfileError
 from dualpix.export.executorch.runtime import TensorForm
+from dualpix.export.executorch.stored import Record, StoredProgram, read_program, read_record, record_of
 from dualpix.export.manifest import machine, sha256_of, tool_versions
-from dualpix.export.profile.result import (
-    Delegated,
-    Memory,
-    Peaks,
-    Profile,
-    ProfileError,
-    Settings,
-    Subject,
-    TargetFacts,
-)
-from dualpix.export.profile.stored import Record, StoredProgram, read_program, read_record, record_of
+from dualpix.export.profile.result import Delegated, Memory, Peaks, Profile, Settings, Subject, TargetFacts
 from dualpix.export.profile.target import OnStep, ProfileRequest
 from dualpix.export.profile.trace import operators, read_trace
 from dualpix.quantize.calibration import Inputs

@@ -8,30 +8,24 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 
-from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import read_json, write_json
 from dualpix.capture.processor import NOT_RECORDED
+from dualpix.export.errors import ProfileError
+from dualpix.export.profile.fields import MAX_SECONDS, Reader, shown
 
 FORMAT = 1
 KINDS = ("host", "adb", "apple")
 RATIOS_OF = ("processor time", "wall time")
 MAX_FILE_BYTES = 64 << 20
-_MAX_TEXT, _MAX_SAMPLES, _MAX_OPERATORS, _MAX_PROFILES = 2000, 100_000, 20_000, 256
-_MAX_SECONDS, _MAX_COUNT, _MAX_RATIO = 1e6, 2**53 - 1, 1e9
-
-T = TypeVar("T")
-
-
-class ProfileError(DualpixError):
-    """A profile is damaged, or a file cannot be profiled."""
+_MAX_SAMPLES, _MAX_OPERATORS, _MAX_PROFILES, _MAX_RATIO = 100_000, 20_000, 256, 1e9
 
 
 @dataclass(frozen=True)
@@ -225,7 +219,7 @@ def profiles_from_json(data: object, where: str = "profile") -> tuple[Profile, .
     Raises:
         ProfileError: a field is missing or not what the schema says; the message names it.
     """
-    root = _Reader(data, where)
+    root = Reader(data, where)
     if root.value("format") != FORMAT:
         raise ProfileError(f"{where} is no profile of format {FORMAT}", hint="profile again")
     return tuple(profile_from_json(p, w) for p, w in root.items("profiles", _MAX_PROFILES))
@@ -237,7 +231,7 @@ def profile_from_json(data: object, where: str = "profile") -> Profile:
     Raises:
         ProfileError: a field is missing or not what the schema says; the message names it.
     """
-    read = _Reader(data, where)
+    read = Reader(data, where)
     error = read.text("error", optional=True)
     times = {n: read.seconds(n, optional=True) for n in ("load_s", "first_s", "p50_s", "p90_s", "p99_s", "mean_s")}
     samples = _times(read, "samples_s")
@@ -268,14 +262,14 @@ def profile_from_json(data: object, where: str = "profile") -> Profile:
     )
 
 
-def _subject(read: _Reader) -> Subject:
+def _subject(read: Reader) -> Subject:
     digest = str(read.text("sha256"))
     if not re.fullmatch(r"([0-9a-f]{64})?", digest):
         raise ProfileError(f"{read.where}.sha256 is '{digest[:80]}'", expected="64 hexadecimal digits, or none")
     return Subject(str(read.text("file")), digest, read.text("recipe", optional=True))
 
 
-def _target(read: _Reader) -> TargetFacts:
+def _target(read: Reader) -> TargetFacts:
     kind = str(read.text("kind"))
     if kind not in KINDS:
         raise ProfileError(f"{read.where}.kind is '{kind[:80]}'", expected="one of: " + ", ".join(KINDS))
@@ -290,8 +284,8 @@ def _target(read: _Reader) -> TargetFacts:
     )
 
 
-def _settings(read: _Reader) -> Settings:
-    others = tuple(str(_Reader({"x": v}, w).text("x")) for v, w in read.items("interleaved_with", _MAX_PROFILES))
+def _settings(read: Reader) -> Settings:
+    others = tuple(str(Reader({"x": v}, w).text("x")) for v, w in read.items("interleaved_with", _MAX_PROFILES))
     return Settings(
         threads=read.whole("threads", 1, 1024),
         warmup=read.whole("warmup", 0, _MAX_SAMPLES),
@@ -300,137 +294,58 @@ def _settings(read: _Reader) -> Settings:
     )
 
 
-def _operators(read: _Reader) -> tuple[Operator, ...] | None:
+def _operators(read: Reader) -> tuple[Operator, ...] | None:
     if read.get("operators") is None:
         return None
-    return tuple(_operator(_Reader(v, where)) for v, where in read.items("operators", _MAX_OPERATORS))
+    return tuple(_operator(Reader(v, where)) for v, where in read.items("operators", _MAX_OPERATORS))
 
 
-def _operator(read: _Reader) -> Operator:
+def _operator(read: Reader) -> Operator:
     return Operator(
         name=str(read.text("name")),
         kind=str(read.text("kind")),
         module=read.text("module", optional=True),
         source=read.text("source", optional=True),
         backend=str(read.text("backend")),
-        median_s=read.number("median_s", 0, _MAX_SECONDS),
+        median_s=read.number("median_s", 0, MAX_SECONDS),
         share=read.number("share", 0, 1),
         macs=read.count("macs", optional=True),
         bytes=read.count("bytes", optional=True),
     )
 
 
-def _trace(read: _Reader) -> Trace:
-    total, operators = (read.number(n, 0, _MAX_SECONDS) for n in ("total_s", "operators_s"))
+def _trace(read: Reader) -> Trace:
+    total, operators = (read.number(n, 0, MAX_SECONDS) for n in ("total_s", "operators_s"))
     return Trace(read.whole("runs", 1, _MAX_SAMPLES), total, operators)
 
 
-def _positive(read: _Reader, name: str) -> float:
+def _positive(read: Reader, name: str) -> float:
     return read.number(name, math.ulp(0.0), math.inf)
 
 
-def _times(read: _Reader, name: str) -> tuple[float, ...]:
-    return tuple(_Reader({"x": s}, w).number("x", 0, _MAX_SECONDS) for s, w in read.items(name, _MAX_SAMPLES))
+def _times(read: Reader, name: str) -> tuple[float, ...]:
+    return tuple(Reader({"x": s}, w).number("x", 0, MAX_SECONDS) for s, w in read.items(name, _MAX_SAMPLES))
 
 
-def _by_other(read: _Reader, name: str, low: float) -> dict[str, float]:
+def _by_other(read: Reader, name: str, low: float) -> dict[str, float]:
     data = read.get(name)
     if data is None:
         return {}
-    found = _Reader(data, f"{read.where}.{name}")
+    found = Reader(data, f"{read.where}.{name}")
     if len(found.data) > _MAX_PROFILES:
         raise ProfileError(f"{found.where} has {len(found.data)} entries", expected=f"at most {_MAX_PROFILES}")
     return {other: found.number(other, low, _MAX_RATIO) for other in found.data}
 
 
-def _ratios_of(read: _Reader) -> str | None:
+def _ratios_of(read: Reader) -> str | None:
     said = read.text("ratios_of", optional=True)
     if said not in (None, *RATIOS_OF):
         raise ProfileError(f"{read.where}.ratios_of is '{said[:80]}'", expected="one of: " + ", ".join(RATIOS_OF))
     return said
 
 
-def _verified(read: _Reader) -> bool | None:
+def _verified(read: Reader) -> bool | None:
     value = read.get("verified")
     if value is not None and not isinstance(value, bool):
-        raise ProfileError(f"{read.where}.verified is {_shown(value)}", expected="true, false or null")
+        raise ProfileError(f"{read.where}.verified is {shown(value)}", expected="true, false or null")
     return value
-
-
-class _Reader:
-    """Checked access to one JSON object; its errors name the field."""
-
-    def __init__(self, data: object, where: str) -> None:
-        if not isinstance(data, dict):
-            raise ProfileError(f"{where} is {_shown(data)}", expected="an object")
-        self.data: dict[str, object] = data
-        self.where = where
-
-    def get(self, name: str) -> object:
-        return self.data.get(name)
-
-    def value(self, name: str) -> object:
-        if name not in self.data:
-            raise ProfileError(f"{self.where} has no '{name}'")
-        return self.data[name]
-
-    def object(self, name: str) -> _Reader:
-        return _Reader(self.value(name), f"{self.where}.{name}")
-
-    def maybe(self, name: str, build: Callable[[_Reader], T]) -> T | None:
-        return None if self.get(name) is None else build(self.object(name))
-
-    def items(self, name: str, most: int) -> list[tuple[Any, str]]:
-        value = self.value(name)
-        if not isinstance(value, list) or len(value) > most:
-            raise ProfileError(f"{self.where}.{name} is {_shown(value)}", expected=f"a list of at most {most}")
-        return [(v, f"{self.where}.{name}[{k}]") for k, v in enumerate(value)]
-
-    def text(self, name: str, *, optional: bool = False) -> str | None:
-        value = self.get(name) if optional else self.value(name)
-        if value is None and optional:
-            return None
-        if not isinstance(value, str) or len(value) > _MAX_TEXT:
-            expected = f"text of at most {_MAX_TEXT} characters"
-            raise ProfileError(f"{self.where}.{name} is {_shown(value)}", expected=expected)
-        return value
-
-    def number(self, name: str, low: float, high: float) -> float:
-        value = self.value(name)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
-            raise ProfileError(f"{self.where}.{name} is {_shown(value)}", expected=f"a number of {low:g} to {high:g}")
-        try:
-            number = float(value)
-        except OverflowError:
-            number = math.inf
-        if not math.isfinite(number):
-            raise ProfileError(f"{self.where}.{name} is {_shown(value)}", expected="a finite number")
-        return number
-
-    def optional_number(self, name: str, low: float, high: float) -> float | None:
-        return None if self.get(name) is None else self.number(name, low, high)
-
-    def seconds(self, name: str, *, optional: bool = False) -> float | None:
-        if optional and self.value(name) is None:
-            return None
-        return self.number(name, 0, _MAX_SECONDS)
-
-    def share(self, name: str) -> float | None:
-        return self.optional_number(name, 0, 1)
-
-    def whole(self, name: str, low: int, high: int) -> int:
-        value = self.value(name)
-        if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-            expected = f"a whole number of {low} to {high}"
-            raise ProfileError(f"{self.where}.{name} is {_shown(value)}", expected=expected)
-        return value
-
-    def count(self, name: str, *, optional: bool = False) -> int | None:
-        return None if optional and self.get(name) is None else self.whole(name, 0, _MAX_COUNT)
-
-
-def _shown(value: object) -> str:
-    text = repr(value) if isinstance(value, bool | float | str | None) else type(value).__name__
-    if isinstance(value, int) and not isinstance(value, bool):
-        text = str(value) if abs(value) < 1 << 64 else "a huge number"
-    return text[:80]

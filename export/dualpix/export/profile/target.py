@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Protocol
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.export.errors import ProfileError
 from dualpix.export.manifest import MANIFEST, verify_manifest
-from dualpix.export.profile.result import Profile, ProfileError
+from dualpix.export.profile.result import Profile
 
 OnStep = Callable[[int, int, str], None]
 """Told (done, total, what) before each piece of work."""

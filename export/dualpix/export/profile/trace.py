@@ -20,8 +20,9 @@ from typing import Any
 
 import numpy as np
 
-from dualpix.export.profile.result import Operator, ProfileError, Trace
-from dualpix.export.profile.stored import Layer, Record, StoredCall, StoredNode, StoredProgram
+from dualpix.export.errors import ProfileError
+from dualpix.export.executorch.stored import Layer, Record, StoredCall, StoredNode, StoredProgram
+from dualpix.export.profile.result import Operator, Trace
 
 _TICKS_PER_S = 1e9
 _MAX_ALIGNED = 4_000_000

@@ -28,7 +28,8 @@ from dualpix.capture.render.integral import RECTANGLE_GAIN
 from dualpix.capture.scenes import Scene, make_scene, make_varied_scene
 from dualpix.models.data.kept import Stored, keep, kept_or_none
 from dualpix.models.data.kinds import SCENE_HW, Optics, Quality, Scenes
-from dualpix.models.tasks.dual_pixel import DUAL_PIXEL, GAIN, SHARP
+from dualpix.models.samples import DISPARITY_GAIN, SHARP
+from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
 from dualpix.models.tasks.task import EvalSample, Sample, eval_sample
 
 _MEASURED = ("pixel4", "canon-r6m2-rf50")
@@ -135,7 +136,7 @@ def _in_focus(drawn: _Drawn, scene: Scene) -> Sample:
     """The picture without blur on the pixels of the views, and the disparity per CoC."""
     m = drawn.margin_px
     picture = torch.from_numpy(scene.all_in_focus()[m:-m, m:-m]).permute(2, 0, 1).contiguous()
-    return {SHARP: picture, GAIN: torch.tensor(drawn.gain, dtype=torch.float32)}
+    return {SHARP: picture, DISPARITY_GAIN: torch.tensor(drawn.gain, dtype=torch.float32)}
 
 
 def draw_coc_range(settings: RenderSettings, rng: np.random.Generator) -> tuple[float, float]:
@@ -215,7 +216,7 @@ class RenderedDataset(Dataset[Sample]):
         views = kept_or_none(path, _planes({"left": 1, "right": 1, "combined": 3, "disparity_px": 1}, size))
         if views is None:
             made = render_sample(self.settings, self.seed, index, sharp=self.sharp)
-            extra = {name: made.pop(name) for name in (SHARP, GAIN) if name in made}
+            extra = {name: made.pop(name) for name in (SHARP, DISPARITY_GAIN) if name in made}
             views = keep(path, made)
             return views | self._with_sharp(path, index, extra.get(SHARP)) if extra else views
         return views | self._with_sharp(path, index, None) if self.sharp else views
@@ -227,7 +228,7 @@ class RenderedDataset(Dataset[Sample]):
         kept = None if picture is not None else kept_or_none(beside, _planes({SHARP: 3}, self.settings.size_hw))
         if kept is None:
             kept = keep(beside, {SHARP: _in_focus(drawn, drawn.scene())[SHARP] if picture is None else picture})
-        return kept | {GAIN: torch.tensor(drawn.gain, dtype=torch.float32)}
+        return kept | {DISPARITY_GAIN: torch.tensor(drawn.gain, dtype=torch.float32)}
 
 
 def _planes(channels: dict[str, int], size_hw: tuple[int, int]) -> dict[str, Stored]:

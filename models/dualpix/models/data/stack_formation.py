@@ -18,7 +18,6 @@ scaled as a whole.
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass, replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -31,6 +30,7 @@ from dualpix.capture.scenes import make_varied_scene, scene_seed
 from dualpix.capture.types import FloatImage, LensModel
 from dualpix.models.data.focus_lists import MIXED, PUBLISHED, Diopters, draw_list
 from dualpix.models.data.formation import RgbdView, mask_tensor, picture_tensor
+from dualpix.models.data.options import SourceOptions
 from dualpix.models.data.published_blur import neighbour_gather
 from dualpix.models.data.rendered import draw_psf
 from dualpix.models.data.stack_camera import (
@@ -46,9 +46,6 @@ from dualpix.models.data.stack_camera import (
 )
 from dualpix.models.tasks.focus_stack import FARTHEST_M
 from dualpix.models.tasks.task import KNOWN, Sample
-
-if TYPE_CHECKING:
-    from dualpix.models.data.sources.kind import SourceOptions
 
 STACK_FORMATION = 2
 """Changes with what this module makes of the same scene."""

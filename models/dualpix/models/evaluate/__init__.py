@@ -5,21 +5,28 @@ Convention: every method sees the same sample, a decoded capture or a focus stac
 one file each in :mod:`.protocols`). Scores are of all pixels that have a truth: a method cannot leave any out.
 """
 
-from dualpix.models.evaluate.pictures import comparison_picture, sparsification_picture
-from dualpix.models.evaluate.predictions import predictions_in
-from dualpix.models.evaluate.protocol import Pending, Protocol
-from dualpix.models.evaluate.protocols import PROTOCOLS, protocol_named
-from dualpix.models.evaluate.rendered import capture_of, rendered, rendered_camera, rendered_protocol
-from dualpix.models.evaluate.run import Evaluated, evaluate
-from dualpix.models.evaluate.sample import Method, MetricTruth, Prediction, Sample
-from dualpix.models.evaluate.summary import (
-    PairedDifference,
-    Score,
-    group_means,
-    intervals,
-    mean_scores,
-    paired_differences,
-)
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dualpix.models.lazy import offered
+
+if TYPE_CHECKING:
+    from dualpix.models.evaluate.pictures import comparison_picture, sparsification_picture
+    from dualpix.models.evaluate.predictions import predictions_in
+    from dualpix.models.evaluate.protocol import Pending, Protocol
+    from dualpix.models.evaluate.protocols import PROTOCOLS, protocol_named
+    from dualpix.models.evaluate.rendered_pairs import capture_of, rendered, rendered_camera, rendered_protocol
+    from dualpix.models.evaluate.run import Evaluated, evaluate
+    from dualpix.models.evaluate.sample import Method, MetricTruth, Prediction, Sample
+    from dualpix.models.evaluate.summary import (
+        PairedDifference,
+        Score,
+        group_means,
+        intervals,
+        mean_scores,
+        paired_differences,
+    )
 
 __all__ = [
     "PROTOCOLS",
@@ -46,3 +53,17 @@ __all__ = [
     "rendered_protocol",
     "sparsification_picture",
 ]
+
+if not TYPE_CHECKING:
+    __getattr__ = offered(
+        __name__,
+        __all__,
+        "sample",
+        "protocol",
+        "protocols",
+        "summary",
+        "run",
+        "predictions",
+        "pictures",
+        "rendered_pairs",
+    )

@@ -16,15 +16,15 @@ from dualpix.capture.pictures.display import srgb_from_linear
 from dualpix.capture.stack.depth import focus_depth
 from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.evaluate.protocol import Protocol
+from dualpix.models.evaluate.protocol_names import METHODS
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
-from dualpix.models.predict import DisparityMap, match_disparity, predict_affine, predict_disparity
-from dualpix.models.programs import is_program, load_any
-from dualpix.models.protocol_names import METHODS
-from dualpix.models.shipped import DEFAULT_MODEL, DEFAULT_STACK_MODEL
-from dualpix.models.stack_network import check_stack_model, predict_stack
-from dualpix.models.tasks.dual_pixel import SHARP
+from dualpix.models.predict.disparity import DisparityMap, match_disparity, predict_affine, predict_disparity
+from dualpix.models.samples import SHARP
+from dualpix.models.stacks.network import check_stack_model, predict_stack
 from dualpix.models.tasks.dual_pixel_affine import AFFINE
 from dualpix.models.zoo import LoadedModel
+from dualpix.models.zoo.cards import DEFAULT_MODEL, DEFAULT_STACK_MODEL
+from dualpix.models.zoo.programs import is_program, load_any
 
 NETWORK = "network"
 """The method that is one row for each model."""

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import DualPixelImage, FloatImage, FocusStack, LensModel, Mask
-from dualpix.models.predict import metric_depth
+from dualpix.models.predict.disparity import metric_depth
 
 Unit = Literal["affine", "disparity_px", "light_field_disparity_px", "inverse_depth", "depth_m", "image"]
 """``affine``: any map that is the truth's up to scale and offset; ``light_field_disparity_px``: between neighbouring

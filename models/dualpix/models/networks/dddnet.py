@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from dualpix.models.blocks import ConvBNReLU, FusedInvertedResidual, InvertedResidual
 from dualpix.models.blocks.correlation import BAND_WIDTH_PX, CorrelationBand, CorrelationShifts
 from dualpix.models.blocks.resize import pixel_shuffle, pixel_unshuffle, upsample
-from dualpix.models.image_losses import dual_pixel_image_loss
+from dualpix.models.losses.image import dual_pixel_image_loss
 from dualpix.models.tasks.task import Batch
 
 _DIFFERENCE_GAIN = 6.0
@@ -234,7 +234,7 @@ class DDDNet(nn.Module):
 
 
 def loss_of_options(options: Mapping[str, Any]) -> Callable[[Sequence[Any], Batch], Tensor]:
-    """Disparity, picture and re-blurred halves, weighed as ``options`` say; see :mod:`dualpix.models.image_losses`."""
+    """Disparity, picture and re-blurred halves, weighed as ``options`` say; see :mod:`dualpix.models.losses.image`."""
     names = {field.name for field in fields(DDDNetConfig)}
     weights = DDDNetConfig(**{k: v for k, v in options.items() if k in names and k.endswith("_weight")})
 

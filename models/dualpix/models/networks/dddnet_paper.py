@@ -32,10 +32,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from dualpix.models.blocks.precision import in_full_precision
-from dualpix.models.image_losses import image_loss, reblur_loss
 from dualpix.models.losses import exact, masked_mean
+from dualpix.models.losses.image import image_loss, reblur_loss
 from dualpix.models.networks.dddnet import DDDNetEstimate, check_weight
-from dualpix.models.tasks.dual_pixel import GAIN, TRUTH
+from dualpix.models.samples import DISPARITY, DISPARITY_GAIN
 from dualpix.models.tasks.task import KNOWN, Batch
 
 _SHIFTS = 4
@@ -296,14 +296,14 @@ def loss_of_options(options: Mapping[str, Any]) -> Callable[[Sequence[Any], Batc
 
     def loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
         estimate: DDDNetEstimate = predictions[0]
-        total = batch[TRUTH].new_zeros(())
+        total = batch[DISPARITY].new_zeros(())
         for disparity in estimate.disparities_px:
-            gap = F.smooth_l1_loss(exact(disparity), batch[TRUTH], reduction="none")
+            gap = F.smooth_l1_loss(exact(disparity), batch[DISPARITY], reduction="none")
             total = total + masked_mean(gap, batch.get(KNOWN))
         if weights.image_weight:
             total = total + weights.image_weight * image_loss(estimate.sharp, batch, squared=True)
-        if weights.reblur_weight and GAIN in batch:
-            again = reblur_loss(estimate.sharp, estimate.disparities_px[0], batch, batch[GAIN], squared=True)
+        if weights.reblur_weight and DISPARITY_GAIN in batch:
+            again = reblur_loss(estimate.sharp, estimate.disparities_px[0], batch, batch[DISPARITY_GAIN], squared=True)
             total = total + weights.reblur_weight * again
         return total
 

@@ -15,12 +15,10 @@ from torch import Tensor
 from dualpix.models.losses import disparity_and_confidence_loss, disparity_loss, exact, masked_mean
 from dualpix.models.metrics import affine_invariant_error
 from dualpix.models.prepare import MEAN_LEVEL, network_inputs
+from dualpix.models.samples import DISPARITY, DISPARITY_GAIN, SHARP
 from dualpix.models.tasks.exposure import Exposure
 from dualpix.models.tasks.task import KNOWN, Arrays, Batch, Field, NetworkOutput, Sample, Task, TaskMetric
 
-TRUTH = "disparity_px"
-SHARP = "sharp"
-GAIN = "disparity_gain"
 _HALF = 0.5
 """White level of a half's light relative to the full aperture's."""
 
@@ -62,13 +60,13 @@ def inputs_of(batch: Batch) -> Mapping[str, Tensor]:
 
 def error(prediction: Tensor, batch: Batch) -> Tensor:
     """Mean absolute disparity error in px."""
-    return masked_mean((exact(prediction) - batch[TRUTH]).abs(), batch.get(KNOWN))
+    return masked_mean((exact(prediction) - batch[DISPARITY]).abs(), batch.get(KNOWN))
 
 
 def scores(outputs: Arrays, sample: Arrays) -> dict[str, float]:
     """AI(1), AI(2) and 1-|rho|: see :mod:`dualpix.models.metrics`; all three come of one fit."""
     valid = sample[KNOWN][0] > 0 if KNOWN in sample else None
-    found = affine_invariant_error(outputs[TRUTH][0], sample[TRUTH][0], valid)
+    found = affine_invariant_error(outputs[DISPARITY][0], sample[DISPARITY][0], valid)
     return {"AI(1)": found.ai1, "AI(2)": found.ai2, "1-|ρ|": found.one_minus_abs_rho}
 
 
@@ -76,12 +74,12 @@ def loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
     """:func:`~dualpix.models.losses.disparity_loss`, and that of the confidence where the finest has two channels."""
     if predictions and predictions[0].shape[1] == 2:
         return disparity_and_confidence_loss(predictions, batch)
-    return disparity_loss(predictions, batch[TRUTH], batch.get(KNOWN))
+    return disparity_loss(predictions, batch[DISPARITY], batch.get(KNOWN))
 
 
 def guess(batch: Batch) -> Tensor:
     """Everything in focus."""
-    return torch.zeros_like(batch[TRUTH])
+    return torch.zeros_like(batch[DISPARITY])
 
 
 DUAL_PIXEL = Task(
@@ -91,15 +89,15 @@ DUAL_PIXEL = Task(
         Field("left", "picture"),
         Field("right", "picture"),
         Field("combined", "picture", 3),
-        Field(TRUTH, "map", unit="px"),
+        Field(DISPARITY, "map", unit="px"),
         Field(KNOWN, "mask", optional=True),
         Field(SHARP, "picture", 3, optional=True),
-        Field(GAIN, "scalar", optional=True),
+        Field(DISPARITY_GAIN, "scalar", optional=True),
     ),
     inputs=(Field("image", "picture", 3), Field("left", "picture"), Field("right", "picture")),
     outputs=(
         NetworkOutput(
-            TRUTH,
+            DISPARITY,
             "px",
             "x_right - x_left on the input's grid, > 0 behind the focus plane",
             scales_with_picture=True,

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from dualpix.models.losses import affine_invariant_loss, exact
 from dualpix.models.metrics import affine_invariant_error
-from dualpix.models.tasks.dual_pixel import DUAL_PIXEL, TRUTH
+from dualpix.models.samples import DISPARITY
+from dualpix.models.tasks.dual_pixel import DUAL_PIXEL
 from dualpix.models.tasks.task import KNOWN, Arrays, Batch, NetworkOutput
 
 AFFINE = "inverse_depth_affine"
@@ -39,17 +40,17 @@ def affine_scores(prediction: Arrays, sample: Arrays, truth: str) -> dict[str, f
 
 def loss(predictions: Sequence[Any], batch: Batch) -> Tensor:
     """See :func:`dualpix.models.losses.affine_invariant_loss`."""
-    return affine_invariant_loss(predictions, -batch[TRUTH], batch.get(KNOWN))
+    return affine_invariant_loss(predictions, -batch[DISPARITY], batch.get(KNOWN))
 
 
 def error(prediction: Tensor, batch: Batch) -> Tensor:
     """AI(1) in px of disparity."""
-    return affine_error(prediction, batch[TRUTH], batch.get(KNOWN))
+    return affine_error(prediction, batch[DISPARITY], batch.get(KNOWN))
 
 
 def scores(outputs: Arrays, sample: Arrays) -> Mapping[str, float]:
     """See :func:`affine_scores`."""
-    return affine_scores(outputs, sample, TRUTH)
+    return affine_scores(outputs, sample, DISPARITY)
 
 
 DUAL_PIXEL_AFFINE = replace(
@@ -57,7 +58,7 @@ DUAL_PIXEL_AFFINE = replace(
     name="dual_pixel_affine",
     summary="a dual-pixel pair to inverse depth up to scale and offset",
     samples_of=DUAL_PIXEL.name,
-    outputs=(NetworkOutput(AFFINE, "", AFFINE_MEANING, truth=TRUTH),),
+    outputs=(NetworkOutput(AFFINE, "", AFFINE_MEANING, truth=DISPARITY),),
     loss=loss,
     error=error,
     error_unit="px after an affine fit",

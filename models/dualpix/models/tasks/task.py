@@ -16,13 +16,12 @@ import numpy as np
 import numpy.typing as npt
 from torch import Tensor
 
-Sample = dict[str, Tensor]
-Batch = dict[str, Tensor]
+from dualpix.models.samples import KNOWN as KNOWN
+from dualpix.models.samples import Batch as Batch
+from dualpix.models.samples import Sample as Sample
+
 FieldKind = Literal["picture", "map", "mask", "scalar"]
 Better = Literal["lower", "higher"]
-
-KNOWN = "known"
-"""The mask of a sample: 1 where the truth is known, 0 at its holes."""
 
 
 @dataclass(frozen=True)

@@ -169,3 +169,15 @@ def synchronise_norms(module: nn.Module) -> nn.Module:
         if type(child) is nn.BatchNorm2d:
             child.__class__ = SyncedBatchNorm2d
     return module
+
+
+def average_gradients(network: nn.Module, world: World) -> None:
+    """Of all processes, as one transfer."""
+    if world.size == 1:
+        return
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    world.mean(flat)
+    parts = torch.split(flat, [g.numel() for g in gradients])
+    for gradient, part in zip(gradients, parts, strict=True):
+        gradient.copy_(part.view_as(gradient))

@@ -24,7 +24,7 @@ from dualpix.models.data.mixture import LoadedBatch, Mixture, MixtureDataset, Mi
 from dualpix.models.data.skipped import Skips
 from dualpix.models.data.sources import SourceOptions
 from dualpix.models.data.windows import Window
-from dualpix.models.tasks.dual_pixel import SHARP
+from dualpix.models.samples import SHARP
 from dualpix.models.tasks.task import KNOWN, Batch, Task
 from dualpix.models.train.config import TrainConfig
 from dualpix.models.train.distributed import World

@@ -14,10 +14,9 @@ checkpoint is always one to go on from.
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, get_args
 
@@ -32,7 +31,6 @@ from dualpix.models.data.kinds import Precision
 from dualpix.models.data.mixture import Key
 from dualpix.models.data.scenes import task_scene
 from dualpix.models.data.skipped import Skips
-from dualpix.models.foundation import FoundationModel
 from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.spec import first_output, training_outputs
 from dualpix.models.tasks.task import Batch, EvalSample, eval_sample
@@ -47,10 +45,11 @@ from dualpix.models.train.checkpoint import (
 )
 from dualpix.models.train.config import TrainConfig
 from dualpix.models.train.device import resolve_device, resolve_precision
-from dualpix.models.train.distributed import World, synchronise_norms
+from dualpix.models.train.distributed import World, average_gradients, synchronise_norms
 from dualpix.models.train.feed import Feed, data_of
+from dualpix.models.train.progress import Listener, NotFiniteError, Progress, TrainingInterruptedError
 from dualpix.models.train.quick import quicken
-from dualpix.models.train.start import blend, check_window, load_start
+from dualpix.models.train.start import blend, check_window, frozen_at_random, load_start
 from dualpix.models.train.teachers import teachers_of
 
 LOG = "log.csv"
@@ -58,39 +57,6 @@ _NUMBERS = {"float32": torch.float32, "bfloat16": torch.float32, "float64": torc
 """Of weights and moments, by precision: bfloat16 is for products alone."""
 _PICTURES = 4
 """Axes of a batch of pictures."""
-
-
-class TrainingInterruptedError(Exception):
-    """Ctrl-C or SIGTERM: the run stopped between two steps, and the last of them is in the checkpoint."""
-
-    def __init__(self, step: int, signal_number: int | None) -> None:
-        super().__init__(f"stopped after step {step}")
-        self.step, self.signal_number = step, signal_number or signal.SIGINT
-
-
-class NotFiniteError(DualpixError):
-    """The training met a value that is NaN or infinite."""
-
-
-@dataclass(frozen=True)
-class Progress:
-    """What a caller may show after a step."""
-
-    step: int
-    steps: int
-    loss: float
-    eval_error: float | None
-    """In the unit of the task's error."""
-    error_unit: str
-
-
-@dataclass(frozen=True)
-class Listener:
-    """Who is told how a run goes."""
-
-    on_progress: Callable[[Progress], None] = lambda _: None
-    on_stage: Callable[[str, int, int], None] = lambda text, done, total: None
-    """What is being done beside steps, e.g. rendering scenes: text, done, total (0 where it cannot be told)."""
 
 
 class Trainer:
@@ -151,7 +117,7 @@ class Trainer:
         self.teachers = teachers_of(config, self.spec, self.device)
         data = data_of(config, self.task, cache_dir, self.spec.wanted)
         self.data, self.held_out = data.training, data.validation
-        self.notes = data.notes if self._begun else (*data.notes, *_frozen_at_random(network, self.started_from))
+        self.notes = data.notes if self._begun else (*data.notes, *frozen_at_random(network, self.started_from))
         self.folder = make_output_dir(folder) if self.world.is_first else folder
         self.step = 0
         self._kept_step = 0
@@ -453,23 +419,3 @@ class Trainer:
         for name, data in files.items():
             write_bytes(self.folder / name, data)
         return network
-
-
-def average_gradients(network: nn.Module, world: World) -> None:
-    """Of all processes, as one transfer."""
-    if world.size == 1:
-        return
-    gradients = [p.grad for p in network.parameters() if p.grad is not None]
-    flat = torch.cat([g.reshape(-1) for g in gradients])
-    world.mean(flat)
-    parts = torch.split(flat, [g.numel() for g in gradients])
-    for gradient, part in zip(gradients, parts, strict=True):
-        gradient.copy_(part.view_as(gradient))
-
-
-def _frozen_at_random(network: nn.Module, started_from: tuple[str, ...]) -> tuple[str, ...]:
-    """What to say of foundation models that know nothing and will learn nothing."""
-    frozen = [m.spec.name for m in network.modules() if isinstance(m, FoundationModel) and m.frozen]
-    if started_from or not frozen:
-        return ()
-    return (f"'{frozen[0]}' stays at random weights: give foundation_weights in --options",)

@@ -20,12 +20,12 @@ from dualpix.capture.files import json_bytes, sha256_of_file, write_bytes
 from dualpix.models.data.kinds import Recipe
 from dualpix.models.data.sources.procedural import PROCEDURAL
 from dualpix.models.networks import BRANCHES, DUAL_PIXEL_BRANCH, IMAGE_BRANCH, network_spec
-from dualpix.models.shipped import CARD, read_object
 from dualpix.models.train.checkpoint import CHECKPOINT
 from dualpix.models.train.config import TrainConfig
 from dualpix.models.train.feed import share_of
 from dualpix.models.train.loop import Trainer
 from dualpix.models.train.start import check_run
+from dualpix.models.zoo.cards import CARD, read_object
 
 WEIGHTS = "weights.safetensors"
 

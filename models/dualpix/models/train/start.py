@@ -10,6 +10,7 @@ from torch import nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import sha256_of_file
+from dualpix.models.foundation import FoundationModel
 from dualpix.models.networks import build_network, network_spec
 from dualpix.models.networks.spec import NetworkSpec, start_weights
 from dualpix.models.train.config import TrainConfig
@@ -105,3 +106,11 @@ def blend(network: nn.Module, init: str, share: float) -> None:
     for name, value in network.state_dict().items():
         if value.dtype.is_floating_point:
             value.lerp_(towards[name], share)
+
+
+def frozen_at_random(network: nn.Module, started_from: tuple[str, ...]) -> tuple[str, ...]:
+    """What to say of foundation models that know nothing and will learn nothing."""
+    frozen = [m.spec.name for m in network.modules() if isinstance(m, FoundationModel) and m.frozen]
+    if started_from or not frozen:
+        return ()
+    return (f"'{frozen[0]}' stays at random weights: give foundation_weights in --options",)

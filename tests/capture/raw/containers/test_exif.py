@@ -34,7 +34,7 @@ from dualpix.capture.raw.containers.tiff import (
     ifd_bytes,
 )
 from dualpix.capture.types import CaptureMeta
-from dualpix.models.predict import lens_of
+from dualpix.models.predict.disparity import lens_of
 
 SHOT = Shot(lens="RF50mm F1.2 L USM", focus_m=(2.94, 2.65))
 EMPTY = Ifd({}, 0)

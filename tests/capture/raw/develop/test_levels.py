@@ -30,7 +30,7 @@ from dualpix.capture.raw.develop.levels import range_warnings
 from dualpix.capture.raw.inspect import inspect
 from dualpix.capture.raw.write.dng import write_dual_pixel_dng
 from dualpix.capture.stack.keep.frames import read_light
-from dualpix.models.predict import match_disparity
+from dualpix.models.predict.disparity import match_disparity
 
 Frames = tuple[npt.NDArray[Any], npt.NDArray[Any]]
 HW = (96, 128)

@@ -13,10 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.models.data.options import SourceOptions
 from dualpix.models.data.skipped import require_one_that_reads
 from dualpix.models.data.source import Source
 from dualpix.models.data.sources.focus_stacks import FOCUS_STACKS
-from dualpix.models.data.sources.kind import SourceKind, SourceOptions
+from dualpix.models.data.sources.kind import SourceKind
 from dualpix.models.data.sources.pairs import PAIRS
 from dualpix.models.data.sources.procedural import PROCEDURAL, PROCEDURAL_LARGE, PROCEDURAL_SIMPLE
 from dualpix.models.data.sources.rendered_files import RENDERED

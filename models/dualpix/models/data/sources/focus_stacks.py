@@ -25,9 +25,10 @@ from dualpix.capture.raw.containers.images import read_picture
 from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.rgbd.sample import METRES, DepthUnit, implausible, linear_rgb
 from dualpix.capture.stack.keep.ddff import DDFF_BASELINE_M, DDFF_FOCAL_PX, SUFFIXES, ddff_stacks
+from dualpix.models.data.options import SourceOptions
 from dualpix.models.data.source import SampleError, Source
 from dualpix.models.data.sources.described import NAME, Description, read_description
-from dualpix.models.data.sources.kind import FOCUS_STACK, SourceKind, SourceOptions, digest_of
+from dualpix.models.data.sources.kind import FOCUS_STACK, SourceKind, digest_of
 from dualpix.models.data.sources.rgbd import scene_named
 from dualpix.models.tasks.focus_stack import FARTHEST_M
 from dualpix.models.tasks.task import KNOWN, Sample

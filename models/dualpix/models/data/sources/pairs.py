@@ -35,9 +35,10 @@ from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.rgbd.sample import METRES, DepthUnit, implausible
 from dualpix.capture.stereo import without_clipped
 from dualpix.capture.types import FloatImage, LensModel
+from dualpix.models.data.options import SourceOptions
 from dualpix.models.data.source import SampleError, Source
 from dualpix.models.data.sources.described import NAME, Description, read_description
-from dualpix.models.data.sources.kind import DUAL_PIXEL, SourceKind, SourceOptions, digest_of
+from dualpix.models.data.sources.kind import DUAL_PIXEL, SourceKind, digest_of
 from dualpix.models.data.sources.rgbd import scene_named
 from dualpix.models.tasks.task import KNOWN, Sample
 
@@ -194,7 +195,7 @@ class RealPairs:
 
 
 def _over(relative: FloatImage, image: DualPixelImage) -> FloatImage:
-    """The gain over the field, laid over the view as :func:`~dualpix.models.predict.metric_depth` does."""
+    """The gain over the field, laid over the view as :func:`~dualpix.models.predict.disparity.metric_depth` does."""
     height, width = image.size_hw
     return np.asarray(cv2.resize(relative, (width, height), interpolation=cv2.INTER_LINEAR), np.float32)
 

@@ -10,17 +10,10 @@ import numpy as np
 from dualpix.capture.scenes import make_varied_scene, scene_seed
 from dualpix.models.data.formation import RgbdView, plain_picture
 from dualpix.models.data.kept import KeptStacks
+from dualpix.models.data.options import SourceOptions
 from dualpix.models.data.rendered import RenderedDataset
 from dualpix.models.data.source import Source
-from dualpix.models.data.sources.kind import (
-    DUAL_PIXEL,
-    FOCUS_STACK,
-    MONOCULAR,
-    SourceKind,
-    SourceOptions,
-    digest_of,
-    never,
-)
+from dualpix.models.data.sources.kind import DUAL_PIXEL, FOCUS_STACK, MONOCULAR, SourceKind, digest_of, never
 from dualpix.models.data.stack_formation import STACK_FORMATION, draw_range_m, draw_stack, form_stack, scene_stack
 from dualpix.models.tasks.task import Sample
 

@@ -27,14 +27,9 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import parse_json
 from dualpix.capture.raw.containers.images import picture_of, tiff_of
 from dualpix.capture.types import FloatImage, LensModel
+from dualpix.models.data.options import SourceOptions
 from dualpix.models.data.source import SampleError, Source
-from dualpix.models.data.sources.kind import (
-    DUAL_PIXEL,
-    FOCUS_STACK,
-    SourceKind,
-    SourceOptions,
-    digest_of,
-)
+from dualpix.models.data.sources.kind import DUAL_PIXEL, FOCUS_STACK, SourceKind, digest_of
 from dualpix.models.data.sources.stores import ABOUT, EXPECTED, SAMPLE_FILE, FolderStore, Store, TarStore
 from dualpix.models.data.tars import index_tars
 from dualpix.models.tasks.focus_stack import FARTHEST_M

@@ -23,16 +23,10 @@ from dualpix.models.data.formation import (
     plain_picture,
 )
 from dualpix.models.data.kept import KeptStacks
+from dualpix.models.data.options import SourceOptions
 from dualpix.models.data.source import SampleError, Source
 from dualpix.models.data.sources.described import Description, read_description
-from dualpix.models.data.sources.kind import (
-    DUAL_PIXEL,
-    FOCUS_STACK,
-    MONOCULAR,
-    SourceKind,
-    SourceOptions,
-    digest_of,
-)
+from dualpix.models.data.sources.kind import DUAL_PIXEL, FOCUS_STACK, MONOCULAR, SourceKind, digest_of
 from dualpix.models.data.stack_formation import STACK_FORMATION, draw_stack, form_stack
 from dualpix.models.tasks.task import Sample
 

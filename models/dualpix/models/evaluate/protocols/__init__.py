@@ -1,11 +1,11 @@
-"""The protocols, by name. A new one is a module with a ``PROTOCOL`` and its name in :mod:`...protocol_names`."""
+"""The protocols, by name. A new one is a module with a ``PROTOCOL`` and its name in :mod:`..protocol_names`."""
 
 from __future__ import annotations
 
 from importlib import import_module
 
 from dualpix.capture.errors import UnknownNameError
-from dualpix.models import protocol_names
+from dualpix.models.evaluate import protocol_names
 from dualpix.models.evaluate.protocol import Protocol
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from dualpix.capture.arrays.npy import read_npy
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.types import FloatImage
-from dualpix.models.data.sources.kind import DUAL_PIXEL, SourceOptions
+from dualpix.models.data.options import SourceOptions
+from dualpix.models.data.sources.kind import DUAL_PIXEL
 from dualpix.models.data.sources.pairs import PAIRS, RealPairs
 from dualpix.models.evaluate.figures import AFFINE
 from dualpix.models.evaluate.pairs import pixel_figures

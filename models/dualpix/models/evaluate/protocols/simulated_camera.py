@@ -17,7 +17,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.models.evaluate.depth_maps import DEPTH_COLUMNS, DEPTH_METRICS, depth_map_figures, plausible
 from dualpix.models.evaluate.protocol import Figures, Pending, Protocol, check_found
 from dualpix.models.evaluate.sample import Prediction, Sample
-from dualpix.models.stack_reading import read_aligned, simulated_truth
+from dualpix.models.stacks.reading import read_aligned, simulated_truth
 
 RANGE_M = (0.1, 100.0)
 _LAYOUT = "folders that dualpix capture --camera sim made"

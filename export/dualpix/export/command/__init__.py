@@ -1,0 +1,1 @@
+"""``dualpix export``: what is asked, carried out and shown."""

@@ -1,0 +1,1 @@
+"""``dualpix demo``: the whole way on a simulated camera."""

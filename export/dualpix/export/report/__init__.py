@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: of an export, a training, an evaluation, and of accuracy against cost."""

@@ -1,0 +1,1 @@
+"""Captures of a rig of two cameras, with the depth that both see."""
