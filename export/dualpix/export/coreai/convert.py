@@ -12,7 +12,8 @@ precision  arithmetic   weights                                                 
 ``w8a8``   float16      int8, one scale per output channel                      int8 around each layer
 =========  ===========  ======================================================  =====================
 
-"float16" is float32 where float16 would be wrong without a word, see :mod:`.half`. ``w8a8`` takes the graph of
+"float16" is float32 where float16 would be wrong without a word, see :mod:`.half`, and in the islands without which the
+rounding of float16 alone costs more than :data:`~dualpix.quantize.rounding.WANTED_DB` allows. ``w8a8`` takes the graph of
 :func:`~dualpix.quantize.ptq.quantise_static`, whose ranges are measured on the calibration set.
 """
 
@@ -28,13 +29,14 @@ from torch.export import ExportedProgram
 
 from dualpix.capture.errors import UnknownNameError
 from dualpix.export.artefact import BuildRequest, ExportError
-from dualpix.export.coreai.half import to_float16
+from dualpix.export.coreai.half import rounded_values, to_float16
 from dualpix.export.coreai.rewrite import decomposed, rewrite_for_coreai
 from dualpix.export.coreai.weights import SMALL, Kind, Stored, register_operators, store_codes, store_weights
 from dualpix.export.coreml.rewrite import leave_output_float
 from dualpix.export.coreml.small import lift_small_weights
 from dualpix.quantize import graph as passes
 from dualpix.quantize.ptq import quantise_static
+from dualpix.quantize.rounding import islands
 
 
 @dataclass(frozen=True)
@@ -111,7 +113,9 @@ def prepare(request: BuildRequest) -> Prepared:
         details |= _counts(stored)
         note = "" if stored.layers else f"weights stay float16: none to be stored has {SMALL} values or more"
     if precision.is_float16:
-        to_float16(graph)
+        wide = islands(graph, request.samples(), lambda kept: rounded_values(graph, kept))
+        details |= {"float32_islands": sorted(wide)} if wide else {}
+        to_float16(graph, wide)
     with torch.no_grad():
         return Prepared(graph, decomposed(graph, request.inputs), details, note)
 
