@@ -12,12 +12,12 @@ from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import float_graph
 from dualpix.quantize.rounding import (
     WANTED_DB,
+    dearest,
     emulated_db,
     is_float,
     islands,
     rounding_costs,
     spread,
-    worth_keeping,
 )
 
 
@@ -102,16 +102,14 @@ def test_values_beyond_float16_stay_float32() -> None:
     graph = float_graph(_Large().eval(), inputs)
     costs = rounding_costs(graph, inputs, is_float)
     (squares,) = (name for name, cost in costs.items() if cost == math.inf)
-    assert worth_keeping(costs, 0.0)[0] == squares
+    assert dearest(costs)[0] == squares
     kept = islands(graph, [inputs], lambda names: _everything(graph, names))
     names = _everything(graph, kept)
     assert squares in kept and emulated_db(graph, inputs, lambda n: n.name in names, graph(*inputs)) >= WANTED_DB
 
 
-def test_the_fewest_values_are_kept() -> None:
-    costs = {"a": 1e-3, "b": 1e-6, "c": 4e-6, "d": 0.0}
-    assert worth_keeping(costs, 50) == ["a"] and worth_keeping(costs, 55) == ["a", "c"]
-    assert worth_keeping(costs, 20) == [] and worth_keeping(costs | {"b": math.inf}, 20) == ["b"]
+def test_only_what_costs_something_is_in_question() -> None:
+    assert dearest({"a": 1e-6, "b": math.inf, "c": 4e-6, "d": 0.0}) == ["b", "c", "a"]
 
 
 def test_what_passes_a_kept_value_on_is_kept(compared: fx.GraphModule) -> None:

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor, fx
 
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.graph.nodes import is_call
 from dualpix.quantize.score import sqnr_db, tensors_of
 
 Rounds = Callable[[fx.Node], bool]
@@ -30,14 +29,9 @@ Rounds = Callable[[fx.Node], bool]
 WANTED_DB = 50.0
 """SQNR in dB that rounding to float16 alone must leave. Runtimes add up in float16 as well, which is not emulated: some
 5 dB are for that."""
-_HIGHER_DB = (-4.0, 0.0, 4.0, 8.0, 12.0)
-"""By how much more is asked of the costs, one after the other, until emulation says that it is enough: they are
-estimates, and changes that point the same way may add up or cancel."""
 _PROBES = 8
 _SAMPLES = 2
 """That the choice is made on."""
-_QUANTISE = ("quantized_decomposed.quantize_per_tensor.", "coreai.quantize.")
-_DEQUANTISE = ("quantized_decomposed.dequantize_per_tensor.", "coreai.dequantize.")
 _COPY = "aten._to_copy."
 
 
@@ -59,7 +53,8 @@ def islands(
         graph: of float32 operators.
         samples: inputs to choose by; the first ones are taken.
         rounded: which values are rounded where those of the given names are not.
-        wanted_db: SQNR in dB against the graph itself. Where even more than enough does not reach it, the best is taken.
+        wanted_db: SQNR in dB against the graph itself. The dearest values are left alone, twice as many each time,
+            until it is reached; where it never is, the best choice is taken.
     """
     chosen = [(inputs, _plain(graph, inputs)) for inputs in samples[:_SAMPLES]]
 
@@ -73,11 +68,14 @@ def islands(
         return none
     names = rounded(none)
     costs = _largest([rounding_costs(graph, inputs, lambda n: n.name in names) for inputs, _ in chosen])
-    for more_db in _HIGHER_DB:
-        kept = spread(graph, worth_keeping(costs, wanted_db + more_db), costs)
-        found[kept] = found.get(kept) or kept_db(kept)
-        if found[kept] >= wanted_db:
-            return kept
+    order = dearest(costs)
+    count = max(1, sum(costs[name] == math.inf for name in order))
+    while order:
+        kept = spread(graph, order[:count], costs)
+        found[kept] = kept_db(kept)
+        if found[kept] >= wanted_db or count >= len(order):
+            break
+        count *= 2
     return max(found, key=lambda kept: found[kept])
 
 
@@ -127,16 +125,9 @@ def rounding_costs(graph: fx.GraphModule, inputs: Inputs, rounds: Rounds, probes
     return tape.costs
 
 
-def worth_keeping(costs: Mapping[str, float], wanted_db: float) -> list[str]:
-    """The fewest values without whose rounding the others cost less than ``wanted_db``; the dearest first."""
-    order = sorted((name for name, cost in costs.items() if cost > 0), key=lambda name: -costs[name])
-    allowed, rest, kept = 10 ** (-wanted_db / 10), 0.0, len(order)
-    for name in reversed(order):
-        rest += costs[name]
-        if rest > allowed:
-            break
-        kept -= 1
-    return order[:kept]
+def dearest(costs: Mapping[str, float]) -> list[str]:
+    """The values that cost something, the dearest first."""
+    return sorted((name for name, cost in costs.items() if cost > 0), key=lambda name: -costs[name])
 
 
 def spread(graph: fx.GraphModule, kept: Collection[str], costs: Mapping[str, float]) -> frozenset[str]:
@@ -162,7 +153,7 @@ class _Rounding(fx.Interpreter):
         return super().call_function(target, args, kwargs)
 
     def run_node(self, n: fx.Node) -> Any:
-        value = self._restored(n, super().run_node(n))
+        value = super().run_node(n)
         if not (isinstance(value, Tensor) and value.is_floating_point()):
             return value
         return self._rounded(n, value.float()) if self._rounds(n) else value
@@ -170,14 +161,12 @@ class _Rounding(fx.Interpreter):
     def _rounded(self, node: fx.Node, value: Tensor) -> Tensor:
         return value.half().float()
 
-    def _restored(self, node: fx.Node, value: Any) -> Any:
-        return value
-
 
 class _Tape(_Rounding):
     """Keeps the change that rounding makes of each value until gradients say what it is worth.
 
-    Rounding passes gradients on as if it were not there, and so do codes of int8 activations.
+    Rounding passes gradients on as if it were not there. Operators that are not torch's own, which restore compressed
+    weights, have none.
     """
 
     def __init__(self, graph: fx.GraphModule, rounds: Rounds) -> None:
@@ -199,13 +188,6 @@ class _Tape(_Rounding):
             return super().call_function(target, args, kwargs)
         with torch.no_grad():
             return super().call_function(target, args, kwargs)
-
-    def _restored(self, node: fx.Node, value: Any) -> Any:
-        if not is_call(node, _DEQUANTISE):
-            return value
-        codes: Any = node.args[0]
-        source = self.env.get(codes.args[0]) if is_call(codes, _QUANTISE) else None
-        return value if source is None else source + (value - source.detach())
 
     def _rounded(self, node: fx.Node, value: Tensor) -> Tensor:
         if not value.requires_grad:

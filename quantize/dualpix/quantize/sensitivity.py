@@ -25,7 +25,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import EvaluationSet, Inputs
 from dualpix.quantize.emulate import Emulator, Layer
 from dualpix.quantize.kinds import Observer, Sweep
-from dualpix.quantize.ptq import keep_modules, quantise_static
+from dualpix.quantize.ptq import KeepFloat, keep_modules, keep_nothing, quantise_static
 from dualpix.quantize.score import Predict, arrays_of, tensors_of
 from dualpix.quantize.task_metrics import sample_scores
 
@@ -289,15 +289,20 @@ def sensitivity(
 
 
 def _sweep(
-    emulator: Emulator, measure: _Measure, sweeps: Sequence[Sweep], on_step: OnStep
+    emulator: Emulator,
+    measure: _Measure,
+    sweeps: Sequence[Sweep],
+    on_step: OnStep,
+    kept: frozenset[str] = frozenset(),
 ) -> tuple[LayerSensitivity, ...]:
+    """Of every layer; those that are ``kept`` float in any case cost nothing to measure."""
     paths = frozenset(layer.path for layer in emulator.layers)
     if not sweeps:
         return tuple(_with_harm(layer, None, None) for layer in emulator.layers)
     total, found = len(paths) * len(sweeps), []
     for index, layer in enumerate(emulator.layers):
         on_step(index * len(sweeps), total, layer.path)
-        saved = measure(()) - measure({layer.path}) if "keep-one-float" in sweeps else None
+        saved = measure(kept) - measure(kept | {layer.path}) if "keep-one-float" in sweeps else None
         added = measure(paths - {layer.path}) - measure.float_loss if "quantise-one" in sweeps else None
         found.append(_with_harm(layer, saved, added))
     return tuple(sorted(found, key=lambda s: (-s.harm_per_mac, s.path)))
@@ -319,6 +324,7 @@ def search(
     rank_always: bool = False,
     observer: Observer = "histogram",
     cost: CostModel | None = None,
+    keep_float: KeepFloat = keep_nothing,
     on_step: OnStep = lambda done, total, text: None,
 ) -> Assignment:
     """Find the cheapest mix of int8 and float layers whose loss stays within ``budget``.
@@ -335,6 +341,7 @@ def search(
         rank_always: measure every layer even where int8 alone keeps the budget and no order is needed.
         observer: what decides the range of an activation.
         cost: what a choice costs on the device.
+        keep_float: layers that stay float in any case.
         on_step: told about progress.
 
     Raises:
@@ -344,10 +351,10 @@ def search(
         raise DualpixError(f"budget {budget}", expected="a positive share such as 0.01")
     emulator = Emulator(module, calibration, observer)
     measures = [_Measure(module, emulator, f, budget) for f in (loss, held_back_loss) if f is not None]
-    kept: frozenset[str] = frozenset()
+    kept = frozenset(layer.path for layer in emulator.layers if keep_float(layer.path))
     needed = rank_always or not all(measure.holds(kept) for measure in measures)
     ranking = _Measure(module, emulator, ranking_loss, budget) if ranking_loss else measures[0]
-    layers = _sweep(emulator, ranking, sweeps if needed else (), on_step)
+    layers = _sweep(emulator, ranking, sweeps if needed else (), on_step, kept)
     kept = _keep_until(kept, layers, measures[:1], on_step, longer=1)
     if len(measures) > 1:
         # fewer figures are wanted here, and one costs more: steps double, and what was not needed goes back

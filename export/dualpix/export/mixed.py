@@ -1,0 +1,44 @@
+"""Which layers stay float where a recipe mixes int8 with float, found on the samples that calibrate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from dualpix.quantize.ptq import KeepFloat, keep_modules, keep_nothing
+
+if TYPE_CHECKING:
+    from dualpix.export.artefact import BuildRequest
+    from dualpix.quantize.sensitivity import Assignment
+
+MIXED_BUDGET = 0.05
+"""RMS of the difference over RMS of the output that mixed precision may cost where the request names no budget."""
+_RANKING_SAMPLES = 2
+"""Layers are ranked by this many; what is chosen is measured on all."""
+
+
+def kept_float(request: BuildRequest) -> tuple[KeepFloat, tuple[str, ...]]:
+    """Whether the activations of a layer stay float, and which layers those are: what the request says, and what a
+    search finds to need it.
+    """
+    assignment = request.assignment or searched(request, request.keep_float)
+    found = keep_modules(*assignment.keep_float)
+    return lambda path: request.keep_float(path) or found(path), assignment.keep_float
+
+
+def searched(request: BuildRequest, keep_float: KeepFloat = keep_nothing) -> Assignment:
+    """Search on one half of the calibration samples, hold the budget on the other.
+
+    Args:
+        request: its module, samples and budget.
+        keep_float: layers that stay float in any case.
+    """
+    from dualpix.quantize.sensitivity import output_loss, search
+
+    samples = request.calibration.samples
+    half = max(1, len(samples) // 2)
+    seen, held_back = samples[:half], samples[half:]
+    loss = output_loss(request.module, seen)
+    check = output_loss(request.module, held_back) if held_back else None
+    ranking = output_loss(request.module, seen[:_RANKING_SAMPLES])
+    budget = request.budget or MIXED_BUDGET
+    return search(request.module, seen, loss, budget, check, ranking_loss=ranking, keep_float=keep_float)
