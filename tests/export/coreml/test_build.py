@@ -265,3 +265,35 @@ def test_known_defects_of_the_converter_are_gone_round(module: nn.Module, precis
     request = BuildRequest(module, precision, tmp_path / "a.mlpackage", inputs, ("x",), ("y",), CalibrationSet((), ""))
     build(request)  # interprets what it wrote, and refuses what is wrong
     assert [path.name for path in tmp_path.iterdir()] == ["a.mlpackage"]
+
+
+class _Matched(nn.Module):
+    """What two nearly equal pictures differ by: the rounding of either is as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blur, self.last = nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.Conv2d(1, 2, 3, padding=1)
+        nn.init.constant_(self.blur.weight, 1 / 9)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        y: Tensor = self.last(torch.relu(1000 * (self.blur(left) - self.blur(right))))
+        return y
+
+
+@not_on_a_mac
+@pytest.mark.parametrize("precision", ["fp16", "w8"])
+def test_what_compares_nearly_equal_things_is_an_island_of_float32(precision: str, tmp_path: Path) -> None:
+    """The inputs are float32, as declared; everything in float16 leaves 15 dB."""
+    torch.manual_seed(0)
+    left = 0.5 + 0.1 * torch.rand(1, 1, 12, 16)
+    inputs = (left, left + 1e-3 * torch.rand(1, 1, 12, 16))
+    request = BuildRequest(
+        _Matched().eval(), precision, tmp_path / "a.mlpackage", inputs, ("left", "right"), ("y",),
+        CalibrationSet((inputs,), ""),
+    )  # fmt: skip
+    artefact = build(request)
+    assert artefact.details["interpreted"]["sqnr_db"] > 45
+    types = {step.name: step.outputs[0][1].dtype for step in Interpreter(artefact.path).steps}
+    wide = set(artefact.details["float32_islands"])
+    assert wide & set(types) and all(types[name] == "float32" for name in wide & set(types))
+    assert "float16" in types.values(), "what follows is float16 all the same"
