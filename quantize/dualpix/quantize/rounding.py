@@ -202,11 +202,11 @@ class _Tape(_Rounding):
             change = torch.where(change.isfinite(), change, 0.0)
         if not change.any():
             return value
-        name = node.name
+        name, rounded = node.name, value + change
+        short = change.bfloat16()  # what stays until the gradients come need not be exact
 
         def told(gradient: Tensor) -> None:
-            self._sums[name] = float(torch.nan_to_num(gradient * change, 0.0, 0.0, 0.0).sum())
+            self._sums[name] = float(torch.nan_to_num(gradient * short, 0.0, 0.0, 0.0).sum())
 
-        rounded = value + change
         rounded.register_hook(told)
         return rounded

@@ -64,7 +64,8 @@ def to_float16(graph_module: fx.GraphModule, wide: Collection[str] = ()) -> fx.G
 
 def rounded_values(graph_module: fx.GraphModule, wide: Collection[str] = ()) -> frozenset[str]:
     """Names of the nodes whose values :func:`to_float16` would round, there or where they are read."""
-    graph, copies = fx.Graph(), {}
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
     graph.output(graph.graph_copy(graph_module.graph, copies))
     narrowing = _Narrowing(fx.GraphModule(graph_module, graph), {copies[n].name for n in copies if n.name in wide})
     narrowing.run()
