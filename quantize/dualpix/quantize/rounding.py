@@ -208,5 +208,5 @@ class _Tape(_Rounding):
         def told(gradient: Tensor) -> None:
             self._sums[name] = float(torch.nan_to_num(gradient * short, 0.0, 0.0, 0.0).sum())
 
-        rounded.register_hook(told)
+        rounded.register_hook(told)  # type: ignore[no-untyped-call]
         return rounded
