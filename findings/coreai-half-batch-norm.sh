@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# An expert expects a float16 batch norm in evaluation mode to be a product and a sum, folded into the convolution before
-# it in full precision, as every deployment tool does. What happens in coreai-torch 0.4.3 with coreai-core 1.0.0b3: the norm
-# is computed as written, in float16, where eps = 1e-5 and variances below 6e-5 lose their digits: a variance of 5e-5 gives
-# values 100 times too large, and one of 1e-5 or less NaN. Trained networks have such channels. PyTorch itself, in float16,
-# is right: it computes that factor in float32. No error, no warning.
+# An expert expects a float16 batch norm in evaluation mode to be a product and a sum, folded into the convolution
+# before it in full precision, as every deployment tool does. What happens in coreai-torch 0.4.3 with coreai-core
+# 1.0.0b3: the norm is computed as written, in float16, where eps = 1e-5 and variances below 6e-5 lose their digits: a
+# variance of 5e-5 gives values 100 times too large, and one of 1e-5 or less NaN. Trained networks have such channels.
+# PyTorch itself, in float16, is right: it computes that factor in float32. No error, no warning.
 set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 python3.11 -m venv "$work/venv"
@@ -35,7 +35,8 @@ def outputs(module, x, names=("y",)):
     converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         asset = Path(folder) / "a.aimodel"
-        converter.add_exported_program(program, input_names=["x"], output_names=list(names)).to_coreai().save_asset(asset)
+        converter.add_exported_program(program, input_names=["x"], output_names=list(names))
+        converter.to_coreai().save_asset(asset)
         return asyncio.run(run(asset, x))
 
 

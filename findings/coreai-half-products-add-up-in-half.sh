@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# An expert expects a float16 product of matrices to add up in float32, as PyTorch on a CPU, Core ML's CPU and GPU kernels
-# and every tensor unit do. What happens in the runtime of coreai-core 1.0.0b3 on Linux: linear layers, matmul and bmm add up
-# in float16, term by term. 2048 terms of one sign come out 4 % off, and a difference of nearly equal sums loses all its
-# digits; the same weights as a 1x1 convolution are right to the last bit of float16. So a layer norm or an average made
-# of a linear layer, the usual way to please a delegate, is the wrong choice here.
+# An expert expects a float16 product of matrices to add up in float32, as PyTorch on a CPU, Core ML's CPU and GPU
+# kernels and every tensor unit do. What happens in the runtime of coreai-core 1.0.0b3 on Linux: linear layers, matmul
+# and bmm add up in float16, term by term. 2048 terms of one sign come out 4 % off, and a difference of nearly equal
+# sums loses all its digits; the same weights as a 1x1 convolution are right to the last bit of float16. So a layer
+# norm or an average made of a linear layer, the usual way to please a delegate, is the wrong choice here.
 set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 python3.11 -m venv "$work/venv"
@@ -35,7 +35,8 @@ def outputs(module, x, names=("y",)):
     converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         asset = Path(folder) / "a.aimodel"
-        converter.add_exported_program(program, input_names=["x"], output_names=list(names)).to_coreai().save_asset(asset)
+        converter.add_exported_program(program, input_names=["x"], output_names=list(names))
+        converter.to_coreai().save_asset(asset)
         return asyncio.run(run(asset, x))
 
 

@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# An expert expects a converter to refuse a type that its target lacks, or to say that it narrows it, as Core ML's does
-# with a warning. What happens in coreai-torch 0.4.3: int64 inside a network becomes int32 and wraps around, float64 becomes
-# float32. An index or a time that is computed in int64 and small again at the end (x * 1000000 // 1000) is right up to
-# 2147 and then anything, negative ones too; a sum that float64 was chosen for is a sum in float32. The asset is written
-# and run, without an error or a warning.
+# An expert expects a converter to refuse a type that its target lacks, or to say that it narrows it, as Core ML's
+# does with a warning. What happens in coreai-torch 0.4.3: int64 inside a network becomes int32 and wraps around,
+# float64 becomes float32. An index or a time that is computed in int64 and small again at the end (x * 1000000 //
+# 1000) is right up to 2147 and then anything, negative ones too; a sum that float64 was chosen for is a sum in
+# float32. The asset is written and run, without an error or a warning.
 set -euo pipefail
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 python3.11 -m venv "$work/venv"
@@ -35,7 +35,8 @@ def outputs(module, x, names=("y",)):
     converter = coreai_torch.TorchConverter(mode=coreai_torch.TorchConverter.Mode.RELEASE)
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         asset = Path(folder) / "a.aimodel"
-        converter.add_exported_program(program, input_names=["x"], output_names=list(names)).to_coreai().save_asset(asset)
+        converter.add_exported_program(program, input_names=["x"], output_names=list(names))
+        converter.to_coreai().save_asset(asset)
         return asyncio.run(run(asset, x))
 
 
