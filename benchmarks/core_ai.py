@@ -136,7 +136,7 @@ def measured(network: Network, recipe: Recipe) -> dict[str, Any]:
 def row_of(network: str, recipe: str, entry: Mapping[str, Any]) -> Row:
     """One asset's row; how weights are stored, and what is short, stands in the label."""
     kinds = {key.removeprefix("weights_"): n for key, n in entry.get("stored", {}).items() if "weights_" in key and n}
-    held = f" (weights: {', '.join(f'{n} {kind}' for kind, n in kinds.items())})" if kinds else ""
+    held = f" (weights: {', '.join(f'{n} {kind}' for kind, n in kinds.items())})".replace("_", " ") if kinds else ""
     reason = f": {entry['reason']}" if entry["reason"] else ""
     figures = {name: Figure.exact(float(entry[name])) for name in COLUMNS if entry.get(name) is not None}
     return Row(f"{network}, {recipe}: {entry['outcome']}{held}{reason}", figures or {"size": Figure.exact(0.0)})

@@ -49,6 +49,10 @@ class BuildRequest:
         object.__setattr__(self, "inputs", plain_inputs(self.inputs))
         object.__setattr__(self, "calibration", replace(self.calibration, samples=samples))
 
+    def samples(self) -> tuple[Inputs, ...]:
+        """To choose by: those that calibrate, or the request's own inputs where there are none."""
+        return tuple(self.calibration.samples) or (self.inputs,)
+
 
 @dataclass(frozen=True)
 class Delegation:

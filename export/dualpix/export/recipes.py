@@ -39,10 +39,10 @@ _HOUSE: dict[Precision, _House] = {
     "int8-mixed": _House(12, 0.03),
     "int8-dynamic": _House(10, 0.03),
     "4w8da": _House(6, 0.1),
-    "w8": _House(12, 0.03),
+    "w8": _House(12, 0.01),
     "w4": _House(6, 0.1),
     "w4-palettized": _House(6, 0.1),
-    "w8a8": _House(10, 0.03),
+    "w8a8": _House(10, 0.01),
 }
 _DELEGATED_COMPUTE = 0.95
 _PTE, _PACKAGE, _ASSET = ".pte", ".mlpackage", ".aimodel"

@@ -57,7 +57,7 @@ HOUSE_LIMITS: Mapping[str, Limits] = {
     ),
     "xnnpack-int8": Limits(metric_loss=0.03, delegated_compute=0.95, speedup=HOUSE_SPEED["xnnpack-int8"]),
     "coreml-fp16": Limits(metric_loss=0.01),
-    "coreml-w8": Limits(metric_loss=0.03),
+    "coreml-w8": Limits(metric_loss=0.01),
 }
 
 

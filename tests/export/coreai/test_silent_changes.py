@@ -15,6 +15,8 @@ from torch.nn import functional as F
 
 from dualpix.export.artefact import BuildRequest, ExportError, quiet
 from dualpix.export.coreai.convert import prepare
+from dualpix.export.coreai.half import to_float16
+from dualpix.export.coreai.rewrite import decomposed
 from dualpix.export.coreai.weights import int8_codes, palettes, register_operators, store_weights
 from dualpix.quantize.graph import float_graph
 from dualpix.quantize.ptq import keep_modules, keep_nothing
@@ -96,6 +98,37 @@ def test_what_float16_breaks_without_a_word_is_right_here(name: str) -> None:
     plain = run_plain(request_of(Half(make().eval()), (x,)))
     assert not sqnr_db(expected, plain) >= RIGHT_HALF_DB, "float16 alone is right now: what stays float32 can go"
     assert sqnr_db(expected, run_here(request_of(make(), (x,), "fp16"))) >= RIGHT_HALF_DB
+
+
+class _Matched(nn.Module):
+    """What two nearly equal pictures differ by: the rounding of either is as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blur, self.last = nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.Conv2d(1, 2, 3, padding=1)
+        nn.init.constant_(self.blur.weight, 1 / 9)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        y: Tensor = self.last(F.relu(1000 * (self.blur(left) - self.blur(right))))
+        return y
+
+
+@pytest.mark.parametrize("precision", ["fp16", "w8"])
+def test_what_compares_nearly_equal_things_is_an_island_of_float32(precision: str) -> None:
+    torch.manual_seed(0)
+    net, left = _Matched().eval(), 0.5 + 0.1 * _x(1, 1, 12, 16)
+    inputs = (left, left + 1e-3 * _x(1, 1, 12, 16).flip(3))
+    with torch.no_grad():
+        expected = net(*inputs)
+    request = request_of(net, inputs, precision)
+    register_operators()
+    graph = float_graph(net, inputs)
+    with quiet(), torch.no_grad():
+        plain = run_program(decomposed(to_float16(graph), inputs), request)
+        prepared = prepare(request)
+        found = run_program(prepared.program, request)
+    assert sqnr_db(expected, plain) < 25 and sqnr_db(expected, found) > 45
+    assert {"conv2d", "sub"} <= set(prepared.details["float32_islands"])
 
 
 def test_places_of_largest_values_are_refused() -> None:

@@ -232,13 +232,68 @@ class _Reciprocal(nn.Module):
         return torch.reciprocal(x + 0.05)
 
 
+class _OverConvolution(nn.Module):
+    """A constant over a convolution, or over what becomes one once constants are folded."""
+
+    def __init__(self, numerator: Tensor | None, factor: float | None = None) -> None:
+        super().__init__()
+        self.conv, self.factor = nn.Conv2d(3, 4, 3), factor
+        self.register_buffer("numerator", numerator)
+        nn.init.uniform_(self.conv.weight, 0.1, 0.3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.conv(x) + 0.5
+        y = y if self.factor is None else -(y * self.factor)
+        return torch.reciprocal(y) if self.numerator is None else self.numerator / y
+
+
+_OVER = [
+    _OverConvolution(None), _OverConvolution(torch.tensor(2.0)), _OverConvolution(None, 0.5),
+    _OverConvolution(torch.linspace(1, 2, 4)[:, None, None], 2.0),
+]  # fmt: skip
+
+
 @pytest.mark.parametrize(
-    ("module", "precision"), [(_Antialiased(), "fp16"), (_TanhGelu(), "fp32"), (_Reciprocal(), "fp32")]
+    ("module", "precision"),
+    [(_Antialiased(), "fp16"), (_TanhGelu(), "fp32"), (_Reciprocal(), "fp32"), *((module, "fp32") for module in _OVER)],
 )
 def test_known_defects_of_the_converter_are_gone_round(module: nn.Module, precision: str, tmp_path: Path) -> None:
     """It drops ``antialias``, takes the tanh form of GELU for the exact one, and leaves a reciprocal's epsilon at the
-    format's default of 1e-4, without a word: they are spelt out before it sees them."""
+    format's default of 1e-4, without a word: they are spelt out before it sees them. It turns a constant over a
+    convolution upside down: there the constant is made to depend on the convolution."""
     inputs = (torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0)),)
     request = BuildRequest(module, precision, tmp_path / "a.mlpackage", inputs, ("x",), ("y",), CalibrationSet((), ""))
     build(request)  # interprets what it wrote, and refuses what is wrong
     assert [path.name for path in tmp_path.iterdir()] == ["a.mlpackage"]
+
+
+class _Matched(nn.Module):
+    """What two nearly equal pictures differ by: the rounding of either is as large."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.blur, self.last = nn.Conv2d(1, 1, 3, padding=1, bias=False), nn.Conv2d(1, 2, 3, padding=1)
+        nn.init.constant_(self.blur.weight, 1 / 9)
+
+    def forward(self, left: Tensor, right: Tensor) -> Tensor:
+        y: Tensor = self.last(torch.relu(1000 * (self.blur(left) - self.blur(right))))
+        return y
+
+
+@not_on_a_mac
+@pytest.mark.parametrize("precision", ["fp16", "w8"])
+def test_what_compares_nearly_equal_things_is_an_island_of_float32(precision: str, tmp_path: Path) -> None:
+    """The inputs are float32, as declared; everything in float16 leaves 15 dB."""
+    torch.manual_seed(0)
+    left = 0.5 + 0.1 * torch.randn(1, 1, 12, 16)
+    inputs = (left, left + 1e-3 * torch.randn(1, 1, 12, 16))
+    request = BuildRequest(
+        _Matched().eval(), precision, tmp_path / "a.mlpackage", inputs, ("left", "right"), ("y",),
+        CalibrationSet((inputs,), ""),
+    )  # fmt: skip
+    artefact = build(request)
+    assert artefact.details["interpreted"]["sqnr_db"] > 45
+    types = {step.name: step.outputs[0][1].dtype for step in Interpreter(artefact.path).steps}
+    wide = set(artefact.details["float32_islands"])
+    assert wide & set(types) and all(types[name] == "float32" for name in wide & set(types))
+    assert "float16" in types.values(), "what follows is float16 all the same"

@@ -9,11 +9,15 @@ precision  arithmetic   weights                                                 
 ``w4``     float16      4-bit places in palettes of 16 float16 values, one for  float16
                         each 2 output channels; int8 where those hold badly or
                         save little
-``w8a8``   float16      int8, one scale per output channel                      int8 around each layer
+``w8a8``   float16      int8, one scale per output channel                      int8 around each layer but
+                                                                                those that need float16
 =========  ===========  ======================================================  =====================
 
-"float16" is float32 where float16 would be wrong without a word, see :mod:`.half`. ``w8a8`` takes the graph of
-:func:`~dualpix.quantize.ptq.quantise_static`, whose ranges are measured on the calibration set.
+"float16" is float32 where float16 would be wrong without a word, see :mod:`.half`, and in the islands without which
+float16 alone would leave less than :data:`~dualpix.quantize.rounding.WANTED_DB`. ``w8a8`` takes the graph of
+:func:`~dualpix.quantize.ptq.quantise_static`, whose ranges are measured on the calibration set. Which layers keep
+float activations beside those that the network names is searched on that set (:mod:`dualpix.export.mixed`): the range
+of a result, which others need not keep, or a comparison that its steps are too coarse for.
 """
 
 from __future__ import annotations
@@ -28,13 +32,15 @@ from torch.export import ExportedProgram
 
 from dualpix.capture.errors import UnknownNameError
 from dualpix.export.artefact import BuildRequest, ExportError
-from dualpix.export.coreai.half import to_float16
+from dualpix.export.coreai.half import rounded_values, to_float16
 from dualpix.export.coreai.rewrite import decomposed, rewrite_for_coreai
 from dualpix.export.coreai.weights import SMALL, Kind, Stored, register_operators, store_codes, store_weights
 from dualpix.export.coreml.rewrite import leave_output_float
 from dualpix.export.coreml.small import lift_small_weights
+from dualpix.export.mixed import kept_float
 from dualpix.quantize import graph as passes
 from dualpix.quantize.ptq import quantise_static
+from dualpix.quantize.rounding import islands
 
 
 @dataclass(frozen=True)
@@ -98,22 +104,35 @@ def prepare(request: BuildRequest) -> Prepared:
     details: dict[str, Any] = {}
     note = ""
     if precision.activations_int8:
-        graph = quantise_static(graph, request.calibration.samples, request.keep_float, request.on_sample)
+        keep, kept = kept_float(request)
+        details["keep_float"] = list(kept)
+        graph = quantise_static(graph, request.calibration.samples, keep, request.on_sample)
         passes.describe(graph)
         leave_output_float(graph)
     if precision.is_float16:
         lift_small_weights(graph)
     if precision.activations_int8:
         details["int8_activations"] = store_codes(graph)
+        details["weights_int8_alone"] = len(store_weights(graph, "int8", request.keep_float).layers)
     rewrite_for_coreai(graph)
     if precision.weights is not None:
         stored = store_weights(graph, precision.weights, request.keep_float)
         details |= _counts(stored)
         note = "" if stored.layers else f"weights stay float16: none to be stored has {SMALL} values or more"
     if precision.is_float16:
-        to_float16(graph)
+        to_float16(graph, _islands(graph, request, details))
     with torch.no_grad():
         return Prepared(graph, decomposed(graph, request.inputs), details, note)
+
+
+def _islands(graph: fx.GraphModule, request: BuildRequest, details: dict[str, Any]) -> frozenset[str]:
+    """What stays float32 for the sake of accuracy; beside int8 activations the rounding of float16 is nothing."""
+    if precision_of(request.precision).activations_int8:
+        return frozenset()
+    wide = islands(graph, request.samples(), lambda kept: rounded_values(graph, kept))
+    if wide:
+        details["float32_islands"] = sorted(wide)
+    return wide
 
 
 def _refuse_repeated(graph: fx.GraphModule, names: Sequence[str]) -> None:

@@ -6,13 +6,14 @@ batch norm gives NaN. Here a value is kept in both types where both are asked fo
 In float32 stay: sums, means, norms, powers and running sums (their terms and partial results leave float16's range, or
 lose a term each time); products of long matrices, which Apple's runtime adds up in float16; operators with a factor
 that float16 does not hold; constants that float16 does not hold, with whatever reads them; what quantises and restores
-int8 values by such a scale; and what is done with such results one by one.
+int8 values by such a scale; and what is done with such results one by one. So do the islands that
+:mod:`~dualpix.quantize.rounding` finds: what compares nearly equal things, with whatever reads it.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -50,15 +51,32 @@ _VALUE = re.compile("Tensor|number|float|Scalar")
 """In the name of an argument's type."""
 
 
-def to_float16(graph_module: fx.GraphModule) -> fx.GraphModule:
-    """Compute in float16 where that is right; changes and returns the graph, which takes and gives the same tensors."""
-    _Narrowing(graph_module).run()
+def to_float16(graph_module: fx.GraphModule, wide: Collection[str] = ()) -> fx.GraphModule:
+    """Compute in float16 where that is right; changes and returns the graph, which takes and gives the same tensors.
+
+    Args:
+        graph_module: float32.
+        wide: names of nodes whose values are nowhere to be rounded.
+    """
+    _Narrowing(graph_module, wide).run()
     return cleaned(graph_module)
 
 
+def rounded_values(graph_module: fx.GraphModule, wide: Collection[str] = ()) -> frozenset[str]:
+    """Names of the nodes whose values :func:`to_float16` would round, there or where they are read."""
+    graph = fx.Graph()
+    copies: dict[fx.Node, fx.Node] = {}
+    graph.output(graph.graph_copy(graph_module.graph, copies))
+    narrowing = _Narrowing(fx.GraphModule(graph_module, graph), {copies[n].name for n in copies if n.name in wide})
+    narrowing.run()
+    return frozenset(node.name for node, copy in copies.items() if narrowing.rounds(copy))
+
+
 class _Narrowing:
-    def __init__(self, graph_module: fx.GraphModule) -> None:
-        self._module, self._graph = graph_module, graph_module.graph
+    def __init__(self, graph_module: fx.GraphModule, wide: Collection[str]) -> None:
+        self._module, self._graph, self._wide = graph_module, graph_module.graph, wide
+        self._constants: set[fx.Node] = set()
+        """Those that became float16 ones."""
         self._types: dict[fx.Node, torch.dtype] = {}
         """In which type a node that was float32 now is."""
         self._casts: dict[tuple[fx.Node, torch.dtype], fx.Node] = {}
@@ -74,11 +92,17 @@ class _Narrowing:
             elif node.op == "call_function":
                 self._narrow_call(node)
 
+    def rounds(self, node: fx.Node) -> bool:
+        """Whether a node of the graph as it was given has its value rounded."""
+        narrowed = node in self._constants or self._types.get(node) is torch.float16
+        return narrowed or (node, torch.float16) in self._casts
+
     def _narrow_constant(self, node: fx.Node) -> None:
         value = value_of(self._module, node)
-        if not holds(value):
+        if node.name in self._wide or not holds(value):
             self._types[node] = torch.float32
             return
+        self._constants.add(node)
         with self._graph.inserting_before(node):
             own = attribute(self._module, derived_name("half", node), node, value.detach().half())
         node.replace_all_uses_with(own)
@@ -99,6 +123,8 @@ class _Narrowing:
         if torch.Tag.pointwise in getattr(node.target, "tags", ()) and self._reads_only_float32(node):
             return True
         if large or made or _names_float32(node) or not _factors_hold(node):
+            return True
+        if any(n.name in self._wide for n in (node, *node.all_input_nodes)):
             return True
         return is_call(node, _FLOAT32_ALONE) or _is_long_product(node)
 

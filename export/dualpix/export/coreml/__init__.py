@@ -89,6 +89,10 @@ def build(request: BuildRequest) -> Artefact:
             numerics = check_numerics(written, request, plain, quantised)
             put_in_place(written, request.path)
     details = {"operators": operators, "minimum_deployment_target": MINIMUM_TARGET, "interpreted": asdict(numerics)}
+    if converted.islands:
+        details["float32_islands"] = sorted(converted.islands)
+    if converted.kept:
+        details["keep_float"] = list(converted.kept)
     predict = load(request.path, request.input_names, request.output_names, request.threads)
     size = size_of(request.path)
     return Artefact(request.path, size, predict, None, details, emulated=not _ON_A_MAC, note=converted.uncompressed)

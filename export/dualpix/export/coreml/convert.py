@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -32,10 +32,12 @@ from dualpix.capture.errors import UnknownNameError
 from dualpix.export.artefact import BuildRequest, ExportError
 from dualpix.export.coreml.rewrite import MOST_AXES, exported_for_coreml, leave_output_float
 from dualpix.export.coreml.small import lift_small_weights
+from dualpix.export.mixed import kept_float
 from dualpix.quantize import graph as passes
 from dualpix.quantize.graph.ranks import limit_rank
 from dualpix.quantize.graph.resizing import MATRIX
 from dualpix.quantize.ptq import quantise_static
+from dualpix.quantize.rounding import is_float, islands
 
 PALETTE_BITS = 4
 SMALL = 2048
@@ -85,6 +87,10 @@ class Converted:
     """The same program with uncompressed weights; ``None`` where nothing was compressed afterwards."""
     uncompressed: str = ""
     """Why no weight was compressed although the precision asks for it."""
+    islands: frozenset[str] = frozenset()
+    """Operators that compute in float32 inside a float16 program."""
+    kept: tuple[str, ...] = ()
+    """Layers whose activations stay float beside int8 ones."""
 
 
 def save(model: Any, path: Path) -> None:
@@ -120,20 +126,22 @@ def convert(request: BuildRequest) -> Converted:
     if precision.activations_int8:
         graph = passes.float_graph(request.module, request.inputs)
         limit_rank(graph, MOST_AXES)
-        quantised = quantise_static(graph, request.calibration.samples, request.keep_float, request.on_sample)
+        keep, names = kept_float(request)
+        quantised = quantise_static(graph, request.calibration.samples, keep, request.on_sample)
         passes.describe(quantised)
         leave_output_float(quantised)
         lift_small_weights(quantised)
         exported = exported_for_coreml(quantised, request.inputs)
-        return Converted(_converted(exported, request, precision), exported)
+        return Converted(_converted(exported, request, precision), exported, kept=names)
     exported = float_graph(request)
-    plain = _converted(exported, request, precision)
+    wide = _islands(exported, request) if precision.compute == "float16" else frozenset()
+    plain = _converted(exported, request, precision, wide)
     if precision.weights is None:
-        return Converted(plain, exported)
+        return Converted(plain, exported, islands=wide)
     layers = weighted_layers(exported)
     kept = {layer.name for layer in layers if request.keep_float(module_path(layer.node)) or MATRIX in layer.held}
     why = "" if any(layer.size > SMALL and layer.name not in kept for layer in layers) else _ALL_SMALL
-    return Converted(_compressed(plain, precision, _stored_names(plain, layers, kept)), exported, plain, why)
+    return Converted(_compressed(plain, precision, _stored_names(plain, layers, kept)), exported, plain, why, wide)
 
 
 @dataclass(frozen=True)
@@ -185,16 +193,41 @@ def _stored_names(plain: Any, layers: Sequence[WeightedLayer], kept: Collection[
     return [name for name, layer in zip(names, layers, strict=True) if layer.name in kept]
 
 
-def _converted(exported: ExportedProgram, request: BuildRequest, precision: Precision) -> Any:
+def _islands(exported: ExportedProgram, request: BuildRequest) -> frozenset[str]:
+    """The operators that must compute in float32, so that those in float16 do not lose what the network compares."""
+    graph: Any = exported.module()
+    values = frozenset(node.name for node in graph.graph.nodes if is_float(node))
+    wide = islands(graph, request.samples(), lambda kept: values.difference(kept))
+    operators = (node for node in graph.graph.nodes if node.op == "call_function")
+    return frozenset(n.name for n in operators if n.name in wide or any(i.name in wide for i in n.all_input_nodes))
+
+
+def _narrows(wide: Collection[str]) -> Callable[[Any], bool]:
+    """Whether an operation of the program becomes float16: not one of an island, nor a part of one (``sub_3_x``)."""
+
+    def narrows(operation: Any) -> bool:
+        parts = str(operation.name).split("_")
+        ends = (k for k in range(1, len(parts) + 1) if k == len(parts) or not parts[k].isdigit())
+        return not any("_".join(parts[:end]) in wide for end in ends)
+
+    return narrows
+
+
+def _converted(
+    exported: ExportedProgram, request: BuildRequest, precision: Precision, wide: Collection[str] = ()
+) -> Any:
     import coremltools as ct
 
+    compute = getattr(ct.precision, precision.compute.upper())
+    if wide:
+        compute = ct.transform.FP16ComputePrecision(op_selector=_narrows(wide))
     named = zip(request.input_names, request.inputs, strict=True)
     return ct.convert(
         exported,
         inputs=[ct.TensorType(name=n, shape=t.shape, dtype=t.numpy().dtype.type) for n, t in named],
         outputs=[ct.TensorType(name=name) for name in request.output_names],
         minimum_deployment_target=getattr(ct.target, MINIMUM_TARGET),
-        compute_precision=getattr(ct.precision, precision.compute.upper()),
+        compute_precision=compute,
         convert_to="mlprogram",
         skip_model_load=True,
     )

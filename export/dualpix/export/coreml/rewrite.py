@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 
 from dualpix.export.rewrites import Rewrite, rewrite_each, spell_out_hypotenuse, spell_out_spread
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.graph.nodes import ATEN, Maker, argument, attribute, cleaned, is_call, shape_of
+from dualpix.quantize.graph.nodes import ATEN, Maker, argument, attribute, cleaned, is_call, is_constant, shape_of
 from dualpix.quantize.graph.ranks import limit_rank
 from dualpix.quantize.graph.resizing import is_exact, resize_by_products
 from dualpix.quantize.graph.scales import quantiser_before
@@ -27,6 +27,9 @@ _RESIZES = ("upsample_linear1d", "upsample_bilinear2d", "upsample_nearest1d", "u
 _MOST_ENTRIES = 1 << 24
 _SOFTPLUS_EXACT = 15.0
 """From here on log(1 + exp(x)) is x in float32."""
+
+_CONVOLUTIONS = ("aten.conv1d.", "aten.conv2d.", "aten.conv3d.", "aten.conv_transpose", "aten.convolution.")
+_FOLDED = tuple(f"aten.{name}." for name in ("add", "sub", "mul", "div", "neg"))
 
 _TAKEN_FOR_MEAN, _TAKEN_FOR_COUNT = 2e-6, 2e-2
 """Twice the tolerances of coremltools' pass ``fuse_reduce_mean``."""
@@ -89,7 +92,32 @@ def _one(graph_module: fx.GraphModule, node: fx.Node) -> fx.Node:
 
 def _reciprocal(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node:
     """The converter's ``inverse`` adds 1e-4 to its operand."""
+    if _becomes_convolution(node.args[0]):
+        return _inverse_of_convolution(node.args[0], make)
     return make(ATEN.div.Tensor, _one(graph_module, node), node.args[0])
+
+
+def _becomes_convolution(node: Any) -> bool:
+    """Whether a value is a convolution's, or will be once constants around it are folded into its weights."""
+    if is_call(node, _CONVOLUTIONS):
+        return True
+    others = [n for n in node.all_input_nodes if not is_constant(n)] if is_call(node, _FOLDED) else []
+    return len(others) == 1 and _becomes_convolution(others[0])
+
+
+def _inverse_of_convolution(x: Any, make: Maker) -> fx.Node:
+    """coremltools 9.0 makes ``x / c`` of ``c / x`` where x is a convolution and c constant (``fuse_conv_scale``); these
+    ones depend on x, so that it leaves them alone.
+    """
+    return make(ATEN.div.Tensor, make(ATEN.ones_like.default, x), x)
+
+
+def _quotient(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node | None:
+    """A constant over a convolution, see :func:`_inverse_of_convolution`; a sum over a number."""
+    given, divisor = argument(node, "self"), argument(node, "other")
+    if is_constant(given) and _becomes_convolution(divisor):
+        return make(ATEN.mul.Tensor, _inverse_of_convolution(divisor, make), given)
+    return _scaled_sum(graph_module, node, make)
 
 
 def _reciprocal_root(graph_module: fx.GraphModule, node: fx.Node, make: Maker) -> fx.Node:
@@ -177,7 +205,7 @@ def _vector_product(graph_module: fx.GraphModule, node: fx.Node, make: Maker) ->
 
 _REWRITES: dict[Any, Rewrite] = {
     ATEN.mul.Tensor: _scaled_sum,
-    ATEN.div.Tensor: _scaled_sum,
+    ATEN.div.Tensor: _quotient,
     ATEN.reciprocal.default: _reciprocal,
     ATEN.rsqrt.default: _reciprocal_root,
     ATEN.softplus.default: _softplus,

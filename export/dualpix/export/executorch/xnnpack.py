@@ -13,7 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
@@ -26,6 +26,7 @@ from dualpix.export.executorch.blame import layer_named_in
 from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.executorch.stored import RECORD_SUFFIX, save_record
+from dualpix.export.mixed import searched
 from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import (
@@ -46,16 +47,7 @@ from dualpix.quantize.ptq import (
 )
 from dualpix.quantize.score import Predict, sqnr_db, tensors_of
 
-if TYPE_CHECKING:
-    from dualpix.quantize.search.assignment import Assignment
-
 BACKEND = "XnnpackBackend"
-
-MIXED_BUDGET = 0.05
-"""RMS of the difference over RMS of the output that mixed precision may cost where the request names no budget."""
-
-_RANKING_SAMPLES = 2
-"""Layers are ranked by this many; what is chosen is measured on all."""
 
 _BOOKKEEPING = ("getitem", "executorch_call_delegate")
 _FLOAT_DB = {"fp32": 60.0, "fp16": 25.0}
@@ -236,23 +228,9 @@ def _quantised(graph: nn.Module, request: BuildRequest, details: Mapping[str, An
 
 
 def _int8_mixed(request: BuildRequest) -> _Plan:
-    assignment = request.assignment or _searched(request)
+    assignment = request.assignment or searched(request)
     details = {"keep_float": list(assignment.keep_float), "int8_share": round(assignment.int8_share, 4)}
     return _static(request, keep_modules(*assignment.keep_float), details)
-
-
-def _searched(request: BuildRequest) -> Assignment:
-    """Search on one half of the calibration samples, hold the budget on the other."""
-    from dualpix.quantize.search.choice import search
-    from dualpix.quantize.search.losses import output_loss
-
-    samples = request.calibration.samples
-    half = max(1, len(samples) // 2)
-    seen, held_back = samples[:half], samples[half:]
-    loss = output_loss(request.module, seen)
-    check = output_loss(request.module, held_back) if held_back else None
-    ranking = output_loss(request.module, seen[:_RANKING_SAMPLES])
-    return search(request.module, seen, loss, request.budget or MIXED_BUDGET, check, ranking_loss=ranking)
 
 
 def _int8_dynamic(request: BuildRequest) -> _Plan:

@@ -19,7 +19,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.emulate import Emulator
 from dualpix.quantize.kinds import Observer, Sweep
-from dualpix.quantize.ptq import keep_modules, quantise_static
+from dualpix.quantize.ptq import KeepFloat, keep_modules, keep_nothing, quantise_static
 from dualpix.quantize.search.assignment import Assignment, LayerSensitivity
 from dualpix.quantize.search.losses import Loss
 from dualpix.quantize.search.prices import CostModel, Prices, frontier
@@ -38,6 +38,7 @@ def search(
     rank_always: bool = False,
     observer: Observer = "histogram",
     cost: CostModel | None = None,
+    keep_float: KeepFloat = keep_nothing,
     on_step: OnStep = lambda done, total, text: None,
 ) -> Assignment:
     """Find the cheapest mix of int8 and float layers whose loss stays within ``budget``.
@@ -54,6 +55,7 @@ def search(
         rank_always: measure every layer even where int8 alone keeps the budget and no order is needed.
         observer: what decides the range of an activation.
         cost: what a choice costs on the device.
+        keep_float: layers that stay float in any case.
         on_step: told about progress.
 
     Raises:
@@ -63,10 +65,10 @@ def search(
         raise DualpixError(f"budget {budget}", expected="a positive share such as 0.01")
     emulator = Emulator(module, calibration, observer)
     measures = [Measure(module, emulator, f, budget) for f in (loss, held_back_loss) if f is not None]
-    kept: frozenset[str] = frozenset()
+    kept = frozenset(layer.path for layer in emulator.layers if keep_float(layer.path))
     needed = rank_always or not all(measure.holds(kept) for measure in measures)
     ranking = Measure(module, emulator, ranking_loss, budget) if ranking_loss else measures[0]
-    layers = sweep(emulator, ranking, sweeps if needed else (), on_step)
+    layers = sweep(emulator, ranking, sweeps if needed else (), on_step, kept)
     kept = _keep_until(kept, layers, measures[:1], on_step, longer=1)
     if len(measures) > 1:
         # fewer figures are wanted here, and one costs more: steps double, and what was not needed goes back

@@ -84,16 +84,23 @@ def sensitivity(
 
 
 def sweep(
-    emulator: Emulator, measure: Measure, sweeps: Sequence[Sweep], on_step: OnStep
+    emulator: Emulator,
+    measure: Measure,
+    sweeps: Sequence[Sweep],
+    on_step: OnStep,
+    kept: frozenset[str] = frozenset(),
 ) -> tuple[LayerSensitivity, ...]:
-    """Every layer, the most harmful per multiply-accumulate first; in the network's order where nothing is measured."""
+    """Every layer, the most harmful per multiply-accumulate first; in the network's order where nothing is measured.
+
+    Those that are ``kept`` float in any case cost nothing to measure.
+    """
     paths = frozenset(layer.path for layer in emulator.layers)
     if not sweeps:
         return tuple(_with_harm(layer, None, None) for layer in emulator.layers)
     total, found = len(paths) * len(sweeps), []
     for index, layer in enumerate(emulator.layers):
         on_step(index * len(sweeps), total, layer.path)
-        saved = measure(()) - measure({layer.path}) if "keep-one-float" in sweeps else None
+        saved = measure(kept) - measure(kept | {layer.path}) if "keep-one-float" in sweeps else None
         added = measure(paths - {layer.path}) - measure.float_loss if "quantise-one" in sweeps else None
         found.append(_with_harm(layer, saved, added))
     return tuple(sorted(found, key=lambda s: (-s.harm_per_mac, s.path)))
