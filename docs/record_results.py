@@ -46,8 +46,18 @@ def evaluation_result(record: dict[str, Any], title: str) -> Result:
         rows.append(Row(method, figures))
     sizes = ", ".join(f"{size} px" for size in record["network_working_sizes_px"] or ()) or "their default sizes"
     return new_result(
-        title, f"dualpix evaluate --data {record['data']} --json", columns, rows, notes=f"Networks worked at {sizes}."
+        title,
+        f"dualpix evaluate --data {record['data']}{_count(record)} --json",
+        columns,
+        rows,
+        notes=f"Networks worked at {sizes}.",
     )
+
+
+def _count(record: dict[str, Any]) -> str:
+    """The option that asks for as many rendered scenes as were scored."""
+    scored = len({scene["scene"] for scene in record["scenes"]})
+    return f" --count {scored}" if str(record["data"]).startswith("rendered") else ""
 
 
 def ablation_result(scores: Sequence[dict[str, Any]], labels: dict[str, str], title: str) -> Result:
