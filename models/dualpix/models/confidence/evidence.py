@@ -18,7 +18,7 @@ the shading that is left over is no disparity:
 - ``support``: the share of windows around (Gaussian, ``SUPPORT_PX``) in which noise allows 0.3 px: how far from
   anything measured a pixel lies.
 - ``learned``: what a network that has a confidence of its own says, as a logit: it knows scenes, not this noise. That
-  it is sure counts for less where fewer than a tenth of the windows around allow anything to be measured: stripes
+  it is sure counts for less where fewer than a fifth of the windows around allow anything to be measured: stripes
   along the baseline look like a surface in focus to a network that has never seen any.
 
 Left out after measurement: the prediction of the exchanged halves, which should be the negative (a fifth more time;
@@ -51,7 +51,7 @@ _DARK = 1e-3
 _LEAST_VARIANCE = 1e-6
 """Of the difference of roots: a quarter of a step of 8 bits. Nothing is known better."""
 _CHANCE = 2.0
-_SEEN = 0.1
+_SEEN = 0.2
 """Share of windows that allow a measurement, from which a network's own confidence counts in full."""
 _WORST_NOISE_PX = 4.5
 _MOST_MISFIT = 2.0
