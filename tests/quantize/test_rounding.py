@@ -117,3 +117,14 @@ def test_what_passes_a_kept_value_on_is_kept(compared: fx.GraphModule) -> None:
     (gap,) = (n for n in compared.graph.nodes if n.name.startswith("sub"))
     found = spread(compared, {gap.name}, costs)
     assert found > {gap.name} and all(costs.get(name, 0.0) == 0.0 for name in found - {gap.name})
+
+
+def test_no_more_than_a_quarter_stays_wide() -> None:
+    """Of a chain in which every value loses as much as the next; 90 dB are beyond float16 whatever is spared."""
+    torch.manual_seed(0)
+    layers = [nn.Conv2d(3, 3, 3, padding=1) for _ in range(60)]
+    inputs = (torch.rand(1, 3, 8, 12),)
+    graph = float_graph(nn.Sequential(*layers).eval(), inputs)
+    all_names = _everything(graph)
+    kept = islands(graph, [inputs], lambda kept: _everything(graph, kept), wanted_db=90.0)
+    assert len(kept) <= len(all_names) / 4

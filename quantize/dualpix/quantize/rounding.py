@@ -32,6 +32,8 @@ WANTED_DB = 50.0
 _PROBES = 8
 _SAMPLES = 2
 """That the choice is made on."""
+_MOST_SHARE, _FEW = 0.25, 16
+"""Of a network's values that may stay float32, and how many always may."""
 _COPY = "aten._to_copy."
 
 
@@ -54,7 +56,8 @@ def islands(
         samples: inputs to choose by; the first ones are taken.
         rounded: which values are rounded where those of the given names are not.
         wanted_db: SQNR in dB against the graph itself. The dearest values are left alone, twice as many each time,
-            until it is reached; where it never is, the best choice is taken.
+            until it is reached, or more than a quarter of all would be: a program most of which is float32 is none of
+            float16. The best choice is taken.
     """
     chosen = [(inputs, _plain(graph, inputs)) for inputs in samples[:_SAMPLES]]
 
@@ -72,6 +75,8 @@ def islands(
     count = max(1, sum(costs[name] == math.inf for name in order))
     while order:
         kept = spread(graph, order[:count], costs)
+        if len(kept) > max(_FEW, _MOST_SHARE * len(costs)):
+            break
         found[kept] = kept_db(kept)
         if found[kept] >= wanted_db or count >= len(order):
             break
