@@ -114,16 +114,16 @@ def command(
 ) -> None:
     """Depth of dual-pixel captures and of focus stacks.
 
-    FILES are what `dualpix decode` takes, or folders that `dualpix capture` made. A capture becomes OUTPUT/NAME/ with
-    disparity_px.tiff (float32, x_right - x_left in pixels of the decoded view, > 0 behind the focus plane),
-    confidence.tiff (float32, 0 to 1), disparity.png (grey where unsure) and depth.json; where the lens data are known,
-    also depth_m.tiff with depth.png and depth_uncertainty_d.tiff (NaN where not measured). A network that restores the
-    picture (dddnet-compact) leaves sharp.tiff (16-bit linear light, the view's own colours and size) and sharp.png. A focus
-    stack becomes
-    OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png and depth.json. Of up to eight frames a
-    network finds it, and the map of the blur of every frame lies beside it (depth_m_blur.tiff); where both contradict
-    one another it is the other way round. --stack-method alone does without the network, --model names another. Of a
-    capture of the simulated camera the scene is known: its error is printed without --truth.
+    FILES are what `dualpix decode` takes, or folders that `dualpix capture` made. A capture becomes OUTPUT/NAME/
+    with disparity_px.tiff (float32, x_right - x_left in pixels of the decoded view, > 0 behind the focus plane),
+    confidence.tiff (float32, 0 to 1), disparity.png (grey where unsure) and depth.json; where the lens data are
+    known, also depth_m.tiff with depth.png and depth_uncertainty_d.tiff (NaN where not measured). A network that
+    restores the picture (dddnet-compact) leaves sharp.tiff (16-bit linear light, the view's own colours and size)
+    and sharp.png. A focus stack becomes OUTPUT/NAME/ with depth_m.tiff, depth.png, all_in_focus.png, confidence.png
+    and depth.json. Of up to eight frames a network finds it, and the map of the blur of every frame lies beside it
+    (depth_m_blur.tiff); where both contradict one another it is the other way round. --stack-method alone does
+    without the network, --model names another. Of a capture of the simulated camera the scene is known: its error
+    is printed without --truth.
     """
     debug = bool((ctx.obj or {}).get("debug"))
     check_formats(also)
