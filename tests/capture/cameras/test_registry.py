@@ -18,7 +18,6 @@ from dualpix.capture.camera_protocol import Camera, CameraInfo, CameraLost, Focu
 from dualpix.capture.cameras import BACKENDS, Answer, Backend, backend, find_all
 from dualpix.capture.errors import DualpixError, UnknownNameError
 
-
 CAMERAS = {
     "sim": ("SimCamera", "SimDrive"),
     "canon": ("CanonCamera", "CanonDrive"),
