@@ -94,6 +94,8 @@ class CameraStatus:
     free_frames: int | None = None
     live_view: bool | None = None
     raw_format: str | None = None
+    """The camera's own word for the files that it writes; one without raw, dng, cr2 or cr3 in it means
+    pictures, which are not linear."""
     dual_pixel_raw: bool | None = None
 
 

@@ -18,9 +18,17 @@ from dualpix.capture.camera_protocol import Camera, CameraInfo, CameraLost, Focu
 from dualpix.capture.cameras import BACKENDS, Answer, Backend, backend, find_all
 from dualpix.capture.errors import DualpixError, UnknownNameError
 
+CAMERAS = {
+    "sim": ("SimCamera", "SimDrive"),
+    "canon": ("CanonCamera", "CanonDrive"),
+    "ccapi": ("CcapiCamera", "CcapiDrive"),
+    "android": ("AndroidCamera", None),
+}
+"""Of each backend its camera, and its drive where the focus moves by steps."""
+
 
 def test_every_backend_has_what_the_registry_calls() -> None:
-    assert list(BACKENDS) == ["sim", "canon", "ccapi", "android"]
+    assert list(BACKENDS) == list(CAMERAS)
     for name, entry in BACKENDS.items():
         module = import_module(entry.module)
         assert entry.name == name and entry.summary
@@ -33,18 +41,11 @@ def members(protocol: type) -> set[str]:
     return {name for name in vars(protocol) if not name.startswith("_")}
 
 
-@pytest.mark.parametrize(
-    ("name", "camera", "drive"),
-    [
-        ("sim", "SimCamera", "SimDrive"),
-        ("canon", "CanonCamera", "CanonDrive"),
-        ("ccapi", "CcapiCamera", "CcapiDrive"),
-        ("android", "AndroidCamera", None),
-    ],
-)
-def test_cameras_have_what_a_capture_calls(name: str, camera: str, drive: str | None) -> None:
-    module = import_module(BACKENDS[name].module)
+@pytest.mark.parametrize("name", CAMERAS)
+def test_cameras_have_what_a_capture_calls(name: str) -> None:
+    module, (camera, drive) = import_module(BACKENDS[name].module), CAMERAS[name]
     assert members(Camera) <= set(dir(getattr(module, camera)))
+    assert bool(drive) == BACKENDS[name].drives
     if drive:
         assert members(FocusDrive) <= set(dir(getattr(module, drive)))
 

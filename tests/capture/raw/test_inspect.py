@@ -26,6 +26,7 @@ from tests.support.pgm import write_pdcapture
 from dualpix.capture.cli import main
 from dualpix.capture.errors import DecodeError
 from dualpix.capture.raw import DECODERS
+from dualpix.capture.raw.formats.dump import Dump
 from dualpix.capture.raw.frames.structure import COMPOSITE, HALF, LINEAR, PREVIEW, SHOT, SINGLE, FrameInfo
 from dualpix.capture.raw.inspect import Inspection, inspect
 from dualpix.capture.raw.inspect_cli import formats_json, formats_table
@@ -155,6 +156,21 @@ def test_frames_in_two_files(tmp_path: Path, run: Run) -> None:
     shutil.move(tmp_path / "a_sub.dng", tmp_path / "other.dng")
     code, out, _ = run(tmp_path / "a.dng", "--sub", tmp_path / "other.dng", "--json")
     assert code == 0 and json.loads(out)[0]["dual_pixel"] is True
+
+
+def test_what_is_wrong_with_a_file_of_both_halves_is_not_a_right_file_that_it_never_has(tmp_path: Path) -> None:
+    half = np.arange(64 * 96, dtype=np.uint16).reshape(64, 96)
+    np.savez(tmp_path / "unequal.npz", left=half, right=half[:10])
+    np.savez(tmp_path / "cut.npz", left=half, right=half)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:5000])
+    write_dump(tmp_path / "d.raw", half)
+    for name, dump, expected in (
+        ("unequal.npz", None, "two files of the same form"),
+        ("cut.npz", None, "unreadable archive"),
+        ("d.raw", Dump(96, 65), "12480 for 96x65 samples"),
+    ):
+        answer = inspect(tmp_path / name, dump=dump)
+        assert answer.decode == "refuse it: damaged" and expected in (answer.broken or ""), name
 
 
 def test_pairs(tmp_path: Path, run: Run) -> None:

@@ -29,14 +29,15 @@ def test_the_compact_network_is_compact() -> None:
 @pytest.mark.parametrize("name", sorted(name for name, spec in NETWORKS.items() if spec.task == DUAL_PIXEL.name))
 def test_shapes_and_finiteness(name: str) -> None:
     torch.manual_seed(0)
-    network = build_network(name, NEEDED.get(name)).eval()
+    network, spec = build_network(name, NEEDED.get(name)).eval(), network_spec(name, NEEDED.get(name))
     # published forms are for comparison, no phone runs them
     assert name.endswith("-paper") or sum(p.numel() for p in network.parameters()) <= 2_500_000
     for b, h, w in ((1, 64, 96), (2, 32, 160)):
-        outputs = network(*inputs(b, h, w))
+        given = dict(zip(("image", "left", "right"), inputs(b, h, w), strict=True))
+        outputs = network(*(given[field] for field in spec.input_names))
         out = first_output(outputs)
         assert out.shape == (b, 1, h, w) and torch.isfinite(out).all()
-        assert isinstance(outputs, Tensor) or len(outputs) == len(network_spec(name, NEEDED.get(name)).outputs)
+        assert isinstance(outputs, Tensor) or len(outputs) == len(spec.outputs)
 
 
 def test_unknown_network_and_options() -> None:

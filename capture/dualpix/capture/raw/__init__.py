@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dualpix.capture.raw.decoding import (
     DECODERS,
+    WHOLE_SUFFIXES,
     Decoder,
     Levels,
     RawCapture,
@@ -19,6 +20,7 @@ from dualpix.capture.raw.decoding import (
 
 __all__ = [
     "DECODERS",
+    "WHOLE_SUFFIXES",
     "Decoder",
     "Levels",
     "RawCapture",

@@ -50,6 +50,7 @@ from dualpix.capture.types import Baseline, CaptureMeta, DualPixelImage, FloatIm
 
 __all__ = [
     "DECODERS",
+    "WHOLE_SUFFIXES",
     "Decoder",
     "Levels",
     "RawCapture",
@@ -71,7 +72,8 @@ DECODERS: tuple[Decoder, ...] = (
     NumpyPairDecoder(),
     PairDecoder(),
 )
-
+WHOLE_SUFFIXES = frozenset(suffix for decoder in DECODERS for suffix in decoder.whole_suffixes)
+"""Of files that are a capture each, lower case with the dot: whoever searches folders for captures asks here."""
 
 View = Literal["left", "right", "combined"]
 

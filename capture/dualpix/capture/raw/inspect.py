@@ -293,7 +293,7 @@ def _pair(source: Source, decoder: Decoder) -> Inspection:
     try:
         views = decoder.decode(source)
     except DecodeError as error:
-        alone = _stands_alone(source)
+        alone = _stands_alone(source, error)
         if alone:
             return replace(answer, why=alone, decode="refuse it: the other half is missing")
         return replace(answer, why="it cannot be read", decode="refuse it: damaged", broken=str(error))
@@ -311,12 +311,14 @@ def _pair(source: Source, decoder: Decoder) -> Inspection:
     )
 
 
-def _stands_alone(source: Source) -> str | None:
-    """Why there is no right half, or None where there is one."""
+def _stands_alone(source: Source, refused: DecodeError) -> str | None:
+    """Why there is no right half, or None where decoding was refused for another reason: a file with both halves in
+    it needs no right one."""
     try:
         find_right(source)
     except DecodeError as error:
-        return f"{error.found}; name the left file of a pair, or use --right"
+        if str(error) == str(refused):
+            return f"{error.found}; name the left file of a pair, or use --right"
     return None
 
 

@@ -116,7 +116,7 @@ def test_what_preparing_should_have_set(change: dict[str, Any], level: str, word
     assert finding.level == level and words in str(finding)
 
 
-@pytest.mark.parametrize("name", ["RAW", "cRAW", "RAW + L", "DNG", "raw_sensor"])
+@pytest.mark.parametrize("name", ["RAW", "cRAW", "RAW + L", "DNG", "CR2", "CR3", "raw_sensor"])
 def test_raw_by_many_names(name: str) -> None:
     assert check_prepared(INFO, replace(READY, raw_format=name), 6) == []
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from dualpix.capture.errors import DecodeError, OutputError
-from dualpix.capture.raw.decoding import DECODERS
+from dualpix.capture.raw.decoding import DECODERS, WHOLE_SUFFIXES
 from dualpix.capture.raw.formats.dng_pair import DngPairDecoder, sub_name
 from dualpix.capture.raw.formats.pair import pair_stem, right_name
 from dualpix.capture.raw.formats.plugin import HEAD_BYTES, Source
+from dualpix.capture.raw.formats.raw_depth import RawDepthDumpDecoder
 
-# Files with both halves in them. Of all other kinds a folder search takes left files whose right file is there.
-_WHOLE = frozenset({".cr2", ".cr3", ".dng", ".npz"})
-_DUMPS = frozenset({".raw", ".bin", ".dump"})  # taken in folders only where their geometry was given
+# Taken in folders only where their geometry was given.
+_DUMPS = frozenset(RawDepthDumpDecoder.suffixes) - WHOLE_SUFFIXES
 _RESULT_MARKS = ("decode.json", "depth.json")
 _STACK_HINT = "; a focus stack is made of them by: dualpix capture import"
 
@@ -127,7 +127,7 @@ def _searched(root: Path, output: Path, dumps: bool) -> _Found:
     suffixes = {suffix for decoder in DECODERS for suffix in decoder.suffixes}
     suffixes = suffixes | _DUMPS if dumps else suffixes - _DUMPS
     names = [path for path in _walked(root, output) if path.suffix.lower() in suffixes]
-    rights = {path: right_name(path) for path in names if path.suffix.lower() not in _WHOLE | _DUMPS}
+    rights = {path: right_name(path) for path in names if path.suffix.lower() not in WHOLE_SUFFIXES | _DUMPS}
     partners = {path for name in names for path in _partners(name)}
     inputs, alone = [], 0
     for path in names:

@@ -91,7 +91,7 @@ class CanonDecoder:
     name = "canon"
     needs = "one Dual Pixel RAW file: CR2, CR3 or a two-sample DNG"
     summary = "Canon Dual Pixel RAW (composite and one photodiode)"
-    suffixes = (".cr2", ".cr3", ".dng")
+    suffixes = whole_suffixes = (".cr2", ".cr3", ".dng")
 
     def refuses(self, source: Source) -> str | None:
         """None for a CR3, a CR2 or a DNG."""

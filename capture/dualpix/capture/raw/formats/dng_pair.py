@@ -42,7 +42,8 @@ class DngPairDecoder:
     name = "dng-pair"
     needs = "NAME.dng (composite) with NAME_sub.dng (one photodiode), or --sub FILE"
     summary = "frames of a Dual Pixel RAW split into two DNG files (DPRSplit, dnglab)"
-    suffixes = (".dng",)
+    suffixes = whole_suffixes = (".dng",)
+    """One file is named, the other goes by its name."""
 
     def refuses(self, source: Source) -> str | None:
         """None where a sub file was given, or lies beside a DNG of one sample per pixel."""

@@ -36,6 +36,7 @@ class NumpyPairDecoder:
     needs = "NAME_left.npy with NAME_right.npy, or one .npz with the arrays left and right"
     summary = "NumPy arrays (H, W) or (H, W, 3): uint8, uint16 or floats"
     suffixes = (".npy", ".npz")
+    whole_suffixes = (".npz",)
 
     def refuses(self, source: Source) -> str | None:
         """None for an .npy file, and for a ZIP archive named .npz."""

@@ -198,6 +198,7 @@ class PairDecoder:
     needs = "a left picture NAME_left.* or NAME_l.* with its right one, or --left A --right B (PNG, TIFF, JPEG, PGM)"
     summary = "exported left / right views: Canon DPP, DPDD, DP119, Garg et al. 2019"
     suffixes = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".pgm")
+    whole_suffixes = ()
 
     def refuses(self, source: Source) -> str | None:
         """None for any picture file."""

@@ -42,6 +42,7 @@ class PdCaptureDecoder:
     needs = "TIME_left.pgm with TIME_right.pgm, as PDCapture writes them"
     summary = "Google PDCapture pair (Pixel 3 and 4)"
     suffixes = (".pgm",)
+    whole_suffixes = ()
 
     def refuses(self, source: Source) -> str | None:
         """None for a PGM whose every sample is a stretched 10-bit one."""
@@ -84,6 +85,7 @@ class Pixel4PngDecoder:
     needs = "NNN_left.png with NNN_right.png, 16-bit gray 2016x1512"
     summary = "Google Pixel 4 pair in the form of Xin et al. 2021"
     suffixes = (".png",)
+    whole_suffixes = ()
 
     def refuses(self, source: Source) -> str | None:
         """None for a 16-bit gray PNG of the Pixel's size whose values lie in the sensor's range."""

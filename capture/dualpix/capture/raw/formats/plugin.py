@@ -89,6 +89,12 @@ class Decoder(Protocol):
         """Usual file name endings, lower case with the dot: where to look in a folder, never a reason to refuse."""
         ...
 
+    @property
+    def whole_suffixes(self) -> tuple[str, ...]:
+        """Those of ``suffixes`` whose one file is a capture, nothing beside it needed. A folder search takes these as
+        they are; of the others the left files whose right file is there."""
+        ...
+
     def refuses(self, source: Source) -> str | None:
         """None when the file is of this decoder's kind (it may still be broken), else the reason in a few words."""
         ...

@@ -52,6 +52,7 @@ class RawDepthDumpDecoder:
     needs = "a headerless dump, left and right interleaved by sample, with --dump WIDTHxHEIGHT[xBITS][:ROW_BYTES]"
     summary = "Android RAW_DEPTH or RAW_DEPTH10 buffer, even columns left, odd columns right"
     suffixes = (".raw", ".bin", ".dump")
+    whole_suffixes = ()  # its geometry is needed
 
     def refuses(self, source: Source) -> str | None:
         """None when a geometry was given: the file itself says nothing."""
@@ -91,6 +92,7 @@ class RawDepthPngDecoder:
     needs = "a left file in raw_left_pd/ with its right one in raw_right_pd/, or NAME_left.png with NAME_right.png"
     summary = "Learning-to-Autofocus PNG pair: 16-bit gray 2016x756 or 2016x1512 with 10-bit values"
     suffixes = (".png",)
+    whole_suffixes = ()
 
     def refuses(self, source: Source) -> str | None:
         """None for a 16-bit gray PNG of such a size whose every sample is a 10-bit one, stretched or not."""

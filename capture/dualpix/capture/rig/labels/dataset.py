@@ -29,6 +29,7 @@ from dualpix.capture.pictures.colour_map import Panel, Rgb, figure
 from dualpix.capture.pictures.display import to_display
 from dualpix.capture.profiles import lens_model
 from dualpix.capture.profiles.profile import CameraProfile
+from dualpix.capture.raw import WHOLE_SUFFIXES
 from dualpix.capture.raw.develop.geometry import upright
 from dualpix.capture.raw.formats.pair import pair_stem, right_name
 from dualpix.capture.rig.encode import npy_bytes, png_bytes
@@ -100,7 +101,7 @@ def lens_of(
 def write_labelled(folder: Path, one: LabelledView) -> dict[str, Any]:
     """Copy the capture and write its maps; what ``labels.json`` says of it."""
     path = one.view.path
-    right = right_name(path) if path.suffix.lower() not in (".dng", ".cr2", ".cr3", ".npz") else None
+    right = right_name(path) if path.suffix.lower() not in WHOLE_SUFFIXES else None
     files = [path] + ([right] if right is not None and right.is_file() else [])
     name = pair_stem(path) if len(files) == 2 else path.stem
     for file in files:

@@ -22,7 +22,7 @@ import numpy.typing as npt
 from dualpix.capture.errors import DecodeError, DualpixError
 from dualpix.capture.files import read_json
 from dualpix.capture.pictures.display import srgb_from_linear
-from dualpix.capture.raw import decode
+from dualpix.capture.raw import WHOLE_SUFFIXES, decode
 from dualpix.capture.raw.develop.geometry import as_sensor
 from dualpix.capture.raw.formats.pair import pair_stem, right_name
 from dualpix.capture.stack.keep.frames import frame_meta, read_light
@@ -34,7 +34,6 @@ SIDES = ("a", "b")
 _MOST_BYTES = 8 << 20
 _MOST_PAIRS = 100_000
 _PICTURES = {".png", ".tif", ".tiff", ".jpg", ".jpeg", ".pgm", ".npy"}
-_RAWS = {".cr2", ".cr3", ".dng", ".npz"}
 _BRIGHT_PERCENTILE, _BRIGHT = 99.5, 0.9
 _EXPECTED = "what `dualpix rig capture` or `rig import` writes"
 
@@ -105,7 +104,7 @@ def read_view(path: Path, *, halves: bool = False) -> View:
     Raises:
         DualpixError: it does not decode.
     """
-    if path.suffix.lower() in _RAWS or _is_left(path):
+    if path.suffix.lower() in WHOLE_SUFFIXES or _is_left(path):
         try:
             image = decode(path)
         except DecodeError:
@@ -165,7 +164,7 @@ def captures_in(folder: Path) -> dict[str, Path]:
         DualpixError: two files of one name.
     """
     files = sorted(path for path in folder.iterdir() if path.is_file() and not path.name.startswith("."))
-    files = [path for path in files if path.suffix.lower() in _PICTURES | _RAWS]
+    files = [path for path in files if path.suffix.lower() in _PICTURES | WHOLE_SUFFIXES]
     rights = {right_name(path) for path in files if _is_left(path)}
     found: dict[str, Path] = {}
     for path in files:

@@ -20,6 +20,8 @@ Level = Literal["error", "warning"]
 _BATTERY_EMPTY, _BATTERY_LOW = 5.0, 20.0
 _FRAME_BYTES_GUESS = 32 << 20
 _RANGE_SLACK_D = 1e-6
+_RAW_WORDS = ("raw", "dng", "cr2", "cr3")
+"""In what cameras call the files that a stack reads as raws."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def check_prepared(info: CameraInfo, status: CameraStatus, count: int) -> list[F
     if status.live_view is False and _drives_by_steps(info):
         do = "switch on live view shooting in the camera's menu: the focus is driven and judged by it"
         found.append(Finding("error", "live view is off", do))
-    if status.raw_format is not None and not any(word in status.raw_format.lower() for word in ("raw", "dng", "cr3")):
+    if status.raw_format is not None and not any(word in status.raw_format.lower() for word in _RAW_WORDS):
         what = f"the quality is '{status.raw_format}'"
         found.append(Finding("error", what, "set it to RAW: other files are not linear", forceable=True))
     if status.dual_pixel_raw is False:

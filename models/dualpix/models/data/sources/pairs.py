@@ -30,6 +30,7 @@ import torch
 from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.optics import IDEAL_DISPARITY_GAIN
+from dualpix.capture.raw import WHOLE_SUFFIXES
 from dualpix.capture.raw.formats.pair import pair_stem, right_name
 from dualpix.capture.rgbd.arrays import read_depth_file
 from dualpix.capture.rgbd.sample import METRES, DepthUnit, implausible
@@ -53,7 +54,6 @@ _TRUTHS: tuple[tuple[str, TruthKind], ...] = (
 _UNITS: dict[str, DepthUnit] = {"depth_mm": "mm", "depth_m": "m"}
 _TRUTH_SUFFIXES = (".npy", ".tiff", ".tif", ".png", ".pfm", ".exr")
 _PICTURES = (".png", ".tif", ".tiff", ".jpg", ".jpeg", ".pgm", ".npy")
-_RAWS = (".cr2", ".cr3", ".dng", ".npz")
 _AFFINE = re.compile(r"gt_defocus|merged_depth|inverse_depth|invdepth|disp(arity)?_affine", re.I)
 _MOST_FILES = 1_000_000
 _MOST_SHIFT_SHARE = 0.25
@@ -261,7 +261,7 @@ def _find(root: Path) -> Iterator[PairFiles]:
 
 def _candidates(capture: Path) -> Iterator[tuple[Path, str, TruthKind]]:
     """Where the truth of a capture may be, if it is one."""
-    if capture.suffix.lower() in _RAWS:
+    if capture.suffix.lower() in WHOLE_SUFFIXES:
         stem = capture.stem
     elif capture.suffix.lower() in _PICTURES:
         right = right_name(capture)
