@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import math
 
 import pytest
 import torch
 from torch import Tensor, fx, nn
 
+from dualpix.quantize import rounding
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import float_graph
 from dualpix.quantize.rounding import (
@@ -143,3 +145,10 @@ def test_no_more_than_a_quarter_stays_wide(monkeypatch: pytest.MonkeyPatch) -> N
     assert 0 < found() <= everything / 4
     monkeypatch.setattr("dualpix.quantize.rounding._MOST_SHARE", 1.0)
     assert found() > everything / 4
+
+
+def test_nothing_stays_in_memory(compared: fx.GraphModule) -> None:
+    """Hooks of values hold the tape, which holds the values: several GB of a large network, never collected."""
+    rounding_costs(compared, _pictures(0), lambda n: is_float(n))
+    gc.collect()
+    assert not any(isinstance(o, rounding._Tape) for o in gc.get_objects())

@@ -127,6 +127,7 @@ def rounding_costs(graph: fx.GraphModule, inputs: Inputs, rounds: Rounds, probes
             probe = probe + (finite * signs).sum() / float(power.sqrt())
         probe.backward(retain_graph=True)  # type: ignore[no-untyped-call]
         tape.take(probes)
+    tape.close()
     return tape.costs
 
 
@@ -187,6 +188,11 @@ class _Tape(_Rounding):
         self._sums.clear()
         for leaf in self._leaves:
             leaf.grad = None
+
+    def close(self) -> None:
+        """Let go of all tensors. Their hooks hold the tape: a circle that no collector sees, of several GB."""
+        self.env.clear()
+        self._leaves.clear()
 
     def call_function(self, target: Any, args: Any, kwargs: Any) -> Any:
         if str(target).startswith("aten."):
