@@ -7,8 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from tests.support.foreign import foreign_modules, foreign_samples
 
+from dualpix.capture.cli import root
 from dualpix.export.artefact import BuildRequest, ExportError
 from dualpix.export.coreml import Interpreter, build, check_numerics, layer_differences
 from dualpix.models.zoo import load_model
@@ -31,7 +33,7 @@ CASES = [(name, precision) for name, limits in LEAST_DB.items() for precision in
 def _request(name: str, folder: Path) -> BuildRequest:
     path = folder / f"{name}.mlpackage"
     if name == "difusenet":
-        model = load_model()
+        model = load_model("difusenet-compact")
         inputs = rendered_evaluation(1, SIZE_HW).samples[0].inputs
         names = tuple(n for n, _ in model.spec.inputs)
         return BuildRequest(
@@ -65,3 +67,10 @@ def test_a_corrupted_weight_of_a_large_network_is_caught_and_placed(tmp_path: Pa
     file.write_bytes(data)
     with pytest.raises(ExportError, match=r"computes something else: .*first far off at"):
         check_numerics(broken, request)
+
+
+def test_a_stack_network_keeps_islands_and_layers_where_the_converter_merges_others(tmp_path: Path) -> None:
+    asked = "--recipe coreml-fp16 --recipe coreml-w8 --frames 3 --size 96x128 --calibration-count 2 --eval-count 2"
+    words = ["export", "fossa-compact", "-o", str(tmp_path / "out"), *asked.split(), "--rounds", "2"]
+    done = CliRunner().invoke(root, words)
+    assert done.exit_code == 0 and "gate: PASS" in done.output, done.output

@@ -64,7 +64,7 @@ def test_foreign_networks_for_other_backends(tmp_path: Path, name: str) -> None:
 
 @pytest.mark.parametrize("precision", ["fp32", "int8"])
 def test_the_shipped_network(tmp_path: Path, precision: str) -> None:
-    model = load_model()
+    model = load_model("difusenet-compact")
     samples = rendered_calibration(4, (192, 256)).samples
     names = tuple(name for name, _ in model.spec.inputs)
     keep = keep_modules(*model.card.get("keep_float", ()))

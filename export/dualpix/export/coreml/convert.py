@@ -20,6 +20,7 @@ import math
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, Literal
 
@@ -179,18 +180,30 @@ def _stored_names(plain: Any, layers: Sequence[WeightedLayer], kept: Collection[
     """Names in the program of the weights of the layers that are to be ``kept``.
 
     By the order of layers: the converter gives operators other names where it completes them (a linear layer without a
-    bias) and where they give the output.
+    bias) and where they give the output. Small ones may be missing: it folds and merges some (four of
+    ``fossa-compact``).
     """
     if not kept:
         return []
     (block,) = plain.get_spec().mlProgram.functions["main"].block_specializations.values()
     names = [o.inputs["weight"].arguments[0].name for o in block.operations if o.type in _MIL_WEIGHTED]
-    if len(names) != len(layers):
+    sizes_of = {output.name: _size(output) for o in block.operations if o.type == "const" for output in o.outputs}
+    sizes, wanted = [sizes_of.get(name, 0) for name in names], [layer.size for layer in layers]
+    found: dict[int, str] = {}
+    for tag, first, last, start, _ in SequenceMatcher(None, wanted, sizes, autojunk=False).get_opcodes():
+        if tag == "equal":
+            found |= {place: names[start + place - first] for place in range(first, last)}
+    if len(found) != len(names) or any(n > SMALL for place, n in enumerate(wanted) if place not in found):
         raise ExportError(
             f"Core ML made {len(names)} layers with weights of {len(layers)}",
             hint="keep no layer in float, or use fp16",
         )
-    return [name for name, layer in zip(names, layers, strict=True) if layer.name in kept]
+    return [name for place, name in found.items() if layers[place].name in kept]
+
+
+def _size(output: Any) -> int:
+    """Number of values of a constant of the program."""
+    return math.prod(d.constant.size for d in output.type.tensorType.dimensions)
 
 
 def _islands(exported: ExportedProgram, request: BuildRequest) -> frozenset[str]:
