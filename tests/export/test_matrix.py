@@ -5,7 +5,7 @@ import json
 from benchmarks.export_matrix import COLUMNS, Asked, _command, main, networks, rows_of
 
 from dualpix.export.flow import ExportResult
-from dualpix.models.zoo.cards import known_models
+from dualpix.models.zoo.cards import DEFAULT_MODEL, known_models
 
 
 def test_a_row_for_each_recipe(foreign_export: ExportResult) -> None:
@@ -33,7 +33,7 @@ def test_rows_are_of_what_was_asked(foreign_export: ExportResult) -> None:
 
 def test_the_networks_are_all_of_the_zoo_and_three_others() -> None:
     assert list(networks()) == [
-        "difusenet-compact", *(n for n in known_models() if n != "difusenet-compact"),
+        DEFAULT_MODEL, *(n for n in known_models() if n != DEFAULT_MODEL),
         "mobilenet-depth", "vit-s14", "raft-like",
     ]  # fmt: skip
 

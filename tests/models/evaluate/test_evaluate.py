@@ -432,11 +432,17 @@ def test_matching_reproduces_the_published_yardstick(shared_data: Callable[[str]
 def test_real_canon_scenes_in_metres_without_a_fit(shared_data: Callable[[str], Path]) -> None:
     """The focus plane lies amidst the scenes: a wrong sign, gain or focus shows. Matching sees 0.7 of the slope."""
     scenes = [p for p in DP119.read(shared_data("canon_r6m2_dp119")) if p.name in ("box_003", "iphone_002")]
-    network = load_model()
-    methods = {"sgbm": SGBM, "network": of_pair(lambda image: predict_disparity(image, network))}
+    former, default = load_model("difusenet-compact"), load_model()
+    methods = {
+        "sgbm": SGBM,
+        "former": of_pair(lambda image: predict_disparity(image, former)),
+        "default": of_pair(lambda image: predict_disparity(image, default)),
+    }
     scores = [r.score for _, results in evaluate(DP119, scenes, methods) for r in results]
     assert all(s.figures["scale"] > 0 for s in scores), "farther things have the larger disparity"
     groups = group_means(scores)
     for group, sgbm_m in (("box", 0.241), ("iphone", 0.394)):
         assert groups[group]["sgbm"]["mae_m"] == pytest.approx(sgbm_m, rel=0.03)
-        assert groups[group]["network"]["mae_m"] < 0.5 * sgbm_m and groups[group]["network"]["abs_rel"] < 0.1
+        assert groups[group]["former"]["mae_m"] < 0.5 * sgbm_m and groups[group]["former"]["abs_rel"] < 0.1
+        # on this phone's scene the default is the worse of the two, and the better one on the other (docs/networks.md)
+        assert groups[group]["default"]["mae_m"] < 0.75 * sgbm_m and groups[group]["default"]["abs_rel"] < 0.13

@@ -163,7 +163,7 @@ def test_networks_may_be_scored_where_the_truth_is_a_picture(tmp_path: Path) -> 
     means = json.loads(done.stdout)["mean"]
     assert means["model"]["psnr_db"] == pytest.approx(means["input"]["psnr_db"], abs=0.01)
     refused = run(*arguments)
-    assert "model 'difusenet-compact' gives no sharp picture" in str(refused.exception)
+    assert "model 'fmdp-compact' gives no sharp picture" in str(refused.exception)
 
 
 def test_outputs_are_named_in_their_order() -> None:

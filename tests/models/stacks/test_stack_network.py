@@ -48,7 +48,7 @@ def test_what_is_no_stack_with_distances_or_no_such_network_is_refused(here: Pat
     with pytest.raises(DualpixError, match="does not say where its frames are focused"):
         predict_stack_depth(stack((32, 48), None), load_model("toynet:stack"))
     with pytest.raises(
-        DualpixError, match=r"'difusenet-compact' takes a dual-pixel pair.*expected a network for focus"
+        DualpixError, match=r"'fmdp-compact' takes a dual-pixel pair.*expected a network for focus"
     ):
         predict_stack_depth(stack((32, 48), (4.0, 1.0, 0.5)), load_model())
 
