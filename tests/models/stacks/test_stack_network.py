@@ -47,9 +47,7 @@ def test_depth_lies_within_what_the_network_can_give_and_has_the_frames_size(her
 def test_what_is_no_stack_with_distances_or_no_such_network_is_refused(here: Path) -> None:
     with pytest.raises(DualpixError, match="does not say where its frames are focused"):
         predict_stack_depth(stack((32, 48), None), load_model("toynet:stack"))
-    with pytest.raises(
-        DualpixError, match=r"'fmdp-compact' takes a dual-pixel pair.*expected a network for focus"
-    ):
+    with pytest.raises(DualpixError, match=r"'fmdp-compact' takes a dual-pixel pair.*expected a network for focus"):
         predict_stack_depth(stack((32, 48), (4.0, 1.0, 0.5)), load_model())
 
 
