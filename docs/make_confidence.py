@@ -25,7 +25,6 @@ from dualpix.models.confidence.fit import fit_calibration
 from dualpix.models.evaluate.validation import CHECK_SEED, FIT_SEED, TABLE_SEED, ValidationScene, validation_scenes
 from dualpix.models.metrics import sparsification
 from dualpix.models.predict.disparity import (
-    WORKING_LONG_SIDE_PX,
     Estimator,
     network_estimator,
     network_working_sizes,
@@ -33,6 +32,7 @@ from dualpix.models.predict.disparity import (
     sgbm_estimator,
 )
 from dualpix.models.predict.judge import evidence_of
+from dualpix.models.predict.working import WORKING_LONG_SIDE_PX
 from dualpix.models.zoo import CONFIDENCE, DEFAULT_MODEL, ZOO, LoadedModel, load_model
 
 Floats = npt.NDArray[np.float64]

@@ -46,7 +46,8 @@ from dualpix.models.evaluate.protocols.dp119 import defocus_diopters
 from dualpix.models.evaluate.run import Evaluated
 from dualpix.models.metrics import sparsification
 from dualpix.models.networks import build_network
-from dualpix.models.predict.disparity import match_disparity, predict_disparity, working_views
+from dualpix.models.predict.disparity import match_disparity, predict_disparity
+from dualpix.models.predict.working import working_views
 from dualpix.models.prepare import network_inputs
 from dualpix.models.zoo import load_model
 

@@ -31,16 +31,14 @@ from dualpix.capture.types import CaptureMeta, DualPixelImage, LensModel
 from dualpix.models.metrics import rank_correlation
 from dualpix.models.networks import NetworkSpec, build_network, network_spec
 from dualpix.models.predict.disparity import (
-    MethodMap,
-    WorkingViews,
     estimate,
     lens_of,
     match_disparity,
     metric_depth,
     predict_disparity,
     with_profile,
-    working_views,
 )
+from dualpix.models.predict.working import MethodMap, WorkingViews, working_views
 from dualpix.models.prepare import network_inputs
 from dualpix.models.zoo import LoadedModel
 

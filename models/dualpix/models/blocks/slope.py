@@ -43,8 +43,8 @@ class SlopeDisparity(nn.Module):
     def __init__(self, difference_gain: float = 1.0) -> None:
         super().__init__()
         self.channels = len(SCALES) * WINDOWS
-        self.register_buffer("fine", constant(lambda: _kernels()[0] * _gains(difference_gain)), persistent=False)
-        self.register_buffer("coarse", constant(lambda: _kernels()[1]), persistent=False)
+        self.register_buffer("fine", constant(lambda: _fine() * _gains(difference_gain)), persistent=False)
+        self.register_buffer("coarse", constant(_coarse), persistent=False)
         self.mean = FrozenConv1x1(_means())
         self.floor = nn.Parameter(torch.full((1, self.channels, 1, 1), _FLOOR))
         most = constant(lambda: torch.tensor(SCALES * WINDOWS).reshape(1, -1, 1, 1) * _MOST_PX)
@@ -101,9 +101,8 @@ def slopes_plain(mean: Tensor, difference: Tensor, scale: int) -> tuple[Tensor, 
     return found[0], found[1]
 
 
-def _kernels() -> tuple[Tensor, Tensor]:
-    """Of folded views (12, 32, 3, 3): five slopes, five differences, mean and difference at 1/4; and of the last two
-    (2, 2, 3, 7): slope and difference at 1/8, seen from each pixel at 1/4."""
+def _fine() -> Tensor:
+    """(12, 32, 3, 3) of folded views: five slopes, five differences, mean and difference at 1/4."""
     side, block = 5 * FOLD, slice(2 * FOLD, 3 * FOLD)
     spots = torch.zeros(side * side, 1, side, side)
     spots.reshape(side * side, -1).fill_diagonal_(1.0)
@@ -120,6 +119,11 @@ def _kernels() -> tuple[Tensor, Tensor]:
                 fine[5 + place, FOLD * FOLD :] = _folded(difference)
                 place += 1
     fine[10, : FOLD * FOLD, 1, 1] = fine[11, FOLD * FOLD :, 1, 1] = 1 / FOLD**2
+    return fine
+
+
+def _coarse() -> Tensor:
+    """(2, 2, 3, 7) of mean and difference at 1/4: slope and difference at 1/8, seen from each pixel there."""
     # at 1/8 a neighbour is two pixels away; two pixels are averaged both ways, about the middle one
     smooth = torch.tensor([0.25, 0.5, 0.25])
     steps, simpson = torch.tensor([-0.5, 0.0, 0.0, 0.0, 0.5]), torch.tensor([1.0, 0.0, 4.0, 0.0, 1.0]) / 6
@@ -127,7 +131,7 @@ def _kernels() -> tuple[Tensor, Tensor]:
     for channel, along in enumerate((steps, simpson)):
         wide = F.conv1d(along[None], smooth[None, None], padding=2)[0]
         coarse[channel, channel] = torch.outer(smooth, wide)
-    return fine, coarse
+    return coarse
 
 
 def _folded(response: Tensor) -> Tensor:

@@ -18,7 +18,8 @@ from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.protocol_names import METHODS
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
-from dualpix.models.predict.disparity import DisparityMap, match_disparity, predict_affine, predict_disparity
+from dualpix.models.predict.disparity import match_disparity, predict_affine, predict_disparity
+from dualpix.models.predict.working import DisparityMap
 from dualpix.models.samples import SHARP
 from dualpix.models.stacks.network import check_stack_model, predict_stack
 from dualpix.models.tasks.dual_pixel_affine import AFFINE

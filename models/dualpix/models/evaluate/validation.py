@@ -54,7 +54,7 @@ def validation_scenes(seed: int, counts: Sequence[int]) -> Iterator[ValidationSc
     cameras = RenderSettings(scenes="varied", quality="exact", optics="cameras")
     for sort, settings in {"simple": RenderSettings(), "cameras": cameras}.items():
         for index, (size_hw, count) in enumerate(zip(SIZES_HW, counts, strict=True)):
-            clean = _Faded(count, settings=replace(settings, size_hw=size_hw), seed=seed + index)
+            clean = _Poor(count, settings=replace(settings, size_hw=size_hw), seed=seed + index)
             augmented = AugmentedDataset(clean)
             for number in range(count):
                 sample = eval_sample(DUAL_PIXEL, augmented[0, number])
@@ -63,8 +63,8 @@ def validation_scenes(seed: int, counts: Sequence[int]) -> Iterator[ValidationSc
                 yield ValidationScene(name, clean.kind_of(number)[0], capture_of(sample), truth)
 
 
-class _Faded(RenderedDataset):
-    """Some of whose samples have less contrast, or none."""
+class _Poor(RenderedDataset):
+    """Some of whose samples show less than a lens and a scene would give, or nothing, or what no lens makes."""
 
     def kind_of(self, index: int) -> tuple[Kind, float]:
         """Of a sample, and its contrast."""

@@ -32,8 +32,6 @@ from dualpix.capture.types import DualPixelImage, LensModel
 from dualpix.models.confidence import CONFIDENT
 from dualpix.models.predict.asked import Asked
 from dualpix.models.predict.disparity import (
-    WORKING_LONG_SIDE_PX,
-    DisparityMap,
     check_gives_disparity,
     lens_of,
     match_disparity,
@@ -43,7 +41,7 @@ from dualpix.models.predict.disparity import (
 )
 from dualpix.models.predict.judge import LITTLE
 from dualpix.models.predict.metres import MetricDepth, measured_depth
-from dualpix.models.predict.working import Judgement
+from dualpix.models.predict.working import WORKING_LONG_SIDE_PX, DisparityMap, Judgement
 from dualpix.models.zoo.programs import load_any
 
 SIDECAR = "depth.json"

@@ -44,26 +44,6 @@ from dualpix.models.samples import SHARP
 from dualpix.models.tasks.dual_pixel_affine import AFFINE
 from dualpix.models.zoo import CONFIDENCE, ZOO, LoadedModel, read_calibration
 
-__all__ = [
-    "WORKING_LONG_SIDE_PX",
-    "DisparityMap",
-    "MethodMap",
-    "WorkingViews",
-    "check_gives_disparity",
-    "estimate",
-    "lens_of",
-    "match_disparity",
-    "metric_depth",
-    "network_estimator",
-    "network_working_sizes",
-    "predict_affine",
-    "predict_disparity",
-    "run_estimator",
-    "sgbm_estimator",
-    "with_profile",
-    "working_views",
-]
-
 NETWORK_PYRAMID = (1.0, 2 / 3)
 """Working sizes of a network, relative to the largest: chosen on Canon R6 II captures (not on Pixel 4 scenes), where
 the blend of the two beats either alone; the coarse one sees more of the scene at a time."""
