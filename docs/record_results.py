@@ -103,7 +103,12 @@ def paired_result(scores: Sequence[dict[str, Any]], title: str) -> Result:
                 figures |= {"95 % low": low, "95 % high": high, "scenes": one["scenes"]}
                 label = f"{record['data']}, {_PAIRED[key]}: {method}"
                 rows.append(Row(label, {name: Figure.exact(float(value)) for name, value in figures.items()}))
-    command = "; ".join(f"dualpix evaluate --data {record['data']} --json" for record in scores)
+    command = "; ".join(
+        f"dualpix evaluate --data {record['data']}{_count(record)}"
+        + "".join(f" --model {model}" for model in (record["difference_from"], *record["difference"]))
+        + " --json"
+        for record in scores
+    )
     first = scores[0]["difference_from"]
     columns = dict.fromkeys((first, "other", "difference", "95 % low", "95 % high", "scenes"), "")
     notes = f"Lower is better; differences are paired by scene, {scores[0]['interval_of']}."
