@@ -56,8 +56,9 @@ def evaluation_result(record: dict[str, Any], title: str) -> Result:
 
 def _count(record: dict[str, Any]) -> str:
     """The option that asks for as many rendered scenes as were scored."""
-    scored = len({scene["scene"] for scene in record["scenes"]})
-    return f" --count {scored}" if str(record["data"]).startswith("rendered") else ""
+    if not str(record["data"]).startswith("rendered"):
+        return ""
+    return f" --count {len({scene['scene'] for scene in record['scenes']})}"
 
 
 def ablation_result(scores: Sequence[dict[str, Any]], labels: dict[str, str], title: str) -> Result:
