@@ -45,20 +45,19 @@ def evaluation_result(record: dict[str, Any], title: str) -> Result:
         }
         rows.append(Row(method, figures))
     sizes = ", ".join(f"{size} px" for size in record["network_working_sizes_px"] or ()) or "their default sizes"
+    scored = len({scene["scene"] for scene in scenes})
     return new_result(
         title,
-        f"dualpix evaluate --data {record['data']}{_count(record)} --json",
+        f"dualpix evaluate --data {record['data']}{_count(record['data'], scored)} --json",
         columns,
         rows,
         notes=f"Networks worked at {sizes}.",
     )
 
 
-def _count(record: dict[str, Any]) -> str:
-    """The option that asks for as many rendered scenes as were scored."""
-    if not str(record["data"]).startswith("rendered"):
-        return ""
-    return f" --count {len({scene['scene'] for scene in record['scenes']})}"
+def _count(data: str, scored: int) -> str:
+    """The option that asks for as many rendered scenes as were scored; captures are all scored."""
+    return f" --count {scored}" if data.startswith("rendered") else ""
 
 
 def ablation_result(scores: Sequence[dict[str, Any]], labels: dict[str, str], title: str) -> Result:
@@ -104,16 +103,17 @@ def paired_result(scores: Sequence[dict[str, Any]], title: str) -> Result:
                 figures |= {"95 % low": low, "95 % high": high, "scenes": one["scenes"]}
                 label = f"{record['data']}, {_PAIRED[key]}: {method}"
                 rows.append(Row(label, {name: Figure.exact(float(value)) for name, value in figures.items()}))
-    command = "; ".join(
-        f"dualpix evaluate --data {record['data']}{_count(record)}"
-        + "".join(f" --model {model}" for model in (record["difference_from"], *record["difference"]))
-        + " --json"
-        for record in scores
-    )
+    command = "; ".join(map(_paired_command, scores))
     first = scores[0]["difference_from"]
     columns = dict.fromkeys((first, "other", "difference", "95 % low", "95 % high", "scenes"), "")
     notes = f"Lower is better; differences are paired by scene, {scores[0]['interval_of']}."
     return new_result(title, command, columns, rows, notes=notes)
+
+
+def _paired_command(record: dict[str, Any]) -> str:
+    scored = max(one["scenes"] for found in record["difference"].values() for one in found.values())
+    models = "".join(f" --model {model}" for model in (record["difference_from"], *record["difference"]))
+    return f"dualpix evaluate --data {record['data']}{_count(record['data'], scored)}{models} --json"
 
 
 def _paired_figures(record: dict[str, Any]) -> list[str]:
