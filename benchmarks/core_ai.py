@@ -38,8 +38,8 @@ from dualpix.models.networks.spec import fix_size
 from dualpix.models.zoo import load_model
 from dualpix.quantize.calibration import CalibrationSet, Inputs, rendered_calibration, rendered_evaluation
 from dualpix.quantize.gate import Candidate, judge
+from dualpix.quantize.keep import KeepFloat, keep_modules
 from dualpix.quantize.limits import Limits
-from dualpix.quantize.ptq import KeepFloat, keep_modules
 from dualpix.quantize.score import Metric, arrays_of, score, sqnr_db, tensors_of
 from dualpix.quantize.task_metrics import task_metrics
 
@@ -49,7 +49,9 @@ MADE = tuple(recipe for recipe in RECIPES.values() if recipe.backend == "dualpix
 _NAMES = [recipe.name for recipe in MADE]
 COLUMNS = {"SQNR": "dB", "from its graph": "dB", "metric loss": "%", "size": "MB"}
 _SIZE_HW = (96, 128)
-_CALIBRATION, _EVALUATION = 4, 4
+_OF_SCENES, _OF_TEXTURES = (24, 12), (4, 4)
+"""Scenes to calibrate and to judge: as ``dualpix export`` has them, for networks that are scored; the others' outputs
+are only held against their own."""
 _SEEDS = (11, 12)
 """Of the foreign networks' inputs: to calibrate, to judge."""
 
@@ -80,13 +82,14 @@ class Network:
 def shipped(name: str, size_hw: tuple[int, int]) -> Network:
     """A shipped network with rendered scenes."""
     model = load_model(name)
-    evaluation = rendered_evaluation(_EVALUATION, size_hw, model.spec)
+    calibrate, judged = _OF_SCENES
+    evaluation = rendered_evaluation(judged, size_hw, model.spec)
     samples = tuple(sample.inputs for sample in evaluation.samples)
     outputs = tuple(output.name for output in outputs_of(model, samples[0]))
     fix_size(model.module, samples[0])
     keep = keep_modules(*model.card.get("keep_float", ()), *float_islands(model.module))
     return Network(
-        name, model.module, model.spec.input_names, outputs, rendered_calibration(_CALIBRATION, size_hw, model.spec),
+        name, model.module, model.spec.input_names, outputs, rendered_calibration(calibrate, size_hw, model.spec),
         samples, keep, limits_of(model)[0], task_metrics(evaluation, list(outputs)),
     )  # fmt: skip
 
@@ -95,8 +98,7 @@ def foreign(name: str) -> Network:
     """A network that is not ours, with seeded textures."""
     module, _ = foreign_modules()[name]()
     calibration, samples = (
-        tuple(foreign_samples(name, count, seed))
-        for count, seed in zip((_CALIBRATION, _EVALUATION), _SEEDS, strict=True)
+        tuple(foreign_samples(name, count, seed)) for count, seed in zip(_OF_TEXTURES, _SEEDS, strict=True)
     )
     names = tuple(f"image_{k}" for k in range(len(samples[0])))
     keep = keep_modules(*float_islands(module))
@@ -156,9 +158,10 @@ def table(
                 path = work / f"{name}-{recipe.name}.json"
                 if path.is_file() or not stored:
                     rows.append(row_of(name, recipe.name, _entry(path, name, recipe, size_hw, made)))
+    judged = "{0} calibrate, {1} judge".format
     notes = (
-        f"Inputs: {size_hw[1]}x{size_hw[0]} rendered scenes for shipped networks, seeded textures for the others; "
-        f"{_CALIBRATION} calibrate, {_EVALUATION} judge; run by the runtime of coreai-core "
+        f"Inputs: {size_hw[1]}x{size_hw[0]} rendered scenes for shipped networks ({judged(*_OF_SCENES)}), seeded "
+        f"textures for the others ({judged(*_OF_TEXTURES)}); run by the runtime of coreai-core "
         f"{coreai.VERSIONS['coreai-core']} for Linux. Where there are several outputs, the worst counts. 'From its "
         "graph' is the asset beside what it was converted from, run by torch."
     )

@@ -32,8 +32,8 @@ from dualpix.models.networks.spec import first_output
 from dualpix.models.zoo import known_models, load_model
 from dualpix.quantize.calibration import CalibrationSet, Inputs, rendered_calibration, rendered_evaluation
 from dualpix.quantize.gate import Candidate, Outcome, judge
+from dualpix.quantize.keep import KeepFloat, keep_modules, keep_nothing
 from dualpix.quantize.limits import Limits
-from dualpix.quantize.ptq import KeepFloat, keep_modules, keep_nothing
 from dualpix.quantize.score import Accuracy, Metric, score
 from dualpix.quantize.task_metrics import task_metrics
 

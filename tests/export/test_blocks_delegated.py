@@ -20,7 +20,8 @@ from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.executorch.xnnpack import lower
 from dualpix.models.blocks.channels import float_islands
 from dualpix.quantize.calibration import CalibrationSet
-from dualpix.quantize.ptq import keep_modules, keep_nothing, quantise_static
+from dualpix.quantize.keep import keep_modules, keep_nothing
+from dualpix.quantize.ptq import quantise_static
 
 SIZE_HW = (16, 24)
 QUICK_FLOAT = ("soft-argmax",)

@@ -20,7 +20,8 @@ from dualpix.models.foundation import FOUNDATIONS, IMAGENET, FoundationModel, fo
 from dualpix.models.foundation.adapters import add_adapters
 from dualpix.models.foundation.checkpoints import LITE0_PACKAGE
 from dualpix.quantize.calibration import CalibrationSet
-from dualpix.quantize.ptq import keep_nothing, quantise_static
+from dualpix.quantize.keep import keep_nothing
+from dualpix.quantize.ptq import quantise_static
 
 WEIGHTS = IMAGENET if importlib.util.find_spec(LITE0_PACKAGE) else None
 

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from dualpix.export.artefact import BuildRequest
 from dualpix.export.mixed import MIXED_BUDGET, kept_float, searched
 from dualpix.quantize.calibration import CalibrationSet, Inputs
-from dualpix.quantize.ptq import KeepFloat, keep_modules, keep_nothing, quantise_static
+from dualpix.quantize.keep import KeepFloat, keep_modules, keep_nothing
+from dualpix.quantize.ptq import quantise_static
 from dualpix.quantize.search.losses import output_loss
 
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.emulate import Emulator, macs_of, rounded_weight
-from dualpix.quantize.ptq import exported_graph, keep_modules, keep_nothing, quantise_static
+from dualpix.quantize.keep import keep_modules, keep_nothing
+from dualpix.quantize.ptq import exported_graph, quantise_static
 
 _CHOICES = ((), ("encode.0",), ("head",), ("join", "image"), ("encode", "join"), ("encode", "head", "join", "image"))
 

@@ -10,14 +10,9 @@ from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
 from dualpix.capture.errors import DualpixError, UnknownNameError
+from dualpix.quantize.keep import keep_modules, keep_nothing
 from dualpix.quantize.kinds import Observer
-from dualpix.quantize.ptq import (
-    keep_modules,
-    keep_nothing,
-    quantise_dynamic,
-    quantise_linear_4w8da,
-    quantise_static,
-)
+from dualpix.quantize.ptq import quantise_dynamic, quantise_linear_4w8da, quantise_static
 
 
 def _int8_operators(graph: fx.GraphModule) -> int:

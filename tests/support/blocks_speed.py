@@ -23,7 +23,8 @@ from dualpix.export.artefact import ExportError, quiet
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.executorch.xnnpack import lower
 from dualpix.models.blocks.channels import float_islands
-from dualpix.quantize.ptq import keep_modules, keep_nothing, quantise_static
+from dualpix.quantize.keep import keep_modules, keep_nothing
+from dualpix.quantize.ptq import quantise_static
 
 SIZE_HW = (48, 64)
 ROUNDS = 60

@@ -14,7 +14,7 @@ from dualpix.export.errors import ExportError as ExportError
 from dualpix.export.quiet import quiet as quiet
 from dualpix.quantize.calibration import CalibrationSet, Inputs
 from dualpix.quantize.graph import plain_inputs
-from dualpix.quantize.ptq import KeepFloat, keep_nothing
+from dualpix.quantize.keep import KeepFloat, keep_nothing
 from dualpix.quantize.score import Predict
 
 if TYPE_CHECKING:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from dualpix.quantize.ptq import KeepFloat, keep_modules, keep_nothing
+from dualpix.quantize.keep import KeepFloat, keep_modules, keep_nothing
 
 if TYPE_CHECKING:
     from dualpix.export.artefact import BuildRequest

@@ -21,8 +21,8 @@ from dualpix.export.own.called import Called, called
 from dualpix.export.own.examples import Examples
 from dualpix.export.own.states import StatesAsInputs
 from dualpix.quantize.calibration import CalibrationSet, input_coverage
+from dualpix.quantize.keep import KeepFloat, keep_nothing
 from dualpix.quantize.limits import Limits
-from dualpix.quantize.ptq import KeepFloat, keep_nothing
 from dualpix.quantize.score import Metric
 
 if TYPE_CHECKING:

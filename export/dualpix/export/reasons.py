@@ -18,7 +18,7 @@ from torch import fx, nn
 import dualpix
 from dualpix.export.bound import own_path
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.ptq import module_path
+from dualpix.quantize.keep import module_path
 
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in ')
 _OPERATOR = re.compile(

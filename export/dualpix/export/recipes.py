@@ -90,14 +90,19 @@ class Recipe:
         self, path: Path, input_names: tuple[str, ...], output_names: tuple[str, ...], threads: int = 1
     ) -> Predict | None:
         """A file of this recipe, ready to run; ``None`` where that cannot be done here."""
-        return self.module().load(path, input_names, output_names, threads)
+        return self._runner().load(path, input_names, output_names, threads)
+
+    def _runner(self) -> Backend:
+        """What runs the file: the backend, or the part of it that is enough for that."""
+        return cast("Backend", import_module(_RUNNERS.get(self.backend, self.backend)))
 
     def _ask(self, question: Literal["can_build", "can_run"]) -> str | None:
-        from dualpix.export.artefact import quiet
+        from dualpix.export.quiet import quiet
 
         try:
             with quiet():
-                answer: str | None = getattr(self.module(), question)()
+                asked = self._runner() if question == "can_run" else self.module()
+                answer: str | None = getattr(asked, question)()
         except ImportError as error:
             return f"{error.name or error} cannot be imported"
         return answer
@@ -106,6 +111,8 @@ class Recipe:
 _XNNPACK, _VULKAN, _DELEGATE, _QNN = (
     f"dualpix.export.executorch.{name}" for name in ("xnnpack", "vulkan", "coreml_delegate", "qnn")
 )
+_RUNNERS = {_XNNPACK: "dualpix.export.executorch.runner"}
+"""Where a backend brings tools that running does not need."""
 _COREML, _COREAI = "dualpix.export.coreml", "dualpix.export.coreai"
 
 RECIPES: dict[str, Recipe] = {

@@ -29,14 +29,12 @@ from torchao.quantization.pt2e.quantizer.quantizer import (
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import harmonise_scales
+from dualpix.quantize.keep import KeepFloat, keep_nothing, module_path
 from dualpix.quantize.kinds import Observer
 from dualpix.quantize.ptq import (
     SCALE_FLOOR,
-    KeepFloat,
     annotation,
     exported_graph,
-    keep_nothing,
-    module_path,
     static_quantizer,
 )
 

@@ -43,10 +43,8 @@ from dualpix.quantize.graph import (
     unshare_weights,
 )
 from dualpix.quantize.graph.nodes import argument, is_call, is_constant
+from dualpix.quantize.keep import KeepFloat, keep_nothing, module_path
 from dualpix.quantize.kinds import Observer
-
-KeepFloat = Callable[[str], bool]
-"""Dotted path of a submodule ("dual_pixel.half_attention.query") -> whether its operators stay float."""
 
 GROUP = 32
 """Weights that share a scale in :func:`quantise_linear_4w8da`; a linear's inputs must be a multiple of it."""
@@ -81,22 +79,6 @@ _OBSERVERS: dict[str, Any] = {
     "moving_average": MovingAverageMinMaxObserver,
     "minmax": MinMaxObserver,
 }
-
-
-def keep_modules(*prefixes: str) -> KeepFloat:
-    """Keep the named submodules and all below them in float: ``keep_modules("heads", "fuse_half.weights")``."""
-    return lambda path: any(path == p or path.startswith(p + ".") for p in prefixes)
-
-
-def keep_nothing(path: str) -> bool:
-    """Quantise everywhere."""
-    return False
-
-
-def module_path(node: fx.Node) -> str:
-    """Innermost submodule that made ``node`` of an exported graph; empty for the top level."""
-    stack = node.meta.get("nn_module_stack") or {}
-    return str(list(stack.values())[-1][0]) if stack else ""
 
 
 class _SelectiveQuantizer(XNNPACKQuantizer):  # type: ignore[misc]

@@ -21,8 +21,8 @@ from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.emulate import Emulator
 from dualpix.quantize.graph import fold_batch_norm, run_eager
+from dualpix.quantize.keep import KeepFloat, keep_nothing
 from dualpix.quantize.kinds import Observer
-from dualpix.quantize.ptq import KeepFloat, keep_nothing
 from dualpix.quantize.score import tensors_of
 
 

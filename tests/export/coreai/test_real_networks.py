@@ -17,7 +17,7 @@ from dualpix.export.coreai.check import layer_differences
 from dualpix.export.coreai.convert import PRECISIONS, prepare
 from dualpix.models.zoo import load_model
 from dualpix.quantize.calibration import CalibrationSet, rendered_calibration, rendered_evaluation
-from dualpix.quantize.ptq import keep_modules
+from dualpix.quantize.keep import keep_modules
 from dualpix.quantize.score import sqnr_db
 
 pytestmark = pytest.mark.slow

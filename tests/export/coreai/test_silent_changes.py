@@ -19,7 +19,7 @@ from dualpix.export.coreai.half import to_float16
 from dualpix.export.coreai.rewrite import decomposed
 from dualpix.export.coreai.weights import int8_codes, palettes, register_operators, store_weights
 from dualpix.quantize.graph import float_graph
-from dualpix.quantize.ptq import keep_modules, keep_nothing
+from dualpix.quantize.keep import keep_modules, keep_nothing
 from dualpix.quantize.score import sqnr_db
 
 RIGHT_DB, RIGHT_HALF_DB = 90.0, 45.0

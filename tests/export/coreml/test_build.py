@@ -29,7 +29,7 @@ from dualpix.export.coreml.check import sqnr_db
 from dualpix.export.coreml.convert import palette
 from dualpix.export.coreml.package import read_spec
 from dualpix.quantize.calibration import CalibrationSet
-from dualpix.quantize.ptq import keep_modules
+from dualpix.quantize.keep import keep_modules
 
 not_on_a_mac = pytest.mark.skipif(sys.platform == "darwin", reason="Core ML itself runs here")
 

@@ -19,7 +19,8 @@ from dualpix.models.networks.dfdnet_paper import DfDNetPaper, DfDNetPaperConfig
 from dualpix.models.networks.fossa import FOSSA
 from dualpix.models.networks.fossa_paper import FOSSAPaper, FOSSAPaperConfig
 from dualpix.models.prepare import blur_px_per_diopter, stack_inputs
-from dualpix.quantize.ptq import keep_modules, quantise_static
+from dualpix.quantize.keep import keep_modules
+from dualpix.quantize.ptq import quantise_static
 
 SIZE_HW = (64, 96)
 Inputs = tuple[Tensor, ...]

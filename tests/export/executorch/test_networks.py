@@ -15,7 +15,7 @@ from dualpix.export.executorch import coreml_delegate, vulkan, xnnpack
 from dualpix.models.networks import build_network, network_spec
 from dualpix.models.zoo import load_model
 from dualpix.quantize.calibration import CalibrationSet, Inputs, rendered_calibration
-from dualpix.quantize.ptq import keep_modules
+from dualpix.quantize.keep import keep_modules
 
 pytestmark = pytest.mark.slow
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,23 @@ def test_times_of_operators_can_be_written(program: Path, tmp_path: Path) -> Non
     assert traced.save_etdump().stat().st_size > 200
     with pytest.raises(DualpixError, match="without an event tracer"):
         PteProgram(program).save_etdump()
+
+
+def test_it_is_the_runtime_that_the_public_way_gives(program: Path) -> None:
+    from executorch.runtime import Runtime
+
+    x = torch.rand(1, 3, 8, 8, generator=torch.manual_seed(1))
+    (public,) = Runtime.get().load_program(program).load_method("forward").execute([x])
+    assert torch.equal(PteProgram(program)((x,)), public)
+
+
+def test_running_a_program_does_not_import_the_compiler(program: Path) -> None:
+    code = """
+import sys, torch
+from pathlib import Path
+from dualpix.export.executorch.runtime import PteProgram
+assert PteProgram(Path(sys.argv[1]))((torch.rand(1, 3, 8, 8),)).shape == (1, 4, 6, 6)
+print([name for name in ("executorch.exir", "torchao", "torch._inductor") if name in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-c", code, str(program)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr

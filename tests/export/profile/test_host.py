@@ -25,7 +25,8 @@ from dualpix.export.profile.target import ProfileRequest
 from dualpix.models.zoo import DEFAULT_MODEL, load_model
 from dualpix.quantize.calibration import rendered_calibration
 from dualpix.quantize.graph import fold_batch_norm
-from dualpix.quantize.ptq import keep_modules, quantise_static
+from dualpix.quantize.keep import keep_modules
+from dualpix.quantize.ptq import quantise_static
 
 
 @pytest.fixture(scope="module")

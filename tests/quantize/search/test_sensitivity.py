@@ -13,7 +13,8 @@ from torch import Tensor, nn
 
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import EvaluationSet, Inputs, rendered_search
-from dualpix.quantize.ptq import keep_modules, quantise_static
+from dualpix.quantize.keep import keep_modules
+from dualpix.quantize.ptq import quantise_static
 from dualpix.quantize.search.assignment import Assignment, FrontierPoint, LayerSensitivity, allowed_loss
 from dualpix.quantize.search.choice import search
 from dualpix.quantize.search.losses import output_loss, task_loss

@@ -9,7 +9,7 @@ confidence of ``SURE`` colours fade to it; infinite depth is the far end of its 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
@@ -30,16 +30,19 @@ Limits = tuple[float, float]
 Scale = Literal["diverging", "sequential", "depth"]
 
 INVALID_GREY = (0.5, 0.5, 0.5)
-_GREY_CODES = np.array([255 * c for c in INVALID_GREY], np.float32)
+_GREY_CODES = np.rint([255 * c for c in INVALID_GREY]).astype(np.uint8)
 SURE = 0.5
 """Confidence from which colours are shown in full."""
 _MAPS: dict[Scale, str] = {"diverging": "RdBu", "sequential": "viridis_r", "depth": "viridis"}
 _ROUND_M = tuple(m * 10.0**e for e in (-2, -1, 0, 1, 2) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7))
 _OUTLIER_PERCENT = 0.5
+_RANKED = 500_000
+"""Values that decide where a scale ends: of more, each so-manieth."""
 _STEPS, _STRIP_PX = 256, 64
 _DPI = 100
 _LONGEST_PANEL_PX = 960
 _TITLE_PX, _BAR_PX, _GAP_PX = 34, 84, 14
+_TITLE_ABOVE_PX, _BAR_WIDTH_PX = 8, 14
 
 
 @dataclass(frozen=True)
@@ -100,7 +103,8 @@ def default_limits(values: npt.NDArray[Any], valid: Mask | None, scale: Scale) -
     known = placed[_known(placed, valid) & np.isfinite(placed)]
     if not known.size:
         return (-1.0, 1.0) if scale == "diverging" else (0.0, 1.0)
-    low, high = (float(v) for v in np.percentile(known, (_OUTLIER_PERCENT, 100 - _OUTLIER_PERCENT)))
+    ranked = known[:: -(-known.size // _RANKED)]
+    low, high = (float(v) for v in np.percentile(ranked, (_OUTLIER_PERCENT, 100 - _OUTLIER_PERCENT)))
     if scale == "diverging":
         reach = max(abs(low), abs(high), 1e-6)
         return -reach, reach
@@ -119,24 +123,20 @@ def coloured(panel: Panel) -> Rgb:
     for start in range(0, len(values), _STRIP_PX):  # whole pictures as float colours are 100 MB of fresh memory
         rows = slice(start, start + _STRIP_PX)
         step = np.clip((np.where(known[rows], values[rows], low) - low) * (_STEPS / (high - low)), 0, _STEPS - 1)
-        shown = _table(panel.scale)[step.astype(np.uint8)]
+        shown = cv2.applyColorMap(step.astype(np.uint8), ramp(panel.scale)[:, None])
+        sure = known[rows].astype(np.float32)
         if panel.confidence is not None:
-            sure = np.clip(panel.confidence[rows] / SURE, 0.0, 1.0)[..., None]
-            shown = sure * shown + (1 - sure) * _GREY_CODES
-        colours[rows] = np.rint(shown)
-    colours[~known] = np.rint(_GREY_CODES)
+            sure *= np.clip(panel.confidence[rows] / SURE, 0.0, 1.0)
+        colours[rows] = cv2.blendLinear(shown, np.full_like(shown, _GREY_CODES), sure, 1 - sure)
     return colours
 
 
-def ramp(scale: Scale) -> npt.NDArray[np.uint8]:
-    """(256, 3) R, G, B of a scale, from its low end to its high one."""
-    return np.asarray(np.rint(_table(scale)), np.uint8)
-
-
 @cache
-def _table(scale: Scale) -> npt.NDArray[np.float32]:
-    colours = colormaps[_MAPS[scale]](np.linspace(0.0, 1.0, _STEPS))[:, :3]
-    return np.asarray(255 * colours, np.float32)
+def ramp(scale: Scale) -> npt.NDArray[np.uint8]:
+    """(256, 3) R, G, B of a scale, from its low end to its high one; not to be written to."""
+    colours: Rgb = np.rint(255 * colormaps[_MAPS[scale]](np.linspace(0.0, 1.0, _STEPS))[:, :3]).astype(np.uint8)
+    colours.flags.writeable = False
+    return colours
 
 
 def figure(panels: Sequence[Panel], *, columns: int | None = None, panel_px: int = _LONGEST_PANEL_PX) -> Rgb:
@@ -157,14 +157,21 @@ def figure(panels: Sequence[Panel], *, columns: int | None = None, panel_px: int
     total_h, total_w = rows * cell_h, columns * cell_w + _GAP_PX
     canvas = Figure(figsize=(total_w / _DPI, total_h / _DPI), dpi=_DPI, facecolor="white")
     agg = FigureCanvasAgg(canvas)
+    shown = []
     for index, panel in enumerate(panels):
         row, column = divmod(index, columns)
-        left, top = _GAP_PX + column * cell_w, row * cell_h + _TITLE_PX
-        box = (left / total_w, 1 - (top + height) / total_h, width / total_w, height / total_h)
-        bar = ((left + width + 8) / total_w, box[1], 14 / total_w, box[3])
-        _draw(canvas, panel, box, bar, panel_px)
+        at = _Place(_GAP_PX + column * cell_w, row * cell_h + _TITLE_PX, height, width)
+        limited = panel if panel.scale is None else replace(panel, limits=_limits(panel, panel.scale))
+        _write_around(canvas, limited, at)
+        shown.append((at, limited))
     agg.draw()
-    return np.asarray(agg.buffer_rgba(), np.uint8)[..., :3].copy()
+    picture = np.asarray(agg.buffer_rgba(), np.uint8)[..., :3].copy()
+    for at, panel in shown:
+        own_h, own_w = _shown_size(panel.image.shape[:2], panel_px)
+        # Reduced after colouring: averaging values would spread masked and infinite ones.
+        reduced = cv2.resize(coloured(panel), (own_w, own_h), interpolation=cv2.INTER_AREA)
+        picture[at.window] = cv2.resize(reduced, (width, height), interpolation=cv2.INTER_NEAREST)
+    return picture
 
 
 def grown(image: npt.NDArray[Any], times: int) -> npt.NDArray[Any]:
@@ -203,37 +210,44 @@ def _shown_size(size_hw: tuple[int, ...], panel_px: int) -> tuple[int, int]:
     return max(1, round(size_hw[0] * shrink)), max(1, round(size_hw[1] * shrink))
 
 
-def _draw(
-    canvas: Figure,
-    panel: Panel,
-    box: tuple[float, float, float, float],
-    bar: tuple[float, float, float, float],
-    panel_px: int,
-) -> None:
-    height, width = _shown_size(panel.image.shape[:2], panel_px)
-    axes = canvas.add_axes(box)
-    axes.set_axis_off()
-    axes.set_title(panel.title, fontsize=11, loc="left")
-    # Reduced after colouring: averaging values would spread masked and infinite ones.
-    shown = cv2.resize(coloured(panel), (width, height), interpolation=cv2.INTER_AREA)
-    axes.imshow(shown, aspect="auto", interpolation="nearest")
+@dataclass(frozen=True)
+class _Place:
+    """Of a panel's map on the canvas, in px from its top left."""
+
+    left: int
+    top: int
+    height: int
+    width: int
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        return slice(self.top, self.top + self.height), slice(self.left, self.left + self.width)
+
+
+def _write_around(canvas: Figure, panel: Panel, at: _Place) -> None:
+    """The title and the scale bar: words and lines. Titles of axes would be laid out once more for each tick."""
+    total_w, total_h = canvas.get_size_inches() * _DPI
+    title_y = 1 - (at.top - _TITLE_ABOVE_PX) / total_h
+    canvas.text(at.left / total_w, title_y, panel.title, fontsize=11)
     if panel.scale is None:
         return
     low, high = _limits(panel, panel.scale)
-    scale = canvas.add_axes(bar)
+    bar_left = at.left + at.width + 8
+    bottom = 1 - (at.top + at.height) / total_h
+    scale = canvas.add_axes((bar_left / total_w, bottom, _BAR_WIDTH_PX / total_w, at.height / total_h))
     scale.imshow(ramp(panel.scale)[:, None], aspect="auto", origin="lower", extent=(0, 1, low, high))
-    scale.set_xticks([])
+    scale.xaxis.set_visible(False)
     scale.yaxis.tick_right()
     scale.tick_params(labelsize=9)
-    scale.set_title(panel.unit, fontsize=10)
+    canvas.text((bar_left + _BAR_WIDTH_PX / 2) / total_w, title_y, panel.unit, fontsize=10, ha="center")
     if panel.scale == "depth":
         ticks = depth_ticks(low, high)
         scale.set_yticks(list(ticks), list(ticks.values()))
 
 
-def _on_scale(values: npt.NDArray[Any], scale: Scale) -> npt.NDArray[np.float64]:
+def _on_scale(values: npt.NDArray[Any], scale: Scale) -> npt.NDArray[np.floating[Any]]:
     """Values as their scale spaces them: depth becomes diopters; a depth that is not positive is none."""
-    values = np.asarray(values, np.float64)
+    values = values if np.issubdtype(values.dtype, np.floating) else np.asarray(values, np.float64)
     return 1.0 / np.where(values > 0, values, np.nan) if scale == "depth" else values
 
 

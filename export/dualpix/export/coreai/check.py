@@ -19,7 +19,7 @@ from dualpix.export.coreai.rewrite import decomposed
 from dualpix.export.layers import LayerDifference, first_far, inside, none_far
 from dualpix.quantize import graph as passes
 from dualpix.quantize.graph import run_eager
-from dualpix.quantize.ptq import module_path
+from dualpix.quantize.keep import module_path
 from dualpix.quantize.score import sqnr_db, tensors_of
 
 

@@ -28,7 +28,7 @@ from dualpix.quantize.graph.nodes import (
     shape_of,
 )
 from dualpix.quantize.graph.resizing import is_by_ratio, resize_by_products, resizes
-from dualpix.quantize.ptq import module_path
+from dualpix.quantize.keep import module_path
 
 _MOST_ENTRIES = 1 << 24
 _BILINEAR = ("aten.upsample_linear1d.vec", "aten.upsample_bilinear2d.vec", "aten.upsample_trilinear3d.vec")

@@ -35,7 +35,7 @@ from dualpix.quantize.graph.nodes import (
     value_of,
 )
 from dualpix.quantize.graph.resizing import MATRIX
-from dualpix.quantize.ptq import KeepFloat, module_path
+from dualpix.quantize.keep import KeepFloat, module_path
 from dualpix.quantize.score import sqnr_db
 
 Kind = Literal["int8", "palette"]

@@ -20,8 +20,8 @@ from dualpix.capture.files import atomic_path
 from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.coreml.rewrite import rewrite_for_coreml
 from dualpix.export.executorch.program import Structure, check_structure, lower_for, network_macs, read_structure
-from dualpix.export.executorch.runtime import PteProgram
-from dualpix.export.executorch.xnnpack import check_output, registered
+from dualpix.export.executorch.runtime import PteProgram, registered
+from dualpix.export.executorch.xnnpack import check_output
 from dualpix.export.reasons import reason_of
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import float_graph, run_eager

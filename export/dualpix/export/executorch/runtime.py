@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from dualpix.capture.errors import DualpixError
-from dualpix.export.artefact import ExportError, type_name
+from dualpix.export.artefact import ExportError, quiet, type_name
 from dualpix.export.executorch.file import check_program_file
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.graph import plain_inputs
@@ -31,6 +31,33 @@ DTYPES = (
 """By ExecuTorch's number of a scalar type."""
 
 _threads_in_use: list[int] = []
+
+
+def registered(backend: str) -> str | None:
+    """``None``, or that the runtime in the wheel was built without ``backend``."""
+    try:
+        with quiet():
+            names = bindings()._get_registered_backend_names()
+    except ImportError as error:
+        return f"{error.name or error} is not installed: pip install executorch"
+    if backend in names:
+        return None
+    return f"the runtime of the executorch wheel was built without {backend}; it has {', '.join(sorted(names))}"
+
+
+def bindings() -> Any:
+    """The runtime itself: ExecuTorch's extension module, after torch's libraries, which it needs.
+
+    ``executorch.runtime`` is a thin wrapper of it, but imports the ahead-of-time compiler for the sake of one warning
+    class: 3 s of processor time before a program is read (``findings/executorch-runtime-imports-compiler.sh``). The
+    module is not public; the version is pinned, and tests compare both ways.
+
+    Raises:
+        ImportError: ExecuTorch is not installed, or has no such module.
+    """
+    from executorch.extension.pybindings import _C
+
+    return _C
 
 
 def set_threads(count: int) -> None:
@@ -49,9 +76,7 @@ def set_threads(count: int) -> None:
             hint=f"start another process for {count}",
         )
     if not _threads_in_use:
-        from executorch.extension.pybindings import portable_lib
-
-        portable_lib._unsafe_reset_threadpool(count)
+        bindings()._unsafe_reset_threadpool(count)
         _threads_in_use.append(count)
 
 
@@ -81,16 +106,20 @@ class PteProgram:
 
     def __init__(self, path: Path, threads: int = 1, etdump: Path | None = None) -> None:
         check_program_file(path)
-        from executorch.runtime import Runtime
-
+        runtime = bindings()
         self._etdump = etdump
         # What the runtime says it writes to the process's stderr, past Python: noise, or the only reason of a failure.
         with tempfile.TemporaryFile() as messages, _native_stderr_to(messages.fileno()):
             set_threads(threads)
             try:
                 # The method refers to memory of its program: both must live as long as this object.
-                self._program: Any = Runtime.get().load_program(path, enable_etdump=etdump is not None)
-                if "forward" not in self._program.method_names:
+                self._program: Any = runtime._load_program(
+                    str(path),
+                    enable_etdump=etdump is not None,
+                    program_verification=runtime.Verification.InternalConsistency,
+                )
+                names = {self._program.get_method_name(index) for index in range(self._program.num_methods())}
+                if "forward" not in names:
                     raise ExportError(f"'{path.name}' has no method 'forward'")
                 self._method: Any = self._program.load_method("forward")
             except (RuntimeError, ValueError) as error:
@@ -99,8 +128,8 @@ class PteProgram:
                 raise ExportError(f"'{path.name}' does not load: {reason}") from error
         if self._method is None:
             raise ExportError(f"'{path.name}' does not load: no method 'forward'")
-        self.inputs = _forms(self._method.metadata, "input")
-        self.outputs = _forms(self._method.metadata, "output")
+        self.inputs = _forms(self._method.method_meta(), "input")
+        self.outputs = _forms(self._method.method_meta(), "output")
 
     def __call__(self, inputs: Inputs) -> Any:
         """What the program gives: a tensor, or a tuple of tensors, contiguous.
@@ -127,12 +156,12 @@ class PteProgram:
 
     def _execute(self, inputs: Inputs) -> Any:
         try:
-            return self._method.execute(inputs)
+            return self._method(inputs)
         except RuntimeError as first:
             # once more, to hear what the runtime says: listening costs more than a small network
             with tempfile.TemporaryFile() as messages:
                 with _native_stderr_to(messages.fileno()), suppress(RuntimeError):
-                    self._method.execute(inputs)
+                    self._method(inputs)
                 messages.seek(0)
                 reason = _first_failure(messages.read().decode(errors="replace")) or _first_line(first)
             raise ExportError(f"the program does not run: {reason}") from first

@@ -18,11 +18,11 @@ from dualpix.capture.files import atomic_path
 from dualpix.export.artefact import Artefact, BuildRequest, ExportError, quiet
 from dualpix.export.executorch.file import check_program_file
 from dualpix.export.executorch.program import check_structure, lower_for, network_macs
-from dualpix.export.executorch.xnnpack import registered
+from dualpix.export.executorch.runtime import registered
 from dualpix.export.reasons import reason_of
 from dualpix.quantize.graph import attention_as_products, float_graph, run_eager
 from dualpix.quantize.graph.resizing import is_by_ratio, resize_by_products
-from dualpix.quantize.ptq import module_path
+from dualpix.quantize.keep import module_path
 from dualpix.quantize.score import Predict
 
 BACKEND = "VulkanBackend"

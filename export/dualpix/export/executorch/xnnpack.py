@@ -12,7 +12,6 @@ import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -24,6 +23,9 @@ from dualpix.capture.files import atomic_path
 from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportError, quiet
 from dualpix.export.executorch.blame import layer_named_in
 from dualpix.export.executorch.probe import run_apart
+from dualpix.export.executorch.runner import BACKEND as BACKEND
+from dualpix.export.executorch.runner import can_run as can_run
+from dualpix.export.executorch.runner import load as load
 from dualpix.export.executorch.runtime import PteProgram
 from dualpix.export.executorch.stored import RECORD_SUFFIX, save_record
 from dualpix.export.mixed import searched
@@ -36,18 +38,9 @@ from dualpix.quantize.graph import (
     run_eager,
     tidy_for_xnnpack,
 )
-from dualpix.quantize.ptq import (
-    KeepFloat,
-    keep_modules,
-    keep_nothing,
-    module_path,
-    quantise_dynamic,
-    quantise_linear_4w8da,
-    quantise_static,
-)
-from dualpix.quantize.score import Predict, sqnr_db, tensors_of
-
-BACKEND = "XnnpackBackend"
+from dualpix.quantize.keep import KeepFloat, keep_modules, keep_nothing, module_path
+from dualpix.quantize.ptq import quantise_dynamic, quantise_linear_4w8da, quantise_static
+from dualpix.quantize.score import sqnr_db, tensors_of
 
 _BOOKKEEPING = ("getitem", "executorch_call_delegate")
 _FLOAT_DB = {"fp32": 60.0, "fp16": 25.0}
@@ -75,29 +68,6 @@ def can_build() -> str | None:
     except ImportError as error:
         return f"{error.name or error} is not installed: pip install executorch torchao"
     return None
-
-
-def can_run() -> str | None:
-    """``None``, or why a file does not run here."""
-    return registered(BACKEND)
-
-
-def registered(backend: str) -> str | None:
-    """``None``, or that the runtime in the wheel was built without ``backend``."""
-    try:
-        from executorch.runtime import Runtime
-    except ImportError as error:
-        return f"{error.name or error} is not installed: pip install executorch"
-    with quiet():
-        names = Runtime.get().backend_registry.registered_backend_names
-    if backend in names:
-        return None
-    return f"the runtime of the executorch wheel was built without {backend}; it has {', '.join(sorted(names))}"
-
-
-def load(path: Path, input_names: tuple[str, ...], output_names: tuple[str, ...], threads: int = 1) -> Predict | None:
-    """A file that was built before; raises :class:`ExportError` where it is damaged."""
-    return PteProgram(path, threads)
 
 
 def build(request: BuildRequest) -> Artefact:

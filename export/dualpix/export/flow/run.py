@@ -44,8 +44,8 @@ from dualpix.models.zoo import ZOO, LoadedModel
 from dualpix.quantize.calibration import CalibrationSet, EvaluationSet, Inputs
 from dualpix.quantize.gate import Candidate, constant_passes, judge
 from dualpix.quantize.graph import run_eager
+from dualpix.quantize.keep import keep_modules
 from dualpix.quantize.limits import HOUSE_LIMITS, Limits, parse_limits
-from dualpix.quantize.ptq import keep_modules
 from dualpix.quantize.score import Accuracy, Outputs, arrays_of, constant_like, score
 from dualpix.quantize.task_metrics import task_metrics
 

@@ -12,8 +12,8 @@ from dualpix.capture.pictures.colour_map import Rgb, Scale
 from dualpix.models.tasks.task import Field
 from dualpix.models.zoo import check_weights as check_weights
 from dualpix.quantize.calibration import CalibrationSet, Inputs
+from dualpix.quantize.keep import KeepFloat, keep_nothing
 from dualpix.quantize.limits import Limits
-from dualpix.quantize.ptq import KeepFloat, keep_nothing
 from dualpix.quantize.score import Metric
 
 if TYPE_CHECKING:

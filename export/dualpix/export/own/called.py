@@ -17,7 +17,7 @@ from dualpix.export.flow.precheck import State, check_any_first, check_repeats
 from dualpix.export.flow.subject import Output
 from dualpix.models.blocks.channels import float_islands
 from dualpix.quantize.calibration import Inputs
-from dualpix.quantize.ptq import KeepFloat, keep_modules
+from dualpix.quantize.keep import KeepFloat, keep_modules
 
 INPUT_TYPES = (torch.float32, torch.int64, torch.int32, torch.uint8, torch.bool)
 OUTPUT_TYPES = INPUT_TYPES

@@ -317,7 +317,8 @@ def _write_tiff(path: Path, values: npt.NDArray[np.float32], meaning: str) -> No
 def _percentiles(values: npt.NDArray[np.float32]) -> dict[str, float] | None:
     if not values.size:
         return None
-    return {f"p{p}": round(float(np.percentile(values, p)), 4) for p in _SHOWN_PERCENTILES}
+    found = np.percentile(values, _SHOWN_PERCENTILES)
+    return {f"p{p}": round(float(value), 4) for p, value in zip(_SHOWN_PERCENTILES, found, strict=True)}
 
 
 def _fraction(mask: npt.NDArray[np.bool_]) -> float:

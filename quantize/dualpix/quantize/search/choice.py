@@ -18,8 +18,9 @@ from torch import nn
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.emulate import Emulator
+from dualpix.quantize.keep import KeepFloat, keep_modules, keep_nothing
 from dualpix.quantize.kinds import Observer, Sweep
-from dualpix.quantize.ptq import KeepFloat, keep_modules, keep_nothing, quantise_static
+from dualpix.quantize.ptq import quantise_static
 from dualpix.quantize.search.assignment import Assignment, LayerSensitivity
 from dualpix.quantize.search.losses import Loss
 from dualpix.quantize.search.prices import CostModel, Prices, frontier

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from dualpix.quantize.emulate import Emulator, Layer
-from dualpix.quantize.ptq import keep_modules
+from dualpix.quantize.keep import keep_modules
 from dualpix.quantize.search.assignment import FrontierPoint
 from dualpix.quantize.search.sweeps import Measure
 

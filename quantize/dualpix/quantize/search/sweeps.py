@@ -17,8 +17,8 @@ from torch import nn
 from dualpix.capture.errors import DualpixError
 from dualpix.quantize.calibration import Inputs
 from dualpix.quantize.emulate import Emulator, Layer
+from dualpix.quantize.keep import keep_modules
 from dualpix.quantize.kinds import Observer, Sweep
-from dualpix.quantize.ptq import keep_modules
 from dualpix.quantize.score import Predict
 from dualpix.quantize.search.assignment import LayerSensitivity, allowed_loss
 from dualpix.quantize.search.losses import Loss

@@ -72,7 +72,11 @@ def read_picture(path: Path) -> Samples:
     Raises:
         DecodeError: unreadable, cut, absurdly large, not finite, or of a sample type without meaning here.
     """
-    picture = read_tagged_picture(path)
+    return whole_range(read_tagged_picture(path))
+
+
+def whole_range(picture: Picture) -> Samples:
+    """The samples, integers stretched to the whole range of their type."""
     samples, full = picture.samples, _full_scale(picture.samples)
     if picture.white == full:
         return samples

@@ -207,7 +207,7 @@ class PairDecoder:
     def decode(self, source: Source) -> SensorViews:
         """Both views, linear. Raises DecodeError for a missing, unequal or damaged file."""
         right_path = find_right(source)
-        left, right = read_tagged_picture(source.path), read_tagged_picture(right_path)
+        left, right = source.picture, read_tagged_picture(right_path)
         check_pair(source.path, left.samples, right_path, right.samples)
         turned = left.hints.orientation, right.hints.orientation
         if turned[0] != turned[1]:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
-from dualpix.capture.raw.containers.images import Samples, picture_kind, read_pgm, read_picture
+from dualpix.capture.raw.containers.images import Samples, picture_kind, read_pgm, read_picture, whole_range
 from dualpix.capture.raw.develop.planes import Plane
 from dualpix.capture.raw.formats.pair import check_pair, find_right, pair_frames
 from dualpix.capture.raw.formats.plugin import SensorViews, Source
@@ -94,7 +94,7 @@ class Pixel4PngDecoder:
         width, height, bits, colour = struct.unpack_from(">IIBB", source.head, 16)
         if (width, height) not in _PIXEL4_SIZES or (bits, colour) != (16, 0):
             return f"PNG is {width}x{height}, not 16-bit gray 2016x1512"
-        samples = read_picture(source.path)
+        samples = whole_range(source.picture)
         low, high = int(samples.min()), int(samples.max())
         in_range = _PIXEL4_RANGE[0] <= low and high <= _PIXEL4_RANGE[1]
         return None if in_range else f"values {low}..{high} are not 14-bit above black {PIXEL4_BLACK}"
@@ -102,7 +102,7 @@ class Pixel4PngDecoder:
     def decode(self, source: Source) -> SensorViews:
         """Both views. Raises DecodeError for a missing, unequal or damaged file."""
         right_path = find_right(source)
-        left, right = read_picture(source.path), read_picture(right_path)
+        left, right = whole_range(source.picture), read_picture(right_path)
         check_pair(source.path, left, right_path, right)
         baseline = source.baseline or _PIXEL4_SIZES[left.shape[1], left.shape[0]]
         details = {"format": "Pixel 4 PNG, 14 bit"}

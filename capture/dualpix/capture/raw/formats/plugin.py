@@ -9,12 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from dualpix.capture.raw.containers.images import Picture, read_tagged_picture
 from dualpix.capture.raw.develop.levels import Levels
 from dualpix.capture.raw.develop.planes import Plane
 from dualpix.capture.types import Baseline, CaptureMeta, Mask
@@ -46,6 +48,15 @@ class Source:
     """The geometry of a file without a header."""
     levels: Levels = field(default_factory=Levels)
     """Black and white of a pair, where the user states them; in the numbers that the decoder says it reads."""
+
+    @cached_property
+    def picture(self) -> Picture:
+        """What ``path`` holds, where it is a picture: decoded once, also where a decoder looks at it to refuse it.
+
+        Raises:
+            DecodeError: see :func:`~dualpix.capture.raw.containers.images.read_picture`.
+        """
+        return read_tagged_picture(self.path)
 
 
 @dataclass(frozen=True)

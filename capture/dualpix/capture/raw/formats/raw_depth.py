@@ -21,7 +21,14 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.errors import DecodeError
-from dualpix.capture.raw.containers.images import Samples, check_size, picture_kind, read_bounded, read_picture
+from dualpix.capture.raw.containers.images import (
+    Samples,
+    check_size,
+    picture_kind,
+    read_bounded,
+    read_picture,
+    whole_range,
+)
 from dualpix.capture.raw.develop.planes import Plane
 from dualpix.capture.raw.formats.dump import Dump
 from dualpix.capture.raw.formats.pair import check_pair, find_right, pair_frames
@@ -101,12 +108,12 @@ class RawDepthPngDecoder:
         width, height, bits, colour = struct.unpack_from(">IIBB", source.head, 16)
         if (width, height) not in _PNG_SIZES or (bits, colour) != (16, 0):
             return f"PNG is {width}x{height}, not 16-bit gray 2016x756 or 2016x1512"
-        return "values are not 10-bit ones" if ten_bit(read_picture(source.path)) is None else None
+        return "values are not 10-bit ones" if ten_bit(whole_range(source.picture)) is None else None
 
     def decode(self, source: Source) -> SensorViews:
         """Both views in 10-bit counts. Raises DecodeError for a missing, unequal or damaged file."""
         right_path = find_right(source)
-        left, right = read_picture(source.path), read_picture(right_path)
+        left, right = whole_range(source.picture), read_picture(right_path)
         check_pair(source.path, left, right_path, right)
         counts = ten_bit(left), ten_bit(right)
         if counts[0] is None or counts[1] is None:
