@@ -1,14 +1,16 @@
-"""The yardstick every network is measured against: semi-global matching (Hirschmüller, TPAMI 2008) of the two halves.
+"""The yardsticks that networks are measured against: semi-global matching (Hirschmüller, TPAMI 2008) of the two halves,
+and matching of blocks by zero-mean normalised cross-correlation (ZNCC).
 
 Convention: disparity is ``x_right - x_left`` in px of the arrays given, > 0 behind the focus plane; OpenCV's own is its
 negative. Dual-pixel halves are not a stereo pair (their blur kernels are each other's mirror images, not shifted
 copies), so matching is a baseline here, not the method.
 
-The setting is one that nobody tuned per scene, so that figures can be compared across papers and releases.
+The settings are ones that nobody tuned per scene, so that figures can be compared across papers and releases.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import cv2
@@ -16,6 +18,9 @@ import numpy as np
 import numpy.typing as npt
 
 from dualpix.capture.types import FloatImage, Mask
+
+_FLAT = 1e-5
+"""Standard deviation of a block, of the brightest pixel, below which it is rounding."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,15 @@ class SgbmSettings:
     large_step_penalty: int = 32
     encoding_gamma: float = 2.2
     """Views are matched as 8-bit pictures, value ** (1 / gamma), the brightest pixel of both at 255."""
+
+
+@dataclass(frozen=True)
+class ZnccSettings:
+    """Of matching by :func:`match_zncc`."""
+
+    block_px: int = 11
+    reach_px: int = 16
+    """Whole shifts from -reach to +reach are compared."""
 
 
 def without_clipped(left: FloatImage, right: FloatImage, saturated: Mask) -> tuple[FloatImage, FloatImage]:
@@ -75,6 +89,62 @@ def match_sgbm(left: FloatImage, right: FloatImage, settings: SgbmSettings | Non
     measured = steps > -16 * s.reach_px - 16
     # negated as integers: there is no -0
     return _fill_rows((-steps).astype(np.float32) / 16.0, measured), measured
+
+
+def match_zncc(left: FloatImage, right: FloatImage, settings: ZnccSettings | None = None) -> tuple[FloatImage, Mask]:
+    """Disparity of ``left``: for each block the shift along x with the largest ZNCC, to a fraction of a pixel.
+
+    ZNCC(d) = cov(left(x), right(x + d)) / sqrt(var left(x) var right(x + d)) over a block. A parabola through the
+    largest value and its neighbours says the fraction. No smoothness is asked for, and brightness and contrast of the
+    halves do not matter. Blocks without texture, and those that match best at an end of the search, are filled as in
+    :func:`match_sgbm`.
+
+    Args:
+        left: (H, W) linear half view.
+        right: (H, W) the other half.
+        settings: the yardstick's own where None.
+
+    Returns:
+        Disparity (H, W) in px and a mask, True where it was measured rather than filled.
+    """
+    s = settings or ZnccSettings()
+    shifts = range(-s.reach_px, s.reach_px + 1)
+    best = np.full(left.shape, -np.inf)
+    disparity_px, before, after = np.zeros(left.shape), np.full(left.shape, np.nan), np.full(left.shape, np.nan)
+    last = np.full(left.shape, np.nan)
+    for shift, score in zip(shifts, _correlations(left, right, s.block_px, shifts), strict=True):
+        follows = disparity_px == shift - 1
+        after[follows] = score[follows]
+        better = score > best
+        best[better], disparity_px[better], before[better] = score[better], shift, last[better]
+        after[better] = np.nan
+        last = score
+    bend = before - 2 * best + after
+    measured = np.isfinite(best) & (bend < 0)
+    fraction = np.divide(0.5 * (before - after), bend, out=np.zeros_like(bend), where=measured)
+    return _fill_rows((disparity_px + fraction).astype(np.float32), measured), measured
+
+
+def _correlations(
+    left: FloatImage, right: FloatImage, block_px: int, shifts: range
+) -> Iterator[npt.NDArray[np.float64]]:
+    """(H, W) ZNCC for each shift; NaN where the block has no texture or the shift leaves the picture."""
+    first, second = (view.astype(np.float64) / max(float(np.abs(view).max()), 1e-12) for view in (left, right))
+
+    def of_blocks(values: npt.NDArray[np.float64]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        mean = np.asarray(cv2.boxFilter(values, cv2.CV_64F, (block_px, block_px)), np.float64)
+        square = cv2.boxFilter(values * values, cv2.CV_64F, (block_px, block_px))
+        return mean, np.sqrt(np.maximum(square - mean * mean, 0))
+
+    mean, spread = of_blocks(first)
+    columns = np.arange(left.shape[1])
+    for shift in shifts:
+        inside = (columns + shift >= 0) & (columns + shift < len(columns))
+        moved = second[:, np.clip(columns + shift, 0, len(columns) - 1)]
+        moved_mean, moved_spread = of_blocks(moved)
+        common = cv2.boxFilter(first * moved, cv2.CV_64F, (block_px, block_px)) - mean * moved_mean
+        textured = inside & (np.minimum(spread, moved_spread) > _FLAT)
+        yield np.divide(common, spread * moved_spread, out=np.full_like(common, np.nan), where=textured)
 
 
 def _encode(left: FloatImage, right: FloatImage, gamma: float) -> list[npt.NDArray[np.uint8]]:

@@ -411,7 +411,7 @@ def test_command_compares_models_on_metres_and_by_group(model_folder: Path, dp11
         (("--data", "pixel4-xin", "nowhere"), "no folder 'nowhere'"),
         (("--data", "rendered", "--size", "50", "64"), "multiples of 32"),
         (("--data", "rendered", "--model", "nope"), "unknown model 'nope'"),
-        (("--data", "rendered", "--method", "magic"), "'magic' is none of sgbm, network, blur"),
+        (("--data", "rendered", "--method", "magic"), "'magic' is none of sgbm, zncc, network, blur"),
     ],
 )
 def test_messages_of_wrong_arguments(args: tuple[str, ...], message: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -477,7 +477,7 @@ def test_every_protocol_states_its_facts() -> None:
 def test_methods_that_do_not_fit_are_refused() -> None:
     for name, method, message in (
         ("zedd", "sgbm", "about a stack; expected one of: blur, sharpness, argmax"),
-        ("pixel4-xin", "blur", "about a pair; expected one of: sgbm, network"),
+        ("pixel4-xin", "blur", "about a pair; expected one of: sgbm, zncc, network"),
         ("dpdd", "sgbm", "about a sharp picture; expected one of: input, network"),
     ):
         with pytest.raises(DualpixError, match=message):

@@ -41,8 +41,8 @@ def _parse_methods(ctx: click.Context, option: click.Parameter, value: str | Non
 )  # fmt: skip
 @click.option(
     "--method", "methods", callback=_parse_methods,
-    help="Comma-separated. Of pairs: sgbm, network (default: both); of stacks: blur, sharpness, argmax (default: blur "
-    "and argmax); of sharp pictures: input (default), network.",
+    help="Comma-separated. Of pairs: sgbm, network (default: both), zncc; of stacks: blur, sharpness, argmax (default: "
+    "blur and argmax); of sharp pictures: input (default), network.",
 )  # fmt: skip
 @click.option(
     "--model",

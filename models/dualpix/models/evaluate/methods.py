@@ -18,7 +18,13 @@ from dualpix.capture.types import DualPixelImage, FloatImage
 from dualpix.models.evaluate.protocol import Protocol
 from dualpix.models.evaluate.protocol_names import METHODS
 from dualpix.models.evaluate.sample import Method, Prediction, Sample
-from dualpix.models.predict.disparity import match_disparity, predict_affine, predict_disparity
+from dualpix.models.predict.disparity import (
+    estimate,
+    match_disparity,
+    predict_affine,
+    predict_disparity,
+    zncc_estimator,
+)
 from dualpix.models.predict.working import DisparityMap
 from dualpix.models.samples import SHARP
 from dualpix.models.stacks.network import check_stack_model, predict_stack
@@ -162,7 +168,11 @@ def _stack_network(model: LoadedModel, side_px: int | None, sample: Sample) -> P
 
 
 _Makers = dict[str, Callable[[Choice], dict[str, Method]]]
-PAIR: _Makers = {"sgbm": lambda choice: {"sgbm": of_pair(match_disparity)}, NETWORK: _networks}
+PAIR: _Makers = {
+    "sgbm": lambda choice: {"sgbm": of_pair(match_disparity)},
+    "zncc": lambda choice: {"zncc": of_pair(partial(estimate, estimator=zncc_estimator(), method="zncc"))},
+    NETWORK: _networks,
+}
 STACK: _Makers = {name: partial(lambda name, choice: {name: of_stack(name)}, name) for name in focus_depth.METHODS} | {
     NETWORK: _stack_networks
 }
@@ -173,7 +183,7 @@ def _known(protocol: Protocol) -> tuple[_Makers, tuple[str, ...]]:
     """Methods that fit, and those that run by default."""
     if protocol.unit == "image":
         return IMAGE, ("input",)
-    return (STACK, ("blur", "argmax")) if protocol.takes == "stack" else (PAIR, tuple(PAIR))
+    return (STACK, ("blur", "argmax")) if protocol.takes == "stack" else (PAIR, ("sgbm", NETWORK))
 
 
 def methods_for(protocol: Protocol, names: Sequence[str] | None, choice: Choice) -> dict[str, Method]:

@@ -29,7 +29,7 @@ STACKS = ("stack-fixed", "stack-diopters")
 RENDERED = ("rendered", *(f"rendered:{kind}" for kind in (*CAMERAS, *STACKS)))
 TAKE_FOLDERS = tuple(f"rendered:{kind}" for kind in STACKS)
 """Of the rendered ones, those that may be of a folder."""
-PAIR_METHODS = ("sgbm", "network")
+PAIR_METHODS = ("sgbm", "zncc", "network")
 STACK_METHODS = ("blur", "sharpness", "argmax", "network")
 IMAGE_METHODS = ("input",)
 METHODS = tuple(dict.fromkeys((*PAIR_METHODS, *STACK_METHODS, *IMAGE_METHODS)))

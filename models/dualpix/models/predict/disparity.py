@@ -23,7 +23,7 @@ from dualpix.capture import optics
 from dualpix.capture.errors import DualpixError
 from dualpix.capture.profiles import gain_at
 from dualpix.capture.profiles.profile import CameraProfile, ProfileError, may_be_one_camera
-from dualpix.capture.stereo import SgbmSettings, match_sgbm
+from dualpix.capture.stereo import SgbmSettings, ZnccSettings, match_sgbm, match_zncc
 from dualpix.capture.types import CaptureMeta, DualPixelImage, FloatImage, LensModel
 from dualpix.models.confidence.evidence import logit_of
 from dualpix.models.networks.spec import confidence_output, first_output
@@ -153,6 +153,11 @@ def match_disparity(
 def sgbm_estimator(settings: SgbmSettings | None = None) -> Estimator:
     """Semi-global matching as a method."""
     return lambda views: MethodMap(*match_sgbm(views.left, views.right, settings))
+
+
+def zncc_estimator(settings: ZnccSettings | None = None) -> Estimator:
+    """Matching of blocks as a method."""
+    return lambda views: MethodMap(*match_zncc(views.left, views.right, settings))
 
 
 def estimate(
