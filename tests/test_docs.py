@@ -22,6 +22,7 @@ import cv2
 import numpy as np
 import pytest
 from benchmarks.record import Figure, Row, new_result
+from docs.frontier_picture import draw, frontier, panels
 from docs.glossary_pictures import PICTURES
 from docs.make_architecture import PAGE as ARCHITECTURE
 from docs.make_images import IMAGES, SEED, overview
@@ -235,3 +236,22 @@ def test_pictures_are_small_and_current() -> None:
     now = overview(SEED, DEFAULT_MODEL).astype(float)
     # another machine's arithmetic moves a few pixels, other weights move many
     assert shown.shape == now.shape and np.abs(shown - now).mean() < 0.5, "run: python -m docs.make_images"
+
+
+def test_a_picture_of_the_zoo_shows_what_nothing_cheaper_beats() -> None:
+    works = {"live": 1.4, "middle": 3.0, "large": 6.2}
+    errors = {"live": (0.12, 0.24), "middle": (0.10, 0.20), "large": (0.13, 0.22), "sgbm": (0.3, 0.4)}
+    names = ("rendered:phone: MAE", "rendered:macro: MAE")
+    rows = [
+        Row(label, dict(zip(names, map(Figure.exact, pair), strict=True))
+            | ({"work": Figure.exact(works[label])} if label in works else {}))
+        for label, pair in errors.items()
+    ]  # fmt: skip
+    columns = {**dict.fromkeys(names, "px"), "rendered:phone: edge MAE": "px", "work": "GMAC"}
+    result = new_result("zoo", "a command", columns, rows)
+    ((title, found),) = panels(result).items()
+    assert title == "2 rendered sets: MAE (px)" and found["live"] == pytest.approx((0.12 * 0.24) ** 0.5)
+    assert frontier({name: (works[name], found[name]) for name in works}) == ["live", "middle"]
+    assert draw(result).std() > 5
+    with pytest.raises(ValueError, match="no work"):
+        draw(new_result("zoo", "a command", columns, [Row("sgbm", rows[3].figures)]))
