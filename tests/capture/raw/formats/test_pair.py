@@ -77,6 +77,19 @@ def test_a_png_of_other_range_is_a_generic_pair(tmp_path: Path) -> None:
     assert decode_capture(tmp_path / "a_left.png").decoder == "pair"
 
 
+@pytest.mark.parametrize("most", [16000, 65535])
+def test_a_picture_that_decoders_look_at_is_unpacked_once(
+    tmp_path: Path, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng, unpacked = np.random.default_rng(0), []
+    for side in ("left", "right"):
+        save(tmp_path / f"a_{side}.png", rng.integers(1024, most, (1512, 2016)).astype(np.uint16))
+    plain = cv2.imdecode
+    monkeypatch.setattr(cv2, "imdecode", lambda *given: (unpacked.append(1), plain(*given))[1])
+    assert decode_capture(tmp_path / "a_left.png").decoder == ("pixel4-png" if most == 16000 else "pair")
+    assert len(unpacked) == 2
+
+
 def test_exported_8_bit_pair_is_linearised(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     left, right = (rng.integers(0, 256, (20, 30, 3)).astype(np.uint8) for _ in range(2))
