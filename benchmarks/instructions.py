@@ -118,13 +118,11 @@ def _programs_of(argument: Path) -> Iterator[Program]:
 
 def _works(folder: Path) -> dict[str, int | None]:
     """File -> multiply-accumulates of the programs for XNNPACK in an export."""
-    manifest = read_manifest(folder)
     found: dict[str, int | None] = {}
-    for entry in manifest["artefacts"]:
+    for entry in read_manifest(folder)["gate"]["recipes"]:
         recipe, name = str(entry["recipe"]), str(entry["file"])
         if recipe.startswith(_RECIPES) and name.endswith(_SUFFIX):
-            delegation = manifest["recipes"].get(recipe, {}).get("delegation")
-            found[name] = int(delegation["total_macs"]) if delegation else None
+            found[name] = int(entry["delegation"]["total_macs"]) if entry["delegation"] else None
     return found
 
 
