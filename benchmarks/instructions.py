@@ -3,6 +3,7 @@
     apt-get install valgrind gcc libc6-dev qemu-user qemu-user-static debootstrap
     dualpix export dplive -o live/ --recipe xnnpack-int8 --size 384x512
     python -m benchmarks.instructions live/ [MORE ...] [--passes 2] [-o docs/results/live/4-instructions.json]
+                                     [--skip-x86 | --skip-arm64]
 
 Arguments are programs for XNNPACK, or folders of exports that have such; ratios are to the first of them. Two ways:
 
@@ -41,6 +42,7 @@ RESULT = Path(__file__).parents[1] / "docs" / "results" / "live" / "4-instructio
 """Shown in docs/networks/dplive.md."""
 ARM64, X86 = "ARM64 instructions", "x86-64 instructions"
 COLUMNS = {"work": "GMAC", ARM64: "10^6", "ARM64, to the first": "x", X86: "10^6", "x86-64, to the first": "x"}
+_SKIPS = {"ARM64": "--skip-arm64", "x86-64": "--skip-x86"}
 COUNTERS = Path(__file__).with_name("counters")
 QEMU = "qemu-aarch64"
 """The one that is linked dynamically: Debian's static one was built without plugins."""
@@ -294,31 +296,36 @@ def _text(path: Path) -> str:
 # --- the table ----------------------------------------------------------------------------------------------------
 
 
-def rows_of(programs: Sequence[Program], x86: Counts, arm64: Counts | None) -> list[Row]:
+def rows_of(programs: Sequence[Program], x86: Counts | None, arm64: Counts | None) -> list[Row]:
     """A row for each program."""
     rows = []
     for index, program in enumerate(programs):
         figures = {} if program.work_macs is None else {"work": Figure.exact(program.work_macs / 1e9)}
         for counts, column, ratio in ((arm64, ARM64, "ARM64, to the first"), (x86, X86, "x86-64, to the first")):
             if counts is not None:
-                figures[column] = Figure.of([count / 1e6 for count in counts.passes[index]])
-                first = Figure.of(counts.passes[0]).value
-                figures[ratio] = Figure.exact(Figure.of(counts.passes[index]).value / first)
+                figures[column] = _figure([count / 1e6 for count in counts.passes[index]])
+                figures[ratio] = Figure.exact(_figure(counts.passes[index]).value / _figure(counts.passes[0]).value)
         rows.append(Row(program.label, figures))
     return rows
 
 
-def notes_of(x86: Counts, arm64: Counts | None) -> str:
+def _figure(samples: Sequence[float]) -> Figure:
+    """A single pass has no spread."""
+    return Figure.of(samples) if len(samples) > 1 else Figure.exact(samples[0])
+
+
+def notes_of(x86: Counts | None, arm64: Counts | None) -> str:
     """What the figures rest on."""
-    text = (
-        "One thread, one warm pass before; loading and packing are not in it, the call from Python is. "
-        f"x86-64: callgrind of {_version('valgrind')}, which emulates AVX2 at most; the runtime saw the class "
-        f"{x86.facts['class']} and took its kernels for that, whatever this machine has."
-    )
+    text = "One thread, one warm pass before; loading and packing are not in it, the call from Python is."
     if arm64 is not None:
         text += (
             f" ARM64: {_version(QEMU)}, a Cortex-A76 (int8 dot products), ExecuTorch {arm64.facts['executorch']}. "
             "No phone was measured."
+        )
+    if x86 is not None:
+        text += (
+            f" x86-64: callgrind of {_version('valgrind')}, which emulates AVX2 at most; the runtime saw the class "
+            f"{x86.facts['class']} and took its kernels for that, whatever this machine has."
         )
     return text
 
@@ -332,10 +339,11 @@ def _version(tool: str) -> str:
 @click.option("-o", "--output", type=click.Path(path_type=Path), default=RESULT, help="File of the result.")
 @click.option("--passes", type=click.IntRange(1, 100), default=2, help="Passes of each program that are counted.")
 @click.option("--skip-arm64", is_flag=True, help="Count on x86-64 alone.")
-def main(programs: tuple[Path, ...], output: Path, passes: int, skip_arm64: bool) -> None:
+@click.option("--skip-x86", is_flag=True, help="Count on ARM64 alone.")
+def main(programs: tuple[Path, ...], output: Path, passes: int, skip_arm64: bool, skip_x86: bool) -> None:
     """Count the instructions of one pass of PROGRAMS: .pte files or folders of exports, the first the reference."""
     try:
-        result = measured(programs, passes, skip_arm64=skip_arm64)
+        result = measured(programs, passes, arm64=not skip_arm64, x86=not skip_x86)
     except (DualpixError, sysroot.SysrootError) as error:
         click.echo(f"error: {error}", err=True)
         sys.exit(2)
@@ -345,25 +353,37 @@ def main(programs: tuple[Path, ...], output: Path, passes: int, skip_arm64: bool
     click.echo(f"-> {output}")
 
 
-def measured(arguments: Sequence[Path], passes: int, *, skip_arm64: bool) -> Result:
+def measured(arguments: Sequence[Path], passes: int, *, arm64: bool, x86: bool) -> Result:
     """The table of files and folders of exports.
 
     Raises:
-        CountError: a tool is missing, or a program cannot be counted.
+        CountError: a tool is missing, a program cannot be counted, or neither way is asked for.
         SysrootError: the ARM64 Linux cannot be made.
     """
+    if not (arm64 or x86):
+        raise CountError("both ways are skipped", hint="leave out --skip-arm64 or --skip-x86")
     programs = programs_of(arguments)
-    if reason := missing_x86() or (None if skip_arm64 else missing_arm64()):
+    if reason := (missing_x86() if x86 else None) or (missing_arm64() if arm64 else None):
         raise CountError(reason)
     with ProgressLine("instructions") as line:
         line.update(0, 2, "ARM64")
-        arm64 = None if skip_arm64 else count_arm64(programs, passes)
+        on_arm64 = count_arm64(programs, passes) if arm64 else None
         line.update(1, 2, "x86-64")
-        x86 = count_x86(programs, passes)
-    command = f"python -m benchmarks.instructions {' '.join(argument.name for argument in arguments)} --passes {passes}"
-    columns = {name: unit for name, unit in COLUMNS.items() if not (skip_arm64 and name.startswith("ARM64"))}
-    rows = rows_of(programs, x86, arm64)
-    return new_result("Instructions of one pass", command, columns, rows, notes=notes_of(x86, arm64))
+        on_x86 = count_x86(programs, passes) if x86 else None
+    return table(arguments, programs, on_x86, on_arm64)
+
+
+def table(arguments: Sequence[Path], programs: Sequence[Program], x86: Counts | None, arm64: Counts | None) -> Result:
+    """The result of what was counted; columns are of the ways that were asked for."""
+    counted = {"ARM64": arm64, "x86-64": x86}
+    skipped = [way for way, counts in counted.items() if counts is None]
+    passes = next(len(counts.passes[0]) for counts in counted.values() if counts is not None)
+    words = [*(argument.name for argument in arguments), f"--passes {passes}", *(_SKIPS[way] for way in skipped)]
+    columns = {name: unit for name, unit in COLUMNS.items() if not name.startswith(tuple(skipped))}
+    command = f"python -m benchmarks.instructions {' '.join(words)}"
+    return new_result(
+        "Instructions of one pass", command, columns, rows_of(programs, x86, arm64), notes=notes_of(x86, arm64)
+    )
 
 
 if __name__ == "__main__":

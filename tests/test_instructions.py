@@ -21,6 +21,7 @@ from benchmarks.instructions import (
     one_core_root,
     programs_of,
     rows_of,
+    table,
 )
 from click.testing import CliRunner
 from tests.arm64 import sysroot
@@ -113,6 +114,16 @@ def test_the_first_row_is_the_reference() -> None:
     assert "work" not in second.figures
 
 
+def test_a_way_that_was_skipped_has_no_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(instructions, "_version", lambda tool: f"{tool} 1.2.3")
+    programs = [Program(Path("a.pte"), None)]
+    counts = Counts(((2_000_000,),), {"class": "x86-64-avx2"})
+    result = table([Path("x/a.pte")], programs, None, Counts(((10**6, 10**6),), {"executorch": "1.3.1"}))
+    assert list(result.columns) == ["work", ARM64, "ARM64, to the first"] and "callgrind" not in result.notes
+    assert result.command == "python -m benchmarks.instructions a.pte --passes 2 --skip-x86"
+    assert list(table([Path("a.pte")], programs, counts, None).columns) == ["work", X86, "x86-64, to the first"]
+
+
 def test_the_guest_has_one_core_and_its_own_libraries(tmp_path: Path) -> None:
     (tmp_path / "root/usr/lib").mkdir(parents=True)
     (tmp_path / "root/sys").mkdir()
@@ -130,6 +141,8 @@ def test_what_is_no_program_is_one_line(tmp_path: Path) -> None:
     done = CliRunner().invoke(main, [str(tmp_path), "-o", str(tmp_path / "r.json")])
     assert done.exit_code == 2 and done.output.count("\n") == 1 and "manifest.json" in done.output
     assert not (tmp_path / "r.json").exists()
+    done = CliRunner().invoke(main, [str(tmp_path), "--skip-arm64", "--skip-x86"])
+    assert done.exit_code == 2 and "both ways are skipped" in done.output
 
 
 def test_missing_tools_are_named_with_their_packages(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
