@@ -37,7 +37,7 @@ _MAPS: dict[Scale, str] = {"diverging": "RdBu", "sequential": "viridis_r", "dept
 _ROUND_M = tuple(m * 10.0**e for e in (-2, -1, 0, 1, 2) for m in (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 7))
 _OUTLIER_PERCENT = 0.5
 _RANKED = 500_000
-"""Values that decide where a scale ends: of more, each so-manieth."""
+"""Values that decide where a scale ends; of more, every second, third or so."""
 _STEPS, _STRIP_PX = 256, 64
 _DPI = 100
 _LONGEST_PANEL_PX = 960
@@ -99,7 +99,7 @@ def depth_picture(
 
 def default_limits(values: npt.NDArray[Any], valid: Mask | None, scale: Scale) -> Limits:
     """Ends of the scale: the middle 99 % of the finite valid values; symmetric about 0 where diverging."""
-    placed = _on_scale(values, scale)
+    placed = _on_scale(np.asarray(values, np.float64), scale)
     known = placed[_known(placed, valid) & np.isfinite(placed)]
     if not known.size:
         return (-1.0, 1.0) if scale == "diverging" else (0.0, 1.0)
