@@ -17,6 +17,7 @@ from dualpix.capture.pictures.colour_map import Rgb
 
 WORK = "work"
 RENDERED = ("rendered:phone", "rendered:fullframe", "rendered:macro")
+_ERRORS = (": MAE", ": AI(1)")
 _CLASSICAL = ("sgbm", "zncc")
 _PANEL_IN, _HEIGHT_IN = 3.1, 3.0
 _SMALL: Mapping[str, Any] = {"fontsize": 8, "color": GREY, "va": "bottom"}
@@ -28,8 +29,7 @@ def panels(result: Result) -> dict[str, dict[str, float]]:
     A method that lacks a set is not in its panel.
     """
     rendered = [name for name in result.columns if name.startswith(RENDERED) and "edge" not in name]
-    others = [name for name in result.columns if ": " in name and "edge" not in name and name not in rendered]
-    others = [name for name in others if not name.startswith("rendered")]
+    others = [name for name in result.columns if name.endswith(_ERRORS) and not name.startswith("rendered")]
     shown = {f"{name} ({unit})" if (unit := result.columns[name]) else name: [name] for name in others}
     if rendered:
         shown = {f"{len(rendered)} rendered sets: MAE (px)": rendered, **shown}
@@ -69,16 +69,20 @@ def draw(result: Result) -> Rgb:
 
 def _panel(axes: Any, title: str, errors: Mapping[str, float], works: Mapping[str, float]) -> None:
     points = {name: (works[name], errors[name]) for name in works if name in errors}
+    top = 1.15 * max(error for name, error in errors.items() if name in points or name == _CLASSICAL[0])
     for method in _CLASSICAL:
-        if method in errors:
+        if errors.get(method, np.inf) <= top:
             axes.axhline(errors[method], color=GREY, lw=1, ls="--")
             axes.text(0.99, errors[method], method, transform=axes.get_yaxis_transform(), **_SMALL, ha="right")
+        elif method in errors:  # far above all others
+            words = f"{method}: {errors[method]:.2g}"
+            axes.text(0.99, 0.99, words, transform=axes.transAxes, **{**_SMALL, "va": "top"}, ha="right")
     kept = frontier(points)
     axes.step(*zip(*(points[name] for name in kept), strict=True), where="post", color=BLUE, lw=1)
     for name, (work, error) in points.items():
         best = name in kept
         axes.plot(work, error, "o", color=BLUE if best else GREY, ms=5)
-        place = (3, -11) if best else (3, 5)  # below the line of the best, and above it
+        place = (3, -11 - 9 * (kept.index(name) % 2)) if best else (3, 5)  # below the line of the best, and above it
         axes.annotate(
             name.removesuffix("-compact"),
             (work, error),
@@ -92,5 +96,5 @@ def _panel(axes: Any, title: str, errors: Mapping[str, float], works: Mapping[st
     ticks = (1, 2, 3, 6)
     axes.set_xticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set(xlabel="GMAC", xlim=(1, 12), ylim=(0, 1.15 * max(errors.values())))
+    axes.set(xlabel="GMAC", xlim=(1, 12), ylim=(0, top))
     soften(axes)

@@ -10,7 +10,10 @@ import tempfile
 from pathlib import Path
 
 import click
+from benchmarks.record import read_result
+from docs.frontier_picture import draw
 from docs.glossary_pictures import PICTURES
+from docs.make_zoo_table import RESULT
 
 from dualpix.capture.cameras import SimulatedCamera, SimulatedSensor
 from dualpix.capture.pictures.colour_map import Panel, Rgb, default_limits, figure, save_picture
@@ -56,8 +59,9 @@ def main(seed: int, model: str, output: Path) -> None:
     """Make the pictures."""
     output.mkdir(parents=True, exist_ok=True)
     save_picture(output / "overview.png", overview(seed, model))
-    for name, draw in PICTURES.items():
-        save_picture(output / f"{name}.png", draw())
+    for name, drawing in PICTURES.items():
+        save_picture(output / f"{name}.png", drawing())
+    save_picture(output / "frontier.png", draw(read_result(RESULT)))
 
 
 if __name__ == "__main__":

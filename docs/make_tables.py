@@ -1,4 +1,4 @@
-"""The figures in README.md and in docs/depth.md, train.md, export.md, networks/fossa.md and networks/dplive.md,
+"""The figures in README.md and in docs/depth.md, train.md, export.md, networks.md, networks/fossa.md and dplive.md,
 from ``docs/results``.
 
 Nobody types a figure. ``python -m docs.record_results`` and ``python -m benchmarks.stacks`` make the files,
@@ -21,6 +21,7 @@ PAGES = {
     ROOT / "docs" / "depth.md": RESULTS / "depth",
     ROOT / "docs" / "train.md": RESULTS / "train",
     ROOT / "docs" / "export.md": RESULTS / "export",
+    ROOT / "docs" / "networks.md": RESULTS / "zoo",
     ROOT / "docs" / "networks" / "fossa.md": RESULTS / "stacks",
     ROOT / "docs" / "networks" / "dplive.md": RESULTS / "live",
 }
