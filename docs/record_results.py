@@ -19,6 +19,8 @@ from benchmarks.record import Figure, Result, Row, new_result
 from docs.make_tables import RESULTS
 
 from dualpix.export.bench import EAGER, stored_ratio
+from dualpix.models.evaluate.methods import NETWORK
+from dualpix.models.evaluate.protocol_names import METHODS
 
 _FILE = click.Path(path_type=Path, exists=True)
 _SCORES = {
@@ -112,8 +114,10 @@ def paired_result(scores: Sequence[dict[str, Any]], title: str) -> Result:
 
 def _paired_command(record: dict[str, Any]) -> str:
     scored = max(one["scenes"] for found in record["difference"].values() for one in found.values())
-    models = "".join(f" --model {model}" for model in (record["difference_from"], *record["difference"]))
-    return f"dualpix evaluate --data {record['data']}{_count(record['data'], scored)}{models} --json"
+    named = (record["difference_from"], *record["difference"])
+    models = "".join(f" --model {name}" for name in named if name not in METHODS)
+    methods = ",".join((NETWORK, *(name for name in named if name in METHODS)))
+    return f"dualpix evaluate --data {record['data']}{_count(record['data'], scored)} --method {methods}{models} --json"
 
 
 def _paired_figures(record: dict[str, Any]) -> list[str]:

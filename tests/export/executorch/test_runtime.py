@@ -130,6 +130,15 @@ def test_it_is_the_runtime_that_the_public_way_gives(program: Path) -> None:
     assert torch.equal(PteProgram(program)((x,)), public)
 
 
+@pytest.mark.parametrize("module", ["profile.child", "verify.rerun", "verify.scored", "executorch.probe"])
+def test_nor_does_what_runs_programs_for_commands(module: str) -> None:
+    code = (
+        f"import sys, dualpix.export.{module}; print([n for n in ('executorch.exir', 'torchao') if n in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
 def test_running_a_program_does_not_import_the_compiler(program: Path) -> None:
     code = """
 import sys, torch
