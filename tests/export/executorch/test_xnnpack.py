@@ -156,3 +156,31 @@ def test_attention_counts_as_two_products() -> None:
     exported = torch.export.export(attentive(), (torch.rand(1, 3, 32, 32),))
     total = sum(xnnpack.multiply_accumulates(node) for node in exported.graph.nodes)
     assert total == 64 * 32 * 48 + 4 * 64 * 32 * 32 + 2 * 2 * 64 * 64 * 16 + 64 * 32
+
+
+class _Quotient(nn.Module):
+    """Of two sums of squares, the lower one above a floor: right in float16 as long as small numbers are kept."""
+
+    def __init__(self, unit: float) -> None:
+        super().__init__()
+        self.mean = nn.Conv2d(1, 1, 3, padding=1, bias=False)
+        self.mean.weight.data.fill_(1 / 9)
+        self.register_buffer("unit", torch.tensor(unit))
+        self.register_buffer("floor", torch.tensor(4e-6 * unit))
+
+    def forward(self, x: Tensor) -> Tensor:
+        squares = self.mean(x * x * self.unit)
+        return squares / (squares + self.floor)
+
+
+def test_what_arm64_flushes_to_zero_is_refused_though_it_runs_here(tmp_path: Path) -> None:
+    x = torch.rand(1, 1, 16, 24, generator=torch.manual_seed(1)) * 0.02
+    x[..., :8] = 1e-4  # squares that float16 does not hold, beside a floor that it holds as a subnormal number
+    with pytest.raises(
+        ExportError, match=r"flushes numbers below 6e-5 to zero.* values that are not finite.*div"
+    ) as error:
+        xnnpack.build(request(_Quotient(1.0), "fp16", tmp_path / "small.pte", ((x,),)))
+    assert "by a factor" in str(error.value) and not list(tmp_path.iterdir())
+    scaled = _Quotient(1024.0)
+    program = xnnpack.build(request(scaled, "fp16", tmp_path / "scaled.pte", ((x,),)))
+    assert program.predict is not None and sqnr_db(scaled(x), program.predict((x,))) > 40

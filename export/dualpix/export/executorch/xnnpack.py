@@ -22,6 +22,7 @@ from dualpix.capture.errors import DualpixError
 from dualpix.capture.files import atomic_path
 from dualpix.export.artefact import Artefact, BuildRequest, Delegation, ExportError, quiet
 from dualpix.export.executorch.blame import layer_named_in
+from dualpix.export.executorch.flushing import check_flushed
 from dualpix.export.executorch.probe import run_apart
 from dualpix.export.executorch.runner import BACKEND as BACKEND
 from dualpix.export.executorch.runner import can_run as can_run
@@ -179,7 +180,9 @@ class _Half(nn.Module):
 
 def _float16(request: BuildRequest) -> _Plan:
     half = _Half(fold_batch_norm(request.module, request.inputs).half())
-    return _Plan(tidy_for_xnnpack(rewritten(half.eval(), request.inputs)))
+    graph = tidy_for_xnnpack(rewritten(half.eval(), request.inputs))
+    check_flushed(graph, request.inputs, run_eager(request.module, request.inputs), _FLOAT_DB[request.precision])
+    return _Plan(graph)
 
 
 def _int8(request: BuildRequest) -> _Plan:

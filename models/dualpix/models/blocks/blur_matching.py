@@ -16,6 +16,7 @@ of a pair of frames are one product of matrices, and no kernel depends on anythi
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -37,6 +38,9 @@ _BASE = 0.75
 """Variance that both frames are blurred by before they are compared, at first: fine noise goes, matches widen."""
 _SMOOTH_LEVEL = 4
 """Of the ladder, that says how bright a place is."""
+_UNIT = 32.0
+"""Differences are computed times this, so that the floor's square, 3e-5, stays above what float16 holds where small
+values are flushed to zero (6e-5; XNNPACK on ARM64)."""
 _FLOOR = 0.005
 """Of differences of roots, at first: about the noise of a frame."""
 
@@ -87,7 +91,9 @@ class BlurMatching(nn.Module):
         super().__init__()
         self.ladder = BlurLadder()
         self.register_buffer("tried", tried, persistent=False)
-        self.register_buffer("least", torch.tensor(1e-6), persistent=False)
+        self.register_buffer("least", torch.tensor(1e-6 * _UNIT**2), persistent=False)
+        self.register_buffer("unit", torch.tensor(_UNIT), persistent=False)
+        self.register_buffer("log_unit", torch.tensor(2 * math.log(_UNIT)), persistent=False)
         self.register_buffer("dark", torch.tensor(0.02), persistent=False)
         self.spread = nn.Parameter(torch.tensor(_SPREAD))
         self.base = nn.Parameter(torch.tensor(_BASE))
@@ -95,6 +101,8 @@ class BlurMatching(nn.Module):
 
     tried: Tensor
     least: Tensor
+    unit: Tensor
+    log_unit: Tensor
     dark: Tensor
 
     def forward(self, light: Tensor, place: Tensor, reach_px: Tensor, apart: Sequence[int] = (1,)) -> list[Tensor]:
@@ -110,11 +118,12 @@ class BlurMatching(nn.Module):
         both = torch.cat(
             [part.reshape(pairs, levels, h * w) for part in (stacks[:, :-apart], stacks[:, apart:])], 1
         )  # (pairs, 2 levels, pixels)
-        difference = torch.bmm(self._shares(place, reach_px, apart), both).reshape(pairs, -1, h, w)
+        difference = torch.bmm(self._shares(place, reach_px, apart) * self.unit, both).reshape(pairs, -1, h, w)
         bright = ladder[:, _SMOOTH_LEVEL : _SMOOTH_LEVEL + 1].reshape(b, n, h * w)[:, :-apart].reshape(-1, 1, h, w)
         of_roots = difference * difference / (bright * 4 + self.dark)  # of roots: d sqrt(x) = dx / (2 sqrt(x))
         near = F.avg_pool2d(mean_pool(of_roots, 2), 3, 1, 1, False, False)
-        return torch.log(near + self.floor * self.floor + self.least)
+        floor = self.floor * self.unit
+        return torch.log(near + floor * floor + self.least) - self.log_unit
 
     def _shares(self, place: Tensor, reach_px: Tensor, apart: int) -> Tensor:
         """(B * (N - apart), M, 2 levels): of each level of the first frame in its blur, less those of the second."""

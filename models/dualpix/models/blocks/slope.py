@@ -13,6 +13,8 @@ picture that is folded by 4 into channels, and all else happens at 1/4: a phone 
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -28,6 +30,9 @@ WINDOWS = 2
 """A mean over 3 x 3 px of the folded map, and the same of that mean."""
 _PLACES = (4, 1, 1)
 """Of each scale in a pixel of the folded map."""
+_UNIT = 32.0
+"""Slopes and differences are computed times this: a noise floor's square, 4e-6, is less than float16 holds where small
+values are flushed to zero (6e-5; XNNPACK on ARM64), and zero over zero is no disparity."""
 _FLOOR = 0.002
 """Of the slope, at first: about the noise of a view."""
 _MOST_PX = 2.0
@@ -43,18 +48,23 @@ class SlopeDisparity(nn.Module):
     def __init__(self, difference_gain: float = 1.0) -> None:
         super().__init__()
         self.channels = len(SCALES) * WINDOWS
-        self.register_buffer("fine", constant(lambda: _fine() * _gains(difference_gain)), persistent=False)
-        self.register_buffer("coarse", constant(_coarse), persistent=False)
+        fine = constant(lambda: _fine() * _gains(difference_gain) * _units())
+        self.register_buffer("fine", fine, persistent=False)
+        self.register_buffer("coarse", constant(lambda: _coarse() * _UNIT), persistent=False)
         self.mean = FrozenConv1x1(_means())
         self.floor = nn.Parameter(torch.full((1, self.channels, 1, 1), _FLOOR))
         most = constant(lambda: torch.tensor(SCALES * WINDOWS).reshape(1, -1, 1, 1) * _MOST_PX)
         self.register_buffer("most", most, persistent=False)
-        self.register_buffer("least", torch.tensor(1e-8), persistent=False)
+        self.register_buffer("least", torch.tensor(1e-8 * _UNIT**2), persistent=False)
+        self.register_buffer("unit", torch.tensor(_UNIT), persistent=False)
+        self.register_buffer("log_unit", torch.tensor(2 * math.log(_UNIT)), persistent=False)
 
     fine: Tensor
     coarse: Tensor
     most: Tensor
     least: Tensor
+    unit: Tensor
+    log_unit: Tensor
 
     def forward(self, folded: Tensor) -> tuple[Tensor, Tensor]:
         """Measure."""
@@ -66,13 +76,19 @@ class SlopeDisparity(nn.Module):
         near = [_around(terms)]
         near.append(_around(near[0]))
         count = len(SCALES)
-        power = torch.cat([x[:, count:] for x in near], 1) + self.floor * self.floor + self.least
+        floor = self.floor * self.unit
+        power = torch.cat([x[:, count:] for x in near], 1) + floor * floor + self.least
         disparity = torch.cat([x[:, :count] for x in near], 1) / power
-        return torch.minimum(torch.maximum(disparity, -self.most), self.most), torch.log(power)
+        return torch.minimum(torch.maximum(disparity, -self.most), self.most), torch.log(power) - self.log_unit
 
 
 def _around(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 3, 1, 1, False, False)
+
+
+def _units() -> Tensor:
+    """(12, 1, 1, 1): of the fine kernels, but for the two that the coarse ones go on from."""
+    return torch.tensor([_UNIT] * 10 + [1.0] * 2)[:, None, None, None]
 
 
 def _gains(difference_gain: float) -> Tensor:

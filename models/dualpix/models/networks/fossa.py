@@ -57,6 +57,9 @@ _MOST_CHANNELS = 1024
 _MOST_APART = 8
 _SCALES, _FILTERS = 4, 4
 _LUMA = (0.25, 0.5, 0.25)
+_UNIT = 16.0
+"""Light is filtered times this, so that energies near the floor's square, 1e-4, stay above what float16 holds where
+small values are flushed to zero (6e-5; XNNPACK on ARM64)."""
 _FLOOR = 0.01
 """Of the energy's root, at first: about the noise of a frame as networks see it."""
 _ENERGY_POWER = 5.0
@@ -140,13 +143,15 @@ class SharpnessCue(nn.Module):
         for bank in self.filters:
             bank.weight = nn.Parameter(constant(_band_pass))
         self.floor = nn.Parameter(torch.full((_SCALES * _FILTERS, 1, 1), _FLOOR))
-        self.register_buffer("least", torch.tensor(1e-6), persistent=False)
+        self.register_buffer("least", torch.tensor(1e-6 * _UNIT**2), persistent=False)
+        self.register_buffer("unit", torch.tensor(_UNIT), persistent=False)
 
     least: Tensor
+    unit: Tensor
 
     def forward(self, frames: Tensor, count: int) -> Tensor:
-        """Contrasts of log energy."""
-        light, energies = self.luma(frames), []
+        """Contrasts of log energy; its unit is none of them."""
+        light, energies = self.luma(frames) * self.unit, []
         for scale, bank in enumerate(self.filters):
             if scale:
                 light = mean_pool(light, 2)
@@ -154,7 +159,8 @@ class SharpnessCue(nn.Module):
             energy = F.pad(response * response, (1, 1, 1, 1))
             energies.append(mean_pool(energy, 4 >> scale) if scale < 2 else upsample(energy, 2 ** (scale - 2)))
         near = F.avg_pool2d(torch.cat(energies, 1), 3, 1, 1, False, False)
-        return frame_contrasts(torch.log(near + self.floor * self.floor + self.least), count)
+        floor = self.floor * self.unit
+        return frame_contrasts(torch.log(near + floor * floor + self.least), count)
 
 
 def _band_pass() -> Tensor:
